@@ -1,0 +1,199 @@
+# make              bin/tsrun (static, stripped; symbols in build/tsrun.debug) and the command line's bundle
+# make check-native native tests and a short run of every fuzz target, under ASan and UBSan
+# make tsan         native tests under TSan
+# make fuzz         every fuzz target for FUZZ_SECONDS (FUZZ=name: one), with libFuzzer where clang has it
+# make ENGINE=none  tsrun without the embedded planner: it then runs the planner in Node
+#
+# All native/*.c and native/*/*.c belong to the program; a file in test/native/ is a test (a main of its own, linked with what it needs of the program
+# but main.c), or a fuzz target when its name begins with fuzz_. Nothing has to be listed here.
+
+BUILD := build
+ENGINE ?= quickjs
+QUICKJS_WASM ?= node_modules/quickjs-wasi/quickjs.wasm
+WASM2C ?= wasm2c
+CC ?= cc
+OBJCOPY ?= objcopy
+FUZZ_SECONDS ?= 60
+
+# `make V=1` shows the commands, else only what is made.
+$(V).SILENT:
+
+# --- flags ---
+
+WARNINGS := -Wall -Wextra -Wformat=2 -Wvla -Wshadow -Wundef -Wstrict-prototypes -Wmissing-prototypes -Wold-style-definition -Wpointer-arith \
+	-Wwrite-strings -Wimplicit-fallthrough -Wnull-dereference
+ERRORS := implicit-function-declaration implicit-int incompatible-pointer-types int-conversion return-type format=2 format-security vla shadow undef \
+	strict-prototypes missing-prototypes old-style-definition implicit-fallthrough uninitialized maybe-uninitialized unused-result unused-variable \
+	unused-function unused-parameter sign-compare pointer-arith write-strings switch enum-conversion overflow nonnull address array-bounds
+CFLAGS := -std=gnu11 -g -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -ffunction-sections -fdata-sections -fno-omit-frame-pointer -fno-common \
+	-ffile-prefix-map=$(CURDIR)=. $(WARNINGS) $(addprefix -Werror=,$(ERRORS)) -isystem $(BUILD)/gen
+LDLIBS := -lzstd -llzma -llz4 -lz -lpthread -lm
+
+SANITIZE_ASAN := -fsanitize=address,undefined -fno-sanitize-recover=undefined
+FLAGS_release := -O2 -fstack-protector-strong -D_FORTIFY_SOURCE=2
+FLAGS_asan := -O1 $(SANITIZE_ASAN)
+FLAGS_tsan := -O1 -fsanitize=thread
+FLAGS_fuzz := -O1 $(SANITIZE_ASAN) -fsanitize-coverage=trace-pc
+FLAVOURS := release asan tsan fuzz
+LINK_STATIC := -static -Wl,--gc-sections -Wl,-z,noexecstack -Wl,-z,relro -Wl,--build-id=sha1
+# The generated code checks every access itself; its warnings are not ours.
+FLAGS_generated := -std=gnu11 -g0 -w -D_GNU_SOURCE -ffunction-sections -DWASM_RT_MEMCHECK_SIGNAL_HANDLER=0 -DWASM_RT_USE_STACK_DEPTH_COUNT=0 \
+	-DNDEBUG -I$(BUILD)/gen
+FLAGS_watch := -O0 -DENGINE_WATCH -finstrument-functions
+
+# --- files ---
+
+ENGINE_SOURCES := $(filter-out native/engine/none.c native/engine/module.c native/engine/image.c native/engine/mksnapshot.c,$(wildcard native/engine/*.c))
+OTHER_SOURCES := $(filter-out native/main.c native/engine/%,$(wildcard native/*.c native/*/*.c))
+ifeq ($(ENGINE),none)
+SOURCES := $(OTHER_SOURCES) native/engine/none.c
+MODULE :=
+planner_image =
+else
+SOURCES := $(OTHER_SOURCES) $(ENGINE_SOURCES)
+MODULE := $(BUILD)/gen/module.o
+planner_image = $(BUILD)/$(1)/image.o
+endif
+
+TESTS := $(patsubst test/native/%.c,%,$(filter-out test/native/fuzz_%,$(wildcard test/native/*.c)))
+ifeq ($(ENGINE),none)
+TESTS := $(filter-out engine%,$(TESTS))
+endif
+FUZZERS := $(patsubst test/native/%.c,%,$(filter-out test/native/fuzz_driver.c,$(wildcard test/native/fuzz_*.c)))
+objects = $(patsubst %.c,$(BUILD)/obj/$(1)/%.o,$(2))
+programs = $(addprefix $(BUILD)/test/$(1)/,$(2))
+
+NODE := $(firstword $(wildcard node_modules/.bin/node) node)
+TYPESCRIPT := $(shell find src -name '*.ts' 2>/dev/null)
+
+# --- what people ask for ---
+
+.PHONY: all check-native tsan fuzz clean FORCE
+.DELETE_ON_ERROR:
+.SECONDARY:
+
+all: $(if $(wildcard native/main.c),bin/tsrun) $(if $(MODULE),$(BUILD)/engine_run) $(if $(wildcard src/cli/main.ts),$(BUILD)/cli/main.js)
+
+check-native: $(call programs,asan,$(TESTS)) $(call programs,fuzz,$(FUZZERS))
+	@test/native/run.sh 5 $^
+
+tsan: $(call programs,tsan,$(TESTS))
+	@test/native/run.sh 0 $^
+
+clean:
+	rm -rf $(BUILD) bin/tsrun
+
+# --- the program ---
+
+bin/tsrun: $(BUILD)/tsrun.full
+	@mkdir -p bin
+	$(OBJCOPY) --only-keep-debug $< $(BUILD)/tsrun.debug
+	$(OBJCOPY) --strip-all --add-gnu-debuglink=$(BUILD)/tsrun.debug $< $@
+
+PROGRAM := $(call objects,release,native/main.c $(SOURCES)) $(MODULE) $(call planner_image,planner)
+$(BUILD)/tsrun.full: $(PROGRAM) $(BUILD)/program.key
+	echo '  link    $@'
+	$(CC) $(FLAGS_release) $(LINK_STATIC) $(if $(MODULE),-T $(BUILD)/planner/order.ld) -o $@ $(PROGRAM) $(LDLIBS)
+
+# A key is a file that changes when its text does, so that what depends on it is made anew when flags, tools or lists of files change.
+keep = mkdir -p $(@D) && if cmp -s $@.new $@; then rm $@.new; else mv $@.new $@; fi
+$(BUILD)/program.key: FORCE
+	@mkdir -p $(@D); echo '$(PROGRAM) $(LINK_STATIC) $(LDLIBS)' > $@.new; $(keep)
+
+define flavour
+$(BUILD)/obj/$(1)/flags.key: FORCE
+	@mkdir -p $$(@D); { $(CC) --version | head -n 1; echo '$(CFLAGS) $(FLAGS_$(1))'; } > $$@.new; $$(keep)
+$(BUILD)/obj/$(1)/%.o: %.c $(BUILD)/obj/$(1)/flags.key
+	@mkdir -p $$(@D)
+	echo '  cc      $(1)/$$*'
+	$(CC) $(CFLAGS) $$(FLAGS_$(1)) -MMD -MP -c $$< -o $$@
+$(call objects,$(1),$(ENGINE_SOURCES) native/engine/mksnapshot.c): | $(BUILD)/gen/qjs.c
+endef
+$(foreach name,$(FLAVOURS),$(eval $(call flavour,$(name))))
+
+# Everything but main.c, so that a test gets what it needs.
+define library
+$(BUILD)/obj/$(1)/library.a: $(call objects,$(1),$(SOURCES)) $(BUILD)/program.key
+	rm -f $$@ && $(AR) rcs $$@ $(call objects,$(1),$(SOURCES))
+endef
+$(foreach name,$(FLAVOURS),$(eval $(call library,$(name))))
+
+# --- the engine: quickjs.wasm as C, compiled once for all flavours, again only when its content changes ---
+
+# module.c has functions of its own in the place of these: they get another name. Where one is not there, module.c will not compile.
+OWN_ALLOCATOR := s/^(static [a-z0-9]+ )w2c_(js_(malloc|calloc|realloc|free|malloc_usable_size)_rt|js_malloc_usable_size)(\(Z_qjs_instance_t\* instance)/\1unused_\2\4/
+$(BUILD)/gen/qjs.key: FORCE
+	@test -r $(QUICKJS_WASM) || { echo '$(QUICKJS_WASM) is missing: run npm install, or make ENGINE=none' >&2; exit 1; }
+	@command -v $(WASM2C) >/dev/null || { echo '$(WASM2C) is missing: install wabt, or make ENGINE=none' >&2; exit 1; }
+	@mkdir -p $(@D); { sha256sum < $(QUICKJS_WASM); $(WASM2C) --version; echo '$(OWN_ALLOCATOR)'; } > $@.new; $(keep)
+$(BUILD)/gen/qjs.c: $(BUILD)/gen/qjs.key
+	echo '  wasm2c  $@'
+	$(WASM2C) $(QUICKJS_WASM) -n qjs -o $@
+	sed -i -E '$(OWN_ALLOCATOR)' $@
+$(BUILD)/gen/module.key: FORCE
+	@mkdir -p $(@D); { sha256sum < native/engine/module.c; $(CC) --version | head -n 1; echo '$(FLAGS_generated) $(FLAGS_watch)'; } > $@.new; $(keep)
+$(BUILD)/gen/module.o: $(BUILD)/gen/qjs.c $(BUILD)/gen/module.key
+	echo '  cc      $@ (takes a minute)'
+	$(CC) $(FLAGS_generated) -O2 -c native/engine/module.c -o $@
+# The same for mksnapshot, telling what it does.
+$(BUILD)/gen/watch.o: $(BUILD)/gen/qjs.c $(BUILD)/gen/module.key
+	echo '  cc      $@'
+	$(CC) $(FLAGS_generated) $(FLAGS_watch) -c native/engine/module.c -o $@
+
+# --- images: a bundle, loaded and warmed up ---
+
+MKSNAPSHOT := $(call objects,release,native/engine/mksnapshot.c native/engine/engine.c native/engine/heap.c native/engine/runtime.c native/host.c native/getent.c native/util.c)
+$(BUILD)/mksnapshot: $(MKSNAPSHOT) $(BUILD)/gen/watch.o
+	$(CC) -static -Wl,--gc-sections -o $@ $^ -lm
+
+$(BUILD)/planner.js: scripts/bundle.mjs $(TYPESCRIPT)
+	echo '  bundle  $@'
+	$(NODE) scripts/bundle.mjs planner
+
+$(BUILD)/cli/main.js: scripts/bundle.mjs $(TYPESCRIPT)
+	echo '  bundle  $@'
+	$(NODE) scripts/bundle.mjs cli
+
+define image
+$(BUILD)/$(1)/image.h: $(2) $(BUILD)/mksnapshot native/engine/order.sh
+	@mkdir -p $$(@D)
+	echo '  image   $$@'
+	$(BUILD)/mksnapshot $(2) $$(@D)
+	native/engine/order.sh $$(@D)/functions $(BUILD)/mksnapshot > $$(@D)/order.ld
+$(BUILD)/$(1)/image.o: native/engine/image.c $(BUILD)/$(1)/image.h $(wildcard native/*.h native/engine/*.h) $(BUILD)/obj/release/flags.key
+	$(CC) $(CFLAGS) $(FLAGS_release) -I$$(@D) -DIMAGE_BIN='"$$(@D)/image.bin"' -c $$< -o $$@
+endef
+$(eval $(call image,planner,$(BUILD)/planner.js))
+$(eval $(call image,fixture,test/native/fixtures/planner.js))
+
+# --- tests and fuzz targets: linked from archives, so that each takes what it needs ---
+
+$(BUILD)/fixture/parts.a: $(MODULE) $(call planner_image,fixture)
+	@mkdir -p $(@D)
+	rm -f $@ && $(AR) rcs $@ $^
+
+define test_programs
+$(BUILD)/test/$(1)/%: $(BUILD)/obj/$(1)/test/native/%.o $(BUILD)/obj/$(1)/library.a $(BUILD)/fixture/parts.a
+	@mkdir -p $$(@D)
+	echo '  link    $$@'
+	$(CC) $(FLAGS_$(1)) -o $$@ -Wl,--start-group $$^ -Wl,--end-group $(LDLIBS)
+endef
+$(foreach name,asan tsan release,$(eval $(call test_programs,$(name))))
+
+$(BUILD)/obj/fuzz/test/native/fuzz_driver.o: FLAGS_fuzz := -O2
+$(BUILD)/test/fuzz/%: $(BUILD)/obj/fuzz/test/native/%.o $(BUILD)/obj/fuzz/test/native/fuzz_driver.o $(BUILD)/obj/fuzz/library.a \
+		$(BUILD)/fixture/parts.a
+	@mkdir -p $(@D)
+	echo '  link    $@'
+	$(CC) $(SANITIZE_ASAN) -o $@ -Wl,--start-group $^ -Wl,--end-group $(LDLIBS)
+
+# For test/contract/engine.test.ts: a bundle in the engine, as a program of its own.
+$(BUILD)/engine_run: $(BUILD)/obj/release/test/contract/engine_run.o $(filter-out %/mksnapshot.o,$(MKSNAPSHOT)) $(BUILD)/gen/module.o
+	echo '  link    $@'
+	$(CC) -static -Wl,--gc-sections -o $@ $^ -lm
+
+FUZZ ?= $(FUZZERS)
+fuzz: $(call programs,fuzz,$(addprefix fuzz_,$(patsubst fuzz_%,%,$(FUZZ))))
+	@test/native/run.sh $(FUZZ_SECONDS) $^
+
+-include $(shell find $(BUILD)/obj -name '*.d' 2>/dev/null)

@@ -1,0 +1,69 @@
+/* The generated translation unit, included for its static functions: a start from an image must fill the function table without running the
+ * module's memory initialisers, and the allocator is ours (heap.h): the Makefile gives QuickJS's own six functions another name. Compiled on its own,
+ * with the flags for generated code: it takes most of a minute.
+ *
+ * With -DENGINE_WATCH, as mksnapshot has it, every access to linear memory is told to engine_watch(). */
+#include <string.h>
+#include <wasm-rt.h>
+
+#ifdef ENGINE_WATCH
+void engine_watch(const void *to, const void *from, size_t len);
+#undef wasm_rt_memcpy
+#define wasm_rt_memcpy(to, from, len) (engine_watch(to, from, len), memcpy(to, from, len))
+#define memmove(to, from, len) (engine_watch(to, from, len), memmove(to, from, len))
+#define memset(to, value, len) (engine_watch(to, NULL, len), memset(to, value, len))
+#endif
+
+#include "qjs.c"
+
+struct Z_env_instance_t;
+void module_restore(Z_qjs_instance_t *instance, struct Z_env_instance_t *env, uint32_t stack_pointer);
+
+void module_restore(Z_qjs_instance_t *instance, struct Z_env_instance_t *env, uint32_t stack_pointer)
+{
+	init_instance_import(instance, env, (struct Z_wasi_snapshot_preview1_instance_t *)env);
+	instance->w2c___stack_pointer = stack_pointer;
+	init_tables(instance);
+	init_data_instances(instance);
+	init_elem_instances(instance);
+}
+
+struct engine;
+u32 heap_take(struct engine *engine, u32 size);
+u32 heap_take_zeroed(struct engine *engine, u32 count, u32 size);
+u32 heap_resize(struct engine *engine, u32 block, u32 size);
+void heap_return(struct engine *engine, u32 block);
+u32 heap_usable(struct engine *engine, u32 block);
+
+static u32 w2c_js_malloc_rt(Z_qjs_instance_t *instance, u32 runtime, u32 size)
+{
+	return size == 0 ? 0 : heap_take((struct engine *)instance, size);
+}
+
+static u32 w2c_js_calloc_rt(Z_qjs_instance_t *instance, u32 runtime, u32 count, u32 size)
+{
+	return count == 0 || size == 0 ? 0 : heap_take_zeroed((struct engine *)instance, count, size);
+}
+
+static u32 w2c_js_realloc_rt(Z_qjs_instance_t *instance, u32 runtime, u32 block, u32 size)
+{
+	if (size > 0)
+		return heap_resize((struct engine *)instance, block, size);
+	heap_return((struct engine *)instance, block);
+	return 0;
+}
+
+static void w2c_js_free_rt(Z_qjs_instance_t *instance, u32 runtime, u32 block)
+{
+	heap_return((struct engine *)instance, block);
+}
+
+static u32 w2c_js_malloc_usable_size_rt(Z_qjs_instance_t *instance, u32 runtime, u32 block)
+{
+	return heap_usable((struct engine *)instance, block);
+}
+
+static u32 w2c_js_malloc_usable_size(Z_qjs_instance_t *instance, u32 context, u32 block)
+{
+	return heap_usable((struct engine *)instance, block);
+}

@@ -1,0 +1,12 @@
+/* The last step: becoming the payload. */
+#ifndef TSRUN_EXEC_H
+#define TSRUN_EXEC_H
+
+#include "util.h"
+
+/* Replaces the process by FILE (looked for in the PATH of `envp` when it has no slash). Returns only on failure, with the reason: what is
+ * missing or wrong is looked up, because execve's own answer names the program where its interpreter is meant. -ENOENT: nothing to run
+ * (or its interpreter is missing); -EACCES, -ENOEXEC: there, but it cannot be run. */
+int payload_exec(const char *file, char **argv, char **envp, struct err *err);
+
+#endif

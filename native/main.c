@@ -1,0 +1,178 @@
+/* tsrun: asks the planner what to do and does it. */
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "codec.h"
+#include "engine/engine.h"
+#include "failure.h"
+#include "image.h"
+#include "node.h"
+#include "plan.h"
+#include "run.h"
+#include "server.h"
+
+static int take_kept(void *engine, int64_t handle)
+{
+	return engine_take_fd(engine, handle);
+}
+
+/* A plan from a descriptor refers to descriptors that were inherited with it. */
+static int take_inherited(void *context UNUSED, int64_t handle)
+{
+	int inherited = (int)handle;
+	int fd = inherited > STDERR_FILENO ? fcntl(inherited, F_DUPFD_CLOEXEC, 3) : -1;
+
+	if (fd < 0)
+		return -EBADF;
+	close(inherited);
+	return fd;
+}
+
+static int print(const struct answer *answer, int fd)
+{
+	return write_full(fd, answer->text, strlen(answer->text)) < 0 && answer->status == 0 ? 125 : answer->status;
+}
+
+static int run(const struct plan *plan, const struct kept_files *files, struct engine *engine)
+{
+	struct failure failure;
+
+	run_plan(plan, files, &failure);
+	return failure_report(engine, &failure);
+}
+
+/* --- @plan FD: an encoded answer made elsewhere --- */
+
+static int read_all(int fd, char **bytes, size_t *len, struct err *err)
+{
+	size_t room = 0;
+
+	for (*len = 0;;) {
+		ssize_t got;
+
+		if (*len == room) {
+			char *grown = realloc(*bytes, room = room == 0 ? 1u << 16 : room * 2);
+
+			if (grown == NULL)
+				return fail(err, ENOMEM, "read the plan", "%zu bytes", room);
+			*bytes = grown;
+		}
+		got = RETRY(read(fd, *bytes + *len, room - *len));
+		if (got < 0)
+			return fail(err, errno, "read the plan", "descriptor %d", fd);
+		if (got == 0)
+			return 0;
+		*len += (size_t)got;
+		if (*len > PLAN_MAX_BYTES)
+			return fail(err, EFBIG, "read the plan", "more than %u bytes", PLAN_MAX_BYTES);
+	}
+}
+
+static int plan_main(int argc, char **argv)
+{
+	const struct kept_files files = {.take = take_inherited};
+	struct err err = {0};
+	struct answer answer;
+	char *bytes = NULL, *end;
+	size_t len;
+	long fd = argc == 2 ? strtol(argv[1], &end, 10) : -1;
+
+	if (fd < 0 || fd > INT32_MAX || *end != '\0') {
+		fail(&err, 0, "read the plan", "usage: tsrun @plan FD");
+		return failure_plain(&err, "E_PLAN");
+	}
+	if (read_all((int)fd, &bytes, &len, &err) < 0 || answer_read(bytes, len, &answer, &err) < 0)
+		return failure_plain(&err, "E_PLAN");
+	close((int)fd);
+	switch (answer.kind) {
+	case ANSWER_PLAN:
+		return run(&answer.plan, &files, NULL);
+	case ANSWER_PRINT:
+		return print(&answer, STDOUT_FILENO);
+	case ANSWER_FAIL:
+		return print(&answer, STDERR_FILENO);
+	case ANSWER_NODE:
+	case ANSWER_PREPARE:
+		break;
+	}
+	fail(&err, EPROTO, "read the plan", "descriptor %ld holds no plan", fd);
+	return failure_plain(&err, "E_PLAN");
+}
+
+/* --- the planner's answer --- */
+
+/* Returns an exit status, or -1 to ask again with `*input`. */
+static int follow(const struct answer *answer, struct engine *engine, char **argv, char **envp, const char **input)
+{
+	const struct kept_files files = {.take = take_kept, .context = engine};
+	struct err err = {0};
+	int status;
+
+	switch (answer->kind) {
+	case ANSWER_PLAN:
+		return run(&answer->plan, &files, engine);
+	case ANSWER_PRINT:
+		return print(answer, STDOUT_FILENO);
+	case ANSWER_FAIL:
+		return print(answer, STDERR_FILENO);
+	case ANSWER_NODE:
+		node_exec(answer->node, argv + 1, envp, &err);
+		return failure_plain(&err, "E_NODE");
+	case ANSWER_PREPARE:
+		if (**input != '\0') {
+			fail(&err, ELOOP, "prepare the run", "the planner asked for it twice");
+			return failure_plain(&err, "E_PLAN");
+		}
+		status = node_run(answer->node, answer->args, envp, &err);
+		*input = "prepared";
+		return status < 0 ? failure_plain(&err, "E_NODE") : status == 0 ? -1 : status;
+	}
+	return 125;
+}
+
+static int planner_main(int argc, char **argv, char **envp)
+{
+	struct host host = {.argc = argc, .argv = argv, .envp = envp};
+	struct host_ops ops = host_ops_of(&host);
+	struct engine *engine;
+	struct err err = {0};
+	const char *input = "";
+	int status = engine_start(&engine, &ops, &err);
+
+	/* Built without the engine: the same planner runs in Node. */
+	if (status == -ENOSYS) {
+		node_exec("", argv + 1, envp, &err);
+		return failure_plain(&err, "E_NODE");
+	}
+	if (status < 0)
+		return failure_plain(&err, "E_ENGINE");
+	do {
+		struct answer answer;
+		char *bytes;
+		size_t len;
+
+		if (engine_call(engine, "tsrunStart", input, strlen(input), &bytes, &len, &err) < 0)
+			return failure_plain(&err, "E_ENGINE");
+		if (answer_read(bytes, len, &answer, &err) < 0)
+			return failure_plain(&err, "E_PLAN");
+		status = follow(&answer, engine, argv, envp, &input);
+		answer_free(&answer);
+		free(bytes);
+	} while (status < 0);
+	return status;
+}
+
+int main(int argc, char **argv, char **envp)
+{
+	static const struct {
+		const char *name;
+		int (*main)(int argc, char **argv);
+	} roles[] = {{"@codec", codec_main}, {"@image", image_main}, {"@plan", plan_main}, {"@server", server_main}};
+
+	for (size_t i = 0; argc > 1 && i < ARRAY_LEN(roles); i++) {
+		if (strcmp(argv[1], roles[i].name) == 0)
+			return roles[i].main(argc - 1, argv + 1);
+	}
+	return argc > 0 ? planner_main(argc, argv, envp) : 125;
+}

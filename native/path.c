@@ -1,0 +1,362 @@
+#include "path.h"
+
+#include <fcntl.h>
+#include <linux/openat2.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+
+#define STEP "prepare the target"
+#define MAX_LINKS 40
+#define MAX_STEPS 20000 /* components looked at in one walk: ".." in links starts it again */
+
+#define NAME_FLAGS (O_PATH | O_NOFOLLOW | O_CLOEXEC)
+
+/* A walk through both layers at once. A layer that has nothing here is -1. */
+struct walk {
+	const struct tree *tree;
+	int skeleton;
+	int image;
+	char rest[PATH_MAX];
+	unsigned links;
+	unsigned steps;
+};
+
+static void replace_fd(int *slot, int fd)
+{
+	close_fd(slot);
+	*slot = fd;
+}
+
+static void walk_close(struct walk *walk)
+{
+	replace_fd(&walk->skeleton, -1);
+	replace_fd(&walk->image, -1);
+}
+
+static int walk_start(struct walk *walk, struct spot *spot)
+{
+	walk_close(walk);
+	walk->skeleton = fcntl(walk->tree->skeleton, F_DUPFD_CLOEXEC, 0);
+	if (walk->tree->image >= 0)
+		walk->image = fcntl(walk->tree->image, F_DUPFD_CLOEXEC, 0);
+	spot->path[0] = '\0';
+	spot->mode = S_IFDIR | 0755;
+	spot->below_mount = false;
+	return walk->skeleton < 0 || (walk->tree->image >= 0 && walk->image < 0) ? -errno : 0;
+}
+
+/* What is left to walk becomes `prefix`/`middle`/`tail`. `tail` may lie in walk->rest. */
+static int walk_redirect(struct walk *walk, const char *prefix, const char *middle, const char *tail)
+{
+	char rest[PATH_MAX];
+	int len = snprintf(rest, sizeof rest, "%s/%s/%s", prefix, middle, tail);
+
+	if (len < 0 || (size_t)len >= sizeof rest)
+		return -ENAMETOOLONG;
+	memcpy(walk->rest, rest, (size_t)len + 1);
+	return 0;
+}
+
+static bool is_mounted(const struct tree *tree, const char *path)
+{
+	size_t length = strlen(path);
+
+	for (size_t i = 0; i < tree->mounted_count; i++) {
+		if (tree->mounted[i].length == length && memcmp(tree->mounted[i].path, path, length) == 0)
+			return true;
+	}
+	return false;
+}
+
+/* The first component of *path into `name`, *path moved behind it. False at the end of the path. */
+static bool next_name(const char **path, char name[NAME_MAX + 1], int *result)
+{
+	size_t len;
+
+	*path += strspn(*path, "/");
+	len = strcspn(*path, "/");
+	if (len > NAME_MAX) {
+		*result = -ENAMETOOLONG;
+		return false;
+	}
+	memcpy(name, *path, len);
+	name[len] = '\0';
+	*path += len;
+	return len > 0;
+}
+
+static int open_directory(int parent, const char *name)
+{
+	int fd = openat(parent, name, NAME_FLAGS | O_DIRECTORY);
+
+	return fd < 0 ? -errno : fd;
+}
+
+/* The skeleton's directory for a resolved path that is a directory in one of the layers; made with the image's permissions, because in an
+ * overlay the upper directory's attributes are the ones seen. */
+static int skeleton_directory(const struct tree *tree, const char *path)
+{
+	cleanup_fd int skeleton = fcntl(tree->skeleton, F_DUPFD_CLOEXEC, 0);
+	cleanup_fd int image = tree->image < 0 ? -1 : fcntl(tree->image, F_DUPFD_CLOEXEC, 0);
+	char name[NAME_MAX + 1];
+	int result = 0;
+
+	if (skeleton < 0)
+		return -errno;
+	while (next_name(&path, name, &result)) {
+		int below_image = image < 0 ? -1 : openat(image, name, NAME_FLAGS | O_DIRECTORY);
+		int below = open_directory(skeleton, name);
+
+		replace_fd(&image, below_image);
+		if (below == -ENOENT) {
+			struct stat st = {.st_mode = 0755};
+
+			if (image >= 0 && fstat(image, &st) < 0)
+				return -errno;
+			if (mkdirat(skeleton, name, st.st_mode & 07777) < 0)
+				return -errno;
+			below = open_directory(skeleton, name);
+		}
+		if (below < 0)
+			return below;
+		replace_fd(&skeleton, below);
+	}
+	return result < 0 ? result : steal_fd(&skeleton);
+}
+
+static int make_name(struct walk *walk, const char *path, const char *name, mode_t mode)
+{
+	if (walk->skeleton < 0) {
+		walk->skeleton = skeleton_directory(walk->tree, path);
+		if (walk->skeleton < 0)
+			return walk->skeleton;
+	}
+	if (S_ISDIR(mode))
+		return mkdirat(walk->skeleton, name, mode & 07777) < 0 ? -errno : 0;
+	cleanup_fd int fd = openat(walk->skeleton, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode & 07777);
+	return fd < 0 ? -errno : 0;
+}
+
+/* Looks `name` up in both layers. `mode` is 0 when neither has it. */
+static int look_up(const struct walk *walk, const char *name, int *skeleton, int *image, mode_t *mode)
+{
+	struct stat st = {0};
+
+	*mode = 0;
+	if (walk->skeleton >= 0) {
+		*skeleton = openat(walk->skeleton, name, NAME_FLAGS);
+		if ((*skeleton < 0 && errno != ENOENT) || (*skeleton >= 0 && fstat(*skeleton, &st) < 0))
+			return -errno;
+	}
+	if (walk->image >= 0 && (*skeleton < 0 || S_ISDIR(st.st_mode))) {
+		*image = openat(walk->image, name, NAME_FLAGS | (*skeleton < 0 ? 0 : O_DIRECTORY));
+		if (*skeleton < 0 && ((*image < 0 && errno != ENOENT) || (*image >= 0 && fstat(*image, &st) < 0)))
+			return -errno;
+	}
+	*mode = st.st_mode;
+	return 0;
+}
+
+static int follow_link(struct walk *walk, int link, struct spot *spot, const char *tail)
+{
+	char target[PATH_MAX];
+	ssize_t len = readlinkat(link, "", target, sizeof target - 1);
+
+	if (len < 0)
+		return -errno;
+	if (len == 0)
+		return -ENOENT;
+	if (++walk->links > MAX_LINKS)
+		return -ELOOP;
+	target[len] = '\0';
+	return walk_redirect(walk, target[0] == '/' ? "" : spot->path, target, tail);
+}
+
+/* One component. Returns 1 to go on, 0 at the end of the path, 2 when `rest` is to be walked from the root again. */
+static int walk_step(struct walk *walk, const char **at, mode_t make, struct spot *spot)
+{
+	cleanup_fd int skeleton = -1;
+	cleanup_fd int image = -1;
+	char name[NAME_MAX + 1];
+	size_t length = strlen(spot->path);
+	bool last;
+	mode_t mode;
+	int result = 0;
+
+	if (!next_name(at, name, &result))
+		return result;
+	if (++walk->steps > MAX_STEPS)
+		return -ELOOP;
+	last = (*at)[strspn(*at, "/")] == '\0';
+	if (strcmp(name, ".") == 0)
+		return 1;
+	if (strcmp(name, "..") == 0) {
+		char *slash = strrchr(spot->path, '/');
+
+		if (slash != NULL)
+			*slash = '\0';
+		result = walk_redirect(walk, spot->path, "", *at);
+		return result < 0 ? result : 2;
+	}
+	if (length + 1 + strlen(name) >= sizeof spot->path)
+		return -ENAMETOOLONG;
+	result = look_up(walk, name, &skeleton, &image, &mode);
+	if (result == 0 && mode == 0 && make != 0) {
+		result = make_name(walk, spot->path, name, last ? make : S_IFDIR | 0755);
+		if (result == 0)
+			result = look_up(walk, name, &skeleton, &image, &mode);
+	}
+	if (result == 0 && S_ISLNK(mode)) {
+		result = follow_link(walk, skeleton >= 0 ? skeleton : image, spot, *at);
+		return result < 0 ? result : 2;
+	}
+	spot->path[length] = '/';
+	memcpy(spot->path + length + 1, name, strlen(name) + 1);
+	if (result < 0)
+		return result;
+	spot->mode = mode;
+	if (mode == 0 || (last && !S_ISDIR(mode)))
+		return 0;
+	if (!S_ISDIR(mode))
+		return -ENOTDIR;
+	replace_fd(&walk->skeleton, steal_fd(&skeleton));
+	replace_fd(&walk->image, steal_fd(&image));
+	if (is_mounted(walk->tree, spot->path)) {
+		spot->below_mount = !last;
+		return 0;
+	}
+	return 1;
+}
+
+int tree_walk(const struct tree *tree, const char *path, mode_t make, struct spot *spot, struct err *err)
+{
+	struct walk walk = {.tree = tree, .skeleton = -1, .image = -1};
+	const char *at = walk.rest;
+	int result;
+
+	if (strlen(path) >= sizeof walk.rest)
+		return fail(err, ENAMETOOLONG, STEP, "%.200s", path);
+	strcpy(walk.rest, path);
+	result = walk_start(&walk, spot);
+	if (result == 0)
+		result = 1;
+	while (result > 0) {
+		result = walk_step(&walk, &at, make, spot);
+		if (result == 2) {
+			at = walk.rest;
+			if ((result = walk_start(&walk, spot)) == 0)
+				result = 1;
+		}
+	}
+	walk_close(&walk);
+	if (result < 0)
+		return fail(err, -result, STEP, "%s (at %s)", path, spot->path[0] == '\0' ? "/" : spot->path);
+	return 0;
+}
+
+/* Opens the directory, in the skeleton, in which the last name of `path` is to be made. */
+static int parent_in_skeleton(const struct tree *tree, const char *path, const char **name, struct err *err)
+{
+	const char *slash = strrchr(path, '/');
+	char parent[PATH_MAX];
+	struct spot spot;
+	int fd;
+	int result;
+
+	snprintf(parent, sizeof parent, "%.*s", (int)(slash - path), path);
+	*name = slash + 1;
+	result = tree_walk(tree, parent, S_IFDIR | 0755, &spot, err);
+	if (result < 0)
+		return result;
+	if (!S_ISDIR(spot.mode))
+		return fail(err, ENOTDIR, STEP, "%s (at %s)", path, spot.path);
+	fd = skeleton_directory(tree, spot.path);
+	if (fd < 0)
+		return fail(err, -fd, STEP, "%s (at %s)", path, spot.path);
+
+	/* A directory of the image would be merged with, or hidden by, something that is none. */
+	if (tree->image >= 0) {
+		cleanup_fd int image = path_open(tree->image, spot.path[0] == '\0' ? "/" : spot.path);
+		struct stat st;
+
+		if (image >= 0 && fstatat(image, *name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISDIR(st.st_mode)) {
+			close_fd(&fd);
+			return fail(err, EISDIR, STEP, "%s is a directory of the image", path);
+		}
+	}
+	return fd;
+}
+
+int tree_directory(const struct tree *tree, const char *path, mode_t mode, struct err *err)
+{
+	struct spot spot;
+	int result = tree_walk(tree, path, S_IFDIR | (mode & 07777), &spot, err);
+
+	if (result == 0 && !S_ISDIR(spot.mode))
+		return fail(err, ENOTDIR, STEP, "%s (at %s)", path, spot.path);
+	return result;
+}
+
+int tree_file(const struct tree *tree, const char *path, mode_t mode, const char *content, struct err *err)
+{
+	const char *name;
+	cleanup_fd int parent = parent_in_skeleton(tree, path, &name, err);
+	int result;
+
+	if (parent < 0)
+		return parent;
+	if (unlinkat(parent, name, 0) < 0 && errno != ENOENT)
+		return fail(err, errno, STEP, "%s", path);
+	cleanup_fd int fd = openat(parent, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode & 07777);
+	if (fd < 0)
+		return fail(err, errno, STEP, "%s", path);
+	result = write_full(fd, content, strlen(content));
+	return result < 0 ? fail(err, -result, STEP, "%s", path) : 0;
+}
+
+int tree_symlink(const struct tree *tree, const char *path, const char *link, struct err *err)
+{
+	const char *name;
+	cleanup_fd int parent = parent_in_skeleton(tree, path, &name, err);
+
+	if (parent < 0)
+		return parent;
+	if (unlinkat(parent, name, 0) < 0 && errno != ENOENT)
+		return fail(err, errno, STEP, "%s", path);
+	return symlinkat(link, parent, name) < 0 ? fail(err, errno, STEP, "%s", path) : 0;
+}
+
+/* Kernels before 5.6 have no openat2: resolve the links here, then open what is left component by component. */
+static int path_open_by_hand(int root, const char *path)
+{
+	struct tree tree = {.skeleton = root, .image = -1};
+	struct spot spot;
+	const char *at = spot.path;
+	char name[NAME_MAX + 1];
+	int result = tree_walk(&tree, path, 0, &spot, NULL);
+	cleanup_fd int fd = -1;
+
+	if (result < 0)
+		return result;
+	if (spot.mode == 0)
+		return -ENOENT;
+	fd = openat(root, ".", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	while (fd >= 0 && next_name(&at, name, &result))
+		replace_fd(&fd, openat(fd, name, NAME_FLAGS));
+	if (fd < 0)
+		return -errno;
+	return result < 0 ? result : steal_fd(&fd);
+}
+
+int path_open(int root, const char *path)
+{
+	const struct open_how how = {.flags = O_PATH | O_CLOEXEC, .resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS};
+	int fd = (int)syscall(SYS_openat2, root, path, &how, sizeof how);
+
+	/* EPERM is how older container runtimes' filters refuse calls they do not know. */
+	if (fd < 0 && (errno == ENOSYS || errno == EPERM))
+		return path_open_by_hand(root, path);
+	return fd < 0 ? -errno : fd;
+}

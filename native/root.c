@@ -1,0 +1,207 @@
+#include "root.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+
+#define STEP "make the root"
+#define DIR_FLAGS (O_PATH | O_DIRECTORY | O_CLOEXEC)
+
+/* For parts of the image; its own flags, and for what is mounted below. */
+static const struct bind_flags sealed = {.recursive = true, .read_only = true};
+
+static int make_scratch(struct root *root, struct err *err)
+{
+	/* Over "/": paths that begin with "/" still start at the root below it, so the host's files stay in reach until the pivot. */
+	if (mount("tsrun", "/", "tmpfs", MS_NOSUID | MS_NODEV, "mode=0755") < 0)
+		return fail(err, errno, STEP, "tmpfs");
+	/* ".." of the root is the root, with what is mounted over it. */
+	root->scratch = open("/..", DIR_FLAGS);
+	if (root->scratch < 0 || mkdirat(root->scratch, "skeleton", 0755) < 0 || mkdirat(root->scratch, "image", 0755) < 0 ||
+	    mkdirat(root->scratch, "root", 0755) < 0)
+		return fail(err, errno, STEP, "tmpfs");
+	root->tree.skeleton = openat(root->scratch, "skeleton", DIR_FLAGS);
+	return root->tree.skeleton < 0 ? fail(err, errno, STEP, "tmpfs") : 0;
+}
+
+int root_begin(struct root *root, struct mount_source *image, struct err *err)
+{
+	struct stat st;
+	int result = make_scratch(root, err);
+
+	if (result < 0)
+		return result;
+	cleanup_fd int target = openat(root->scratch, "image", DIR_FLAGS);
+	result = target < 0 ? -errno : mount_attach(image, target);
+	if (result < 0)
+		return fail(err, -result, STEP, "attach the image");
+	root->tree.image = openat(root->scratch, "image", DIR_FLAGS);
+	if (root->tree.image < 0 || fstat(root->tree.image, &st) < 0)
+		return fail(err, errno, STEP, "open the image's root");
+	return fchmodat(root->scratch, "skeleton", st.st_mode & 07777, 0) < 0 ? fail(err, errno, STEP, "tmpfs") : 0;
+}
+
+static int mount_overlay(const struct root *root, bool writable, uint64_t size)
+{
+	char options[64] = "mode=0755";
+	int result;
+
+	if (fchdir(root->scratch) < 0)
+		return -errno;
+	/* The layers are named relative to the scratch: no path of the host has to be quoted. */
+	if (!writable)
+		return mount("tsrun", "root", "overlay", MS_RDONLY | MS_NOSUID | MS_NODEV, "lowerdir=skeleton:image") < 0 ? -errno : 0;
+
+	if (mkdir("writes", 0755) < 0)
+		return -errno;
+	cleanup_fd int writes = openat(root->scratch, "writes", DIR_FLAGS);
+	if (size > 0)
+		snprintf(options, sizeof options, "mode=0755,size=%llu", (unsigned long long)size);
+	result = writes < 0 ? -errno : mount_new("tmpfs", writes, 0, options);
+	if (result < 0)
+		return result;
+	if (fchdir(root->scratch) < 0 || mkdir("writes/upper", 0755) < 0 || mkdir("writes/work", 0755) < 0)
+		return -errno;
+	/* userxattr: without it a user namespace cannot mark directories opaque, and mkdir over a removed one fails. */
+	return mount("tsrun", "root", "overlay", MS_NOSUID | MS_NODEV,
+	             "lowerdir=skeleton:image,upperdir=writes/upper,workdir=writes/work,userxattr") < 0
+	           ? -errno
+	           : 0;
+}
+
+/* One name of the image that the skeleton does not have. */
+static int show_entry(int into, int image, const char *name, const struct stat *st)
+{
+	int result;
+
+	if (S_ISLNK(st->st_mode)) {
+		char link[PATH_MAX];
+		ssize_t len = readlinkat(image, name, link, sizeof link - 1);
+
+		if (len < 0)
+			return -errno;
+		link[len] = '\0';
+		return symlinkat(link, into, name) < 0 ? -errno : 0;
+	}
+	if (S_ISDIR(st->st_mode)) {
+		result = mkdirat(into, name, 0755);
+	} else {
+		result = openat(into, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);
+		if (result >= 0)
+			result = close(result);
+	}
+	if (result < 0)
+		return -errno;
+	cleanup_fd int source = openat(image, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+	cleanup_fd int target = openat(into, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+	if (source < 0 || target < 0)
+		return -errno;
+	cleanup_source struct mount_source copy = MOUNT_SOURCE_NONE;
+	result = mount_copy(&copy, source, "", &sealed);
+	return result < 0 ? result : mount_attach(&copy, target);
+}
+
+static void close_dir(DIR **dir)
+{
+	if (*dir != NULL)
+		closedir(*dir);
+}
+
+/* Shows in the skeleton's directory `into` what `image` has, by binds; goes down only where both have a directory. */
+static int show_image(int into, int image)
+{
+	int fd = openat(image, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	__attribute__((cleanup(close_dir))) DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+	struct dirent *entry;
+
+	if (dir == NULL) {
+		int result = -errno;
+
+		close_fd(&fd);
+		return result;
+	}
+	while (errno = 0, (entry = readdir(dir)) != NULL) {
+		const char *name = entry->d_name;
+		struct stat above, st;
+		int result = 0;
+
+		if (strcmp(name, ".") == 0 || strcmp(name, "..") == 0)
+			continue;
+		if (fstatat(image, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+			return -errno;
+		if (fstatat(into, name, &above, AT_SYMLINK_NOFOLLOW) < 0) {
+			result = show_entry(into, image, name, &st);
+		} else if (S_ISDIR(above.st_mode) && S_ISDIR(st.st_mode)) {
+			cleanup_fd int below_into = openat(into, name, DIR_FLAGS | O_NOFOLLOW);
+			cleanup_fd int below_image = openat(image, name, DIR_FLAGS | O_NOFOLLOW);
+
+			result = below_into < 0 || below_image < 0 ? -errno : show_image(below_into, below_image);
+		}
+		if (result < 0)
+			return result;
+	}
+	return -errno;
+}
+
+/* For kernels and file systems that an overlay cannot be made of. */
+static int mount_underlay(const struct root *root)
+{
+	static const struct bind_flags still_writable = {.recursive = false};
+	static const struct bind_flags read_only = {.read_only = true};
+	cleanup_source struct mount_source skeleton = MOUNT_SOURCE_NONE;
+	cleanup_fd int target = openat(root->scratch, "root", DIR_FLAGS);
+	int result = mount_copy(&skeleton, root->tree.skeleton, "", &still_writable);
+
+	if (result == 0)
+		result = target < 0 ? -errno : mount_attach(&skeleton, target);
+	if (result < 0)
+		return result;
+	cleanup_fd int into = openat(root->scratch, "root", DIR_FLAGS);
+	result = into < 0 ? -errno : show_image(into, root->tree.image);
+	/* What was bound into it is read-only already. */
+	return result < 0 ? result : mount_restrict(into, &read_only);
+}
+
+int root_seal(struct root *root, bool writable, uint64_t size, struct err *err)
+{
+	int overlay = mount_overlay(root, writable, size);
+
+	if (overlay < 0 && writable)
+		return fail(err, -overlay, STEP, "a writable overlay above the image");
+	if (overlay < 0) {
+		int underlay = mount_underlay(root);
+
+		if (underlay < 0)
+			return fail(err, -underlay, STEP, "binds of the image's directories, after an overlay was refused (%s)", strerror(-overlay));
+	}
+	root->fd = openat(root->scratch, "root", DIR_FLAGS);
+	/* Not to be seen in a recursive bind of the host's "/". (Not earlier: an overlay's layer may not be unbindable.) */
+	if (root->fd < 0 || fchdir(root->scratch) < 0 || mount(NULL, ".", NULL, MS_UNBINDABLE, NULL) < 0)
+		return fail(err, errno, STEP, "open it");
+	return 0;
+}
+
+int root_pivot(const struct root *root, struct err *err)
+{
+	/* The scratch moves from over "/" to any place in the host's tree: then that tree is what lies uppermost after the pivot, and one unmount
+	 * (they are what costs) takes both away. */
+	if (fchdir(root->scratch) < 0 || mount(".", "/proc", NULL, MS_MOVE, NULL) < 0)
+		return fail(err, errno, "change the root", "move the tmpfs");
+	if (fchdir(root->fd) < 0)
+		return fail(err, errno, "change the root", "enter it");
+	if (syscall(SYS_pivot_root, ".", ".") == 0) {
+		if (umount2(".", MNT_DETACH) < 0)
+			return fail(err, errno, "change the root", "unmount the host's tree");
+	} else if (errno == EINVAL) {
+		/* The host's root is the kernel's first one, as on nodes that run from memory: it cannot be pivoted, only covered. */
+		if (mount(".", "/", NULL, MS_MOVE, NULL) < 0 || chroot(".") < 0)
+			return fail(err, errno, "change the root", "cover the host's tree");
+	} else {
+		return fail(err, errno, "change the root", "pivot_root");
+	}
+	return chdir("/") < 0 ? fail(err, errno, "change the root", "enter it") : 0;
+}

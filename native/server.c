@@ -1,0 +1,393 @@
+/* The image server's control loop: joins, ends of runs, linger times, its own end. One thread; the images' own threads answer the kernel.
+ * It waits in epoll for what happens, and for the next deadline if there is one. */
+#include "server_internal.h"
+
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/sysinfo.h>
+#include <time.h>
+
+#ifndef SO_PEERPIDFD
+#define SO_PEERPIDFD 77
+#endif
+
+#define NEVER INT64_MAX
+#define START_GRACE_MS 10000 /* for the run that started us to ask */
+#define CACHE_MAX (64u << 20)
+#define CACHE_MIN (8u << 20)
+
+enum watched { LISTENER, WAKE, CONNECTION, RUN };
+
+struct connection { /* a run that wants to join; from accept to the answer */
+	enum watched what;
+	int sock;
+};
+
+struct run { /* one that has joined */
+	enum watched what;
+	int pidfd;
+	struct image *image; /* NULL: it has the user namespace only */
+};
+
+struct server {
+	struct server_box box;
+	struct squash_cache *cache;
+	struct image *images;
+	unsigned bare_runs; /* without an image */
+	int64_t bare_deadline;
+	uint32_t bare_linger_ms;
+	unsigned connections; /* that wait for their question to arrive */
+	int epoll, wake;
+};
+
+static int64_t now_ms(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+static int watch(struct server *server, int fd, void *what)
+{
+	struct epoll_event event = { .events = EPOLLIN, .data.ptr = what };
+
+	return epoll_ctl(server->epoll, EPOLL_CTL_ADD, fd, &event) < 0 ? -errno : 0;
+}
+
+/* --- runs --- */
+
+static int pidfd_of_peer(int sock)
+{
+	struct ucred peer;
+	socklen_t len = sizeof(int);
+	int fd;
+
+	if (getsockopt(sock, SOL_SOCKET, SO_PEERPIDFD, &fd, &len) == 0)
+		return fd;
+	len = sizeof peer;
+	if (getsockopt(sock, SOL_SOCKET, SO_PEERCRED, &peer, &len) < 0 || peer.pid <= 0)
+		return -ESRCH;
+	return (int)syscall(SYS_pidfd_open, peer.pid, 0); /* it waits for our answer, so the pid is still its own */
+}
+
+/* One run less, or one that was never seen: when it was the last, the linger time begins. */
+static void linger(struct server *server, struct image *image)
+{
+	if (image == NULL && server->bare_runs == 0)
+		server->bare_deadline = now_ms() + server->bare_linger_ms;
+	else if (image != NULL && image->runs == 0)
+		image->deadline = now_ms() + image->linger_ms;
+}
+
+/* Without a pidfd (before Linux 5.3, or too many) the run's end is not seen: it then counts as ended, and the kernel keeps the mount for it. */
+static void add_run(struct server *server, int sock, struct image *image)
+{
+	struct run *run = malloc(sizeof *run);
+	int cleanup_fd pidfd = run == NULL ? -1 : pidfd_of_peer(sock);
+
+	if (pidfd < 0 || fcntl(pidfd, F_SETFD, FD_CLOEXEC) < 0 || watch(server, pidfd, run) < 0) {
+		free(run);
+		linger(server, image);
+		return;
+	}
+	*run = (struct run) { RUN, steal_fd(&pidfd), image };
+	*(image != NULL ? &image->runs : &server->bare_runs) += 1;
+}
+
+static void end_run(struct server *server, struct run *run)
+{
+	struct image *image = run->image;
+
+	close(run->pidfd);
+	free(run);
+	*(image != NULL ? &image->runs : &server->bare_runs) -= 1;
+	linger(server, image);
+}
+
+/* --- joins --- */
+
+static void hang_up(struct connection *connection)
+{
+	close(connection->sock);
+	free(connection);
+}
+
+static void refuse(struct connection *connection, int rc, const struct err *err)
+{
+	struct wire_reply reply = { .protocol = WIRE_PROTOCOL, .rc = rc, .err = *err };
+	int none[2] = { -1, -1 };
+
+	/* Should it have gone meanwhile, it does not want to know any more. */
+	(void)!wire_send(connection->sock, &reply, sizeof reply, none);
+	hang_up(connection);
+}
+
+static void welcome(struct server *server, struct connection *connection, struct image *image, uint32_t linger_ms)
+{
+	struct wire_reply reply = { .protocol = WIRE_PROTOCOL };
+	int fds[2] = { server->box.userns, image != NULL ? image->mount : -1 };
+
+	if (image != NULL)
+		image->linger_ms = linger_ms;
+	if (wire_send(connection->sock, &reply, sizeof reply, fds) == 0)
+		add_run(server, connection->sock, image);
+	else
+		linger(server, image);
+	hang_up(connection);
+}
+
+/* A run that is killed meanwhile is noticed when it gets its answer. */
+static void wait_for_image(struct connection *connection, struct image *image, uint32_t linger_ms)
+{
+	struct waiter *waiter = malloc(sizeof *waiter);
+
+	if (waiter == NULL) {
+		hang_up(connection);
+		return;
+	}
+	*waiter = (struct waiter) { image->waiters, connection, linger_ms };
+	image->waiters = waiter;
+}
+
+static bool readable_fd(int fd)
+{
+	int flags = fcntl(fd, F_GETFL);
+
+	return flags >= 0 && !(flags & O_PATH) && (flags & O_ACCMODE) != O_WRONLY;
+}
+
+/* The question has arrived. */
+static void answer(struct server *server, struct connection *connection)
+{
+	struct wire_request request;
+	struct image *image = NULL;
+	struct err err = { 0 };
+	int fds[2];
+	int rc = wire_receive(connection->sock, &request, sizeof request, fds, MSG_DONTWAIT);
+
+	epoll_ctl(server->epoll, EPOLL_CTL_DEL, connection->sock, NULL);
+	server->connections--;
+	close_fd(&fds[1]);
+	if (rc < 0) {
+		hang_up(connection);
+		return;
+	}
+	if (request.protocol != WIRE_PROTOCOL || (request.has_image != 0) != (fds[0] >= 0) || (fds[0] >= 0 && !readable_fd(fds[0]))) {
+		close_fd(&fds[0]);
+		refuse(connection, fail(&err, EPROTO, SERVER_STEP_SERVER, "it did not understand the request"), &err);
+		return;
+	}
+	server->bare_linger_ms = request.linger_ms;
+	linger(server, NULL); /* also for who is refused: it may come back and ask for less */
+	if (request.has_image) {
+		image = images_find_or_open(&server->images, &server->box, server->cache, server->wake, fds[0], request.offset, request.size, &err);
+		if (image == NULL) {
+			refuse(connection, -err.errnum, &err);
+			return;
+		}
+	}
+	if (image != NULL && image->state == IMAGE_OPENING)
+		wait_for_image(connection, image, request.linger_ms);
+	else
+		welcome(server, connection, image, request.linger_ms);
+}
+
+static bool is_own_user(int sock, uid_t uid)
+{
+	struct ucred peer;
+	socklen_t len = sizeof peer;
+
+	return getsockopt(sock, SOL_SOCKET, SO_PEERCRED, &peer, &len) == 0 && peer.uid == uid;
+}
+
+/* Returns whether somebody was there. */
+static bool accept_one(struct server *server)
+{
+	int sock = RETRY(accept4(server->box.listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK));
+	struct connection *connection;
+
+	if (sock < 0)
+		return false;
+	connection = is_own_user(sock, server->box.uid) ? malloc(sizeof *connection) : NULL;
+	if (connection == NULL) {
+		close(sock);
+		return true;
+	}
+	*connection = (struct connection) { CONNECTION, sock };
+	if (watch(server, sock, connection) < 0)
+		hang_up(connection);
+	else
+		server->connections++;
+	return true;
+}
+
+/* --- images: what their threads have reported, and what is due --- */
+
+static void finish_opening(struct server *server, struct image *image)
+{
+	struct waiter *waiter = image->waiters;
+
+	image_opened(image);
+	image->waiters = NULL;
+	image->deadline = now_ms();
+	while (waiter != NULL) {
+		struct waiter *next = waiter->next;
+
+		if (image->rc < 0)
+			refuse(waiter->connection, image->rc, &image->err);
+		else
+			welcome(server, waiter->connection, image, waiter->linger_ms);
+		free(waiter);
+		waiter = next;
+	}
+	if (image->rc < 0)
+		image_forget(&server->images, image);
+}
+
+/* Brings an image to the state it should be in; it may be gone afterwards. */
+static void settle_image(struct server *server, struct image *image)
+{
+	bool ended = atomic_load(&image->ended);
+
+	if (image->state == IMAGE_OPENING) {
+		if (atomic_load(&image->opened))
+			finish_opening(server, image);
+	} else if (ended && image->runs == 0) {
+		image_forget(&server->images, image);
+	} else if (image->state == IMAGE_SERVING && (ended || (image->runs == 0 && image->deadline <= now_ms()))) {
+		image_leave(image);
+	}
+}
+
+/* When something is due next, in milliseconds of epoll_wait: -1 never. */
+static int until_due(const struct server *server)
+{
+	int64_t due = server->bare_runs == 0 && server->images == NULL && server->connections == 0 ? server->bare_deadline : NEVER;
+	int64_t left;
+
+	for (const struct image *image = server->images; image != NULL; image = image->next)
+		if (image->state == IMAGE_SERVING && image->runs == 0 && image->deadline < due)
+			due = image->deadline;
+	if (due == NEVER)
+		return -1;
+	left = due - now_ms();
+	return left <= 0 ? 0 : left > INT_MAX ? INT_MAX : (int)left;
+}
+
+static bool nothing_to_do(const struct server *server)
+{
+	return server->images == NULL && server->bare_runs == 0 && server->connections == 0 && server->bare_deadline <= now_ms();
+}
+
+/* --- the loop --- */
+
+static void handle(struct server *server, enum watched *what)
+{
+	uint64_t count;
+
+	switch (*what) {
+	case LISTENER:
+		accept_one(server);
+		break;
+	case WAKE: /* only to reset it: settle_image looks at all images anyway */
+		(void)!read(server->wake, &count, sizeof count);
+		break;
+	case CONNECTION:
+		answer(server, (struct connection *)(void *)what);
+		break;
+	case RUN:
+		end_run(server, (struct run *)(void *)what);
+		break;
+	}
+}
+
+/* Takes the socket away, unless somebody has just come. With the lock, nobody starts another server before this one's socket is gone; who has
+ * connected but was not accepted sees a reset, and begins anew. */
+static bool end_of_scope(struct server *server)
+{
+	int cleanup_fd lock = wire_lock(server->box.dir, server->box.key);
+
+	if (lock >= 0 && accept_one(server))
+		return false;
+	if (lock >= 0)
+		server_leave_directory(&server->box);
+	return true;
+}
+
+static void serve_scope(struct server *server)
+{
+	struct epoll_event events[64];
+
+	do {
+		int n;
+
+		while (!nothing_to_do(server)) {
+			n = epoll_wait(server->epoll, events, ARRAY_LEN(events), until_due(server));
+			for (int i = 0; i < n; i++)
+				handle(server, events[i].data.ptr);
+			for (struct image *image = server->images, *next; image != NULL; image = next) {
+				next = image->next;
+				settle_image(server, image);
+			}
+		}
+	} while (!end_of_scope(server));
+}
+
+static uint64_t cache_size(uint64_t asked)
+{
+	struct sysinfo info;
+	uint64_t part;
+
+	if (asked != 0)
+		return asked;
+	part = sysinfo(&info) == 0 ? (uint64_t)info.totalram * info.mem_unit / 50 : CACHE_MAX;
+	return part < CACHE_MIN ? CACHE_MIN : part > CACHE_MAX ? CACHE_MAX : part;
+}
+
+static int prepare_loop(struct server *server, uint64_t cache_bytes, struct err *err)
+{
+	static enum watched listener = LISTENER, wake = WAKE;
+	int rc;
+
+	server->cache = squash_cache_new(cache_size(cache_bytes));
+	server->epoll = epoll_create1(EPOLL_CLOEXEC);
+	server->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (server->cache == NULL || server->epoll < 0 || server->wake < 0)
+		return fail(err, errno, SERVER_STEP_SERVER, "preparing its loop");
+	server->bare_deadline = now_ms() + START_GRACE_MS;
+	rc = watch(server, server->box.listener, &listener);
+	if (rc == 0)
+		rc = watch(server, server->wake, &wake);
+	return rc < 0 ? fail(err, -rc, SERVER_STEP_SERVER, "watching its descriptors") : 0;
+}
+
+int server_main(int argc, char **argv)
+{
+	struct server server = { 0 };
+	struct wire_reply ready = { .protocol = WIRE_PROTOCOL };
+
+	if (argc != 5) {
+		dprintf(STDERR_FILENO, "tsrun: @server is started by tsrun itself\n");
+		return 2;
+	}
+	ready.rc = server_enter_box(&server.box, argv[1], argv[2], argv[3], &ready.err);
+	if (ready.rc == 0)
+		ready.rc = prepare_loop(&server, strtoull(argv[4], NULL, 10), &ready.err);
+	if (ready.rc < 0)
+		server_leave_directory(&server.box);
+	if (write_full(WIRE_READY_FD, &ready, sizeof ready) < 0 && ready.rc < 0)
+		return 1; /* nobody left to tell */
+	close(WIRE_READY_FD);
+	close(WIRE_LOCK_FD);
+	if (ready.rc < 0)
+		return 1;
+	serve_scope(&server);
+	return 0;
+}

@@ -1,0 +1,51 @@
+/* The image server: one process for each scope, which keeps the scope's user namespace and serves its image mounts over FUSE.
+ *
+ * The first run of a scope starts it; everyone else joins through a socket in the runtime directory:
+ *   <dir>/<key>.sock   the socket, there while the server is
+ *   <dir>/<key>.lock   held (flock) while a server starts, or takes its socket away; removed with the socket
+ *   <dir>/<key>.log    only when there was something to say (a failed read of an image, say)
+ * A run sends its own open descriptor of the image, so it has shown that it may read it, and gets back descriptors of the user namespace
+ * and of a mount that is attached nowhere. What it then does with them (setns, unshare, open_tree of a clone, move_mount) is the launcher's.
+ * The server knows runs by their pidfd, which needs nothing from them: they may exec whatever they like.
+ *
+ * When the last known run of an image has ended, the image is kept for the linger time; then the server drops its own reference and serves
+ * whoever still uses the mount (a daemon, say) until the kernel says that nobody does. Without images and runs it removes its socket and ends. */
+#ifndef TSRUN_SERVER_H
+#define TSRUN_SERVER_H
+
+#include "util.h"
+
+#include <sys/types.h>
+
+struct server_request {
+	const char *dir;       /* runtime directory, made 0700 when it is not there; must be the caller's own, and nobody else's */
+	const char *key;       /* the scope: [a-z0-9.-]{1,80}, not beginning with a dot */
+	uid_t uid;             /* the caller's effective ids; they are mapped to themselves in the user namespace */
+	gid_t gid;
+	int image_fd;          /* a regular file open for reading, or -1: only the user namespace is wanted */
+	uint64_t offset, size; /* of the SquashFS in it; size 0: to the end */
+	uint32_t linger_ms;    /* how long the image is kept after its last run */
+	uint64_t cache_bytes;  /* of the server's block cache, when this call starts it; 0: the server decides */
+};
+
+struct server_reply {
+	int userns_fd; /* both close-on-exec; a mount descriptor that is not closed keeps the mount for ever */
+	int mount_fd;  /* -1 when no image was asked for */
+};
+
+/* What failed, in err.step: lets the launcher choose another way (extraction instead of FUSE) or tell the user what to do. */
+#define SERVER_STEP_NAMESPACE "create a user namespace"
+#define SERVER_STEP_FUSE "use FUSE"
+#define SERVER_STEP_IMAGE "read the image"
+#define SERVER_STEP_DIRECTORY "use the runtime directory"
+#define SERVER_STEP_SERVER "reach the image server"
+
+/* Joins the scope's server, starting it when there is none. Safe for any number of processes at once. The caller must be single-threaded
+ * only if it forks on; this function forks and waits for its own child. Needs /proc. The program itself must answer `@server` (below). */
+int WARN_UNUSED server_join(const struct server_request *request, struct server_reply *reply, struct err *err);
+
+/* The role: `/proc/self/exe @server KEY UID GID CACHE_BYTES`, started by server_join with the descriptors of server_wire.h; argv[0] is "@server". It is
+ * an exec of its own, so that the server keeps neither memory nor environment of the run that happened to start it. */
+int server_main(int argc, char **argv);
+
+#endif

@@ -1,0 +1,222 @@
+/* The run's side: find the server, or start it. */
+#include "server.h"
+#include "server_wire.h"
+
+#include <fcntl.h>
+#include <inttypes.h>
+#include <poll.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+
+/* Answers take milliseconds; a minute means that the server is stopped or its file system hangs. */
+#define ANSWER_SECONDS 60
+#define TRIES 64
+
+static int open_dir(const char *path, struct err *err)
+{
+	int cleanup_fd dir = -1;
+	struct stat st;
+
+	if (mkdir(path, 0700) < 0 && errno != EEXIST)
+		return fail(err, errno, SERVER_STEP_DIRECTORY, "making %.300s", path);
+	/* Before it is opened, which somebody else's would not let us; and again after. */
+	if (lstat(path, &st) == 0 && st.st_uid != geteuid())
+		return fail(err, EPERM, SERVER_STEP_DIRECTORY, "%.300s belongs to user %u: somebody else made it", path, st.st_uid);
+	dir = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (dir < 0 || fstat(dir, &st) < 0)
+		return fail(err, errno, SERVER_STEP_DIRECTORY, "%.300s", path);
+	if (st.st_uid != geteuid())
+		return fail(err, EPERM, SERVER_STEP_DIRECTORY, "%.300s was replaced", path);
+	if (st.st_mode & 077)
+		return fail(err, EPERM, SERVER_STEP_DIRECTORY, "%.300s has mode %03o: others could reach into it", path, st.st_mode & 0777u);
+	return steal_fd(&dir);
+}
+
+/* -ENOENT or -ECONNREFUSED: there is no server. */
+static int connect_server(int dir, const char *key)
+{
+	struct timeval patience = { .tv_sec = ANSWER_SECONDS };
+	int cleanup_fd sock = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+	struct sockaddr_un address;
+
+	if (sock < 0)
+		return -errno;
+	setsockopt(sock, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+	setsockopt(sock, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
+	if (wire_address(&address, dir, key) < 0)
+		return -ENAMETOOLONG;
+	if (RETRY(connect(sock, (struct sockaddr *)&address, sizeof address)) < 0)
+		return -errno;
+	return steal_fd(&sock);
+}
+
+static bool is_absent(int rc)
+{
+	return rc == -ENOENT || rc == -ECONNREFUSED;
+}
+
+/* --- starting one --- */
+
+/* In the new process; only system calls from here to exec. */
+static NORETURN void become_server(char *const argv[], int ready, int dir, int lock)
+{
+	static char *const empty[] = { NULL };
+	int null = open("/dev/null", O_RDWR);
+	int high_ready = fcntl(ready, F_DUPFD, 64);
+	int high_dir = fcntl(dir, F_DUPFD, 64);
+	int high_lock = fcntl(lock, F_DUPFD, 64);
+
+	if (null >= 0 && high_ready >= 0 && high_dir >= 0 && high_lock >= 0 && dup2(null, 0) >= 0 && dup2(null, 1) >= 0 && dup2(null, 2) >= 0
+		&& dup2(high_ready, WIRE_READY_FD) >= 0 && dup2(high_dir, WIRE_DIR_FD) >= 0 && dup2(high_lock, WIRE_LOCK_FD) >= 0)
+		execve("/proc/self/exe", argv, empty);
+	_exit(125);
+}
+
+/* Twice forked, so that the server is nobody's child that would have to wait for it. */
+static int spawn(char *const argv[], int ready, int dir, int lock)
+{
+	pid_t child = fork();
+
+	if (child < 0)
+		return -errno;
+	if (child == 0) {
+		pid_t server;
+
+		setsid();
+		server = fork();
+		if (server == 0)
+			become_server(argv, ready, dir, lock);
+		_exit(server < 0);
+	}
+	RETRY(waitpid(child, NULL, 0));
+	return 0;
+}
+
+static int await_ready(int ready, struct err *err)
+{
+	struct pollfd wait = { .fd = ready, .events = POLLIN };
+	struct wire_reply reply;
+	int n = RETRY(poll(&wait, 1, ANSWER_SECONDS * 1000));
+
+	if (n == 0)
+		return fail(err, ETIMEDOUT, SERVER_STEP_SERVER, "it did not start within %d seconds", ANSWER_SECONDS);
+	if (n < 0 || read_full(ready, &reply, sizeof reply) < 0)
+		return fail(err, EIO, SERVER_STEP_SERVER, "it died while starting");
+	if (reply.rc < 0 && err != NULL)
+		*err = reply.err;
+	return reply.rc;
+}
+
+/* With the scope's lock held. The server holds it, too, until it listens: nobody else starts one, even if this process is killed now. */
+static int start_server(const struct server_request *request, int dir, int lock, struct err *err)
+{
+	char name[] = "tsrun", role[] = "@server", key[96], uid[16], gid[16], cache[24];
+	char *argv[] = { name, role, key, uid, gid, cache, NULL };
+	int cleanup_fd ready_in = -1, cleanup_fd ready_out = -1;
+	int fds[2];
+	int rc;
+
+	snprintf(key, sizeof key, "%s", request->key);
+	snprintf(uid, sizeof uid, "%u", request->uid);
+	snprintf(gid, sizeof gid, "%u", request->gid);
+	snprintf(cache, sizeof cache, "%" PRIu64, request->cache_bytes);
+	if (pipe2(fds, O_CLOEXEC) < 0)
+		return fail(err, errno, SERVER_STEP_SERVER, "making a pipe");
+	ready_in = fds[0];
+	ready_out = fds[1];
+	rc = spawn(argv, ready_out, dir, lock);
+	close_fd(&ready_out);
+	if (rc < 0)
+		return fail(err, -rc, SERVER_STEP_SERVER, "starting a process");
+	return await_ready(ready_in, err);
+}
+
+static int connect_or_start(const struct server_request *request, int dir, struct err *err)
+{
+	int cleanup_fd lock = -1;
+	int rc = connect_server(dir, request->key);
+
+	if (!is_absent(rc))
+		return rc;
+	lock = wire_lock(dir, request->key);
+	if (lock < 0)
+		return fail(err, -lock, SERVER_STEP_DIRECTORY, "locking %s", request->key);
+	/* Whoever had the lock before has probably started it. */
+	rc = connect_server(dir, request->key);
+	if (!is_absent(rc))
+		return rc;
+	rc = start_server(request, dir, lock, err);
+	return rc < 0 ? rc : connect_server(dir, request->key);
+}
+
+/* --- asking --- */
+
+static int ask(int sock, const struct server_request *request, struct server_reply *out, struct err *err)
+{
+	struct wire_request question = {
+		.protocol = WIRE_PROTOCOL,
+		.has_image = request->image_fd >= 0,
+		.offset = request->offset,
+		.size = request->size,
+		.linger_ms = request->linger_ms,
+	};
+	struct wire_reply reply;
+	int sent[2] = { request->image_fd, -1 };
+	int fds[2];
+	int rc = wire_send(sock, &question, sizeof question, sent);
+
+	if (rc == 0)
+		rc = wire_receive(sock, &reply, sizeof reply, fds, 0);
+	if (rc == -EAGAIN)
+		return fail(err, ETIMEDOUT, SERVER_STEP_SERVER, "it did not answer within %d seconds", ANSWER_SECONDS);
+	if (rc < 0)
+		return rc;
+	if (reply.rc == 0 && (fds[0] < 0 || (fds[1] >= 0) != (request->image_fd >= 0)))
+		reply.rc = fail(&reply.err, EPROTO, SERVER_STEP_SERVER, "it answered without the descriptors");
+	if (reply.rc < 0) {
+		close_fd(&fds[0]);
+		close_fd(&fds[1]);
+		if (err != NULL)
+			*err = reply.err;
+		return reply.rc;
+	}
+	out->userns_fd = fds[0];
+	out->mount_fd = fds[1];
+	return 0;
+}
+
+static void say_if_unsaid(struct err *err, int rc)
+{
+	if (err != NULL && err->step[0] == '\0')
+		fail(err, -rc, SERVER_STEP_SERVER, "%s", rc == -ECONNRESET ? "it ended each time when it was asked" : "talking to it");
+}
+
+int server_join(const struct server_request *request, struct server_reply *reply, struct err *err)
+{
+	int cleanup_fd dir = -1;
+	int rc = -ECONNRESET;
+
+	*reply = (struct server_reply) { -1, -1 };
+	if (!wire_key_ok(request->key))
+		return fail(err, EINVAL, SERVER_STEP_SERVER, "'%.100s' is not a scope key", request->key);
+	if (err != NULL)
+		*err = (struct err) { 0 };
+	dir = open_dir(request->dir, err);
+	if (dir < 0)
+		return dir;
+	/* A server that was about to end has hung up: then there is none now, or another. */
+	for (int i = 0; i < TRIES && (rc == -ECONNRESET || is_absent(rc)); i++) {
+		int cleanup_fd sock = connect_or_start(request, dir, err);
+
+		rc = sock < 0 ? sock : ask(sock, request, reply, err);
+		if (err != NULL && err->step[0] != '\0')
+			break;
+	}
+	if (rc < 0)
+		say_if_unsaid(err, rc);
+	return rc;
+}

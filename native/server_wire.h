@@ -1,0 +1,44 @@
+/* What a joining run and the image server say to each other: one message each way, over a sequenced-packet socket, descriptors beside them.
+ * Both ends are the same program; a different version has another PROTOCOL, and then another socket. */
+#ifndef TSRUN_SERVER_WIRE_H
+#define TSRUN_SERVER_WIRE_H
+
+#include "util.h"
+
+#define WIRE_PROTOCOL 1
+
+struct wire_request { /* beside it: the image's descriptor, if has_image */
+	uint32_t protocol;
+	uint32_t has_image;
+	uint64_t offset, size;
+	uint32_t linger_ms;
+	uint32_t unused;
+};
+
+struct wire_reply { /* beside it, if rc is 0: user namespace, and mount if an image was asked for */
+	uint32_t protocol;
+	int32_t rc;
+	struct err err;
+};
+
+/* Descriptors that a starting server finds open. */
+enum { WIRE_READY_FD = 3, WIRE_DIR_FD = 4, WIRE_LOCK_FD = 5, WIRE_FIRST_FREE_FD = 6 };
+
+/* Sends one message with up to two descriptors (-1: none). */
+int WARN_UNUSED wire_send(int sock, const void *message, size_t len, const int fds[2]);
+/* Receives one message of exactly `len` bytes; -ECONNRESET when the other end is gone, -EPROTO when it is something else. Descriptors are close-on-exec, -1 where
+ * none came. `flags` as of recvmsg. */
+int WARN_UNUSED wire_receive(int sock, void *message, size_t len, int fds[2], int flags);
+
+/* The files of a scope in the runtime directory `dir`. */
+enum wire_file { WIRE_SOCKET, WIRE_LOCK, WIRE_LOG };
+#define WIRE_NAME_MAX 104
+void wire_name(char name[WIRE_NAME_MAX], const char *key, enum wire_file file);
+bool wire_key_ok(const char *key);
+/* The socket's address; through /proc/self/fd, so that it is short and the directory is the one that was checked. */
+struct sockaddr_un;
+int WARN_UNUSED wire_address(struct sockaddr_un *address, int dir, const char *key);
+/* Opens and locks the scope's lock file, waiting for whoever has it; returns its descriptor. */
+int WARN_UNUSED wire_lock(int dir, const char *key);
+
+#endif

@@ -1,0 +1,204 @@
+#include <limits.h>
+#include <poll.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+
+#include "init.h"
+
+struct supervisor {
+	pid_t init;
+	pid_t payload;    /* 0 until it runs */
+	int status;       /* how the payload ended */
+	bool ended;       /* `status` is known */
+	sigset_t held;    /* signals from before the payload ran, which it is to get */
+	sigset_t ignored; /* what the caller ignores, the payload ignores */
+	sigset_t blocked; /* likewise */
+};
+
+static void close_between(int first, int last)
+{
+	struct rlimit limit = {.rlim_cur = 1024};
+
+	if (first > last || syscall(SYS_close_range, first, last, 0) == 0)
+		return;
+	/* Kernels before 5.9. */
+	getrlimit(RLIMIT_NOFILE, &limit);
+	for (int fd = first; fd <= last && (rlim_t)fd < limit.rlim_cur && fd < 1 << 20; fd++)
+		close(fd);
+}
+
+void close_all_but(int a, int b)
+{
+	int low = a < b ? a : b, high = a < b ? b : a;
+
+	close_between(0, low - 1);
+	close_between(low + 1, high - 1);
+	close_between(high + 1, INT_MAX);
+}
+
+/* Ends this process as the payload ended, by the same signal where it was one. */
+static NORETURN void end_like(int status)
+{
+	static const struct sigaction by_default = {.sa_handler = SIG_DFL};
+	sigset_t only;
+	int sig;
+
+	if (!WIFSIGNALED(status))
+		_exit(WEXITSTATUS(status));
+	sig = WTERMSIG(status);
+	/* The payload's core has been written; ours would be of no use. A dump to a pipe heeds only the second. */
+	setrlimit(RLIMIT_CORE, &(struct rlimit){0});
+	prctl(PR_SET_DUMPABLE, 0);
+	sigaction(sig, &by_default, NULL);
+	sigemptyset(&only);
+	sigaddset(&only, sig);
+	raise(sig);
+	sigprocmask(SIG_UNBLOCK, &only, NULL);
+	_exit(128 + sig);
+}
+
+static NORETURN void end_with_init(const struct supervisor *supervisor)
+{
+	int status = 125 << 8;
+
+	/* When PID 1 can be waited for, nothing of its namespace is left. */
+	(void)RETRY(waitpid(supervisor->init, &status, 0));
+	end_like(supervisor->ended ? supervisor->status : status);
+}
+
+/* The shell that started us sees us stop as the payload stopped, and gets its terminal back. */
+static void stop_like(int sig)
+{
+	struct sigaction now;
+	sigset_t only;
+
+	if (sigaction(sig, NULL, &now) == 0 && now.sa_handler == SIG_IGN)
+		sig = SIGSTOP;
+	sigemptyset(&only);
+	sigaddset(&only, sig);
+	raise(sig);
+	sigprocmask(SIG_UNBLOCK, &only, NULL);
+	/* Here we are stopped. The SIGCONT that ends it is blocked, so it is read and handed on like other signals. */
+	sigprocmask(SIG_BLOCK, &only, NULL);
+}
+
+/* False once PID 1 is gone. */
+static bool hear(struct supervisor *supervisor, int channel)
+{
+	struct init_message message;
+	union {
+		struct cmsghdr header;
+		char room[CMSG_SPACE(sizeof(struct ucred))];
+	} control = {0};
+	struct iovec part = {.iov_base = &message, .iov_len = sizeof message};
+	struct msghdr envelope = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
+	const struct cmsghdr *header;
+
+	if (RETRY(recvmsg(channel, &envelope, MSG_CMSG_CLOEXEC)) != (ssize_t)sizeof message)
+		return false;
+	header = CMSG_FIRSTHDR(&envelope);
+	switch ((enum init_event)message.event) {
+	case PAYLOAD_STARTED:
+		if (header != NULL && header->cmsg_type == SCM_CREDENTIALS) {
+			struct ucred sender;
+
+			memcpy(&sender, CMSG_DATA(header), sizeof sender);
+			supervisor->payload = sender.pid;
+		}
+		for (int sig = 1; sig < NSIG; sig++) {
+			if (sigismember(&supervisor->held, sig) == 1)
+				kill(supervisor->payload, sig);
+		}
+		break;
+	case PAYLOAD_STOPPED:
+		stop_like(message.value);
+		break;
+	case PAYLOAD_ENDED:
+		supervisor->ended = true;
+		supervisor->status = message.value;
+		break;
+	}
+	return true;
+}
+
+static bool ends_by_default(int sig)
+{
+	return sig != SIGCHLD && sig != SIGCONT && sig != SIGURG && sig != SIGWINCH;
+}
+
+static bool stops_by_default(int sig)
+{
+	return sig == SIGTSTP || sig == SIGTTIN || sig == SIGTTOU;
+}
+
+static void pass_on(struct supervisor *supervisor, const struct signalfd_siginfo *info)
+{
+	int sig = (int)info->ssi_signo;
+
+	if (sig == SIGCHLD)
+		return;
+	if (supervisor->payload > 0) {
+		/* What the kernel itself sends (a terminal's Ctrl-C, Ctrl-Z, resize, hang-up) goes to the whole process group: the payload has it. */
+		if (info->ssi_code != SI_KERNEL && !supervisor->ended)
+			kill(supervisor->payload, sig);
+		return;
+	}
+	/* Before the payload runs, a signal does what it would do to the launcher. */
+	if (sigismember(&supervisor->ignored, sig) == 1)
+		return;
+	if (stops_by_default(sig) || sigismember(&supervisor->blocked, sig) == 1) {
+		sigaddset(&supervisor->held, sig);
+	} else if (ends_by_default(sig)) {
+		kill(supervisor->init, SIGKILL);
+		supervisor->ended = true;
+		supervisor->status = sig;
+		end_with_init(supervisor);
+	}
+}
+
+static void note_ignored(sigset_t *ignored)
+{
+	sigemptyset(ignored);
+	for (int sig = 1; sig < NSIG; sig++) {
+		struct sigaction now;
+
+		if (sigaction(sig, NULL, &now) == 0 && now.sa_handler == SIG_IGN)
+			sigaddset(ignored, sig);
+	}
+}
+
+NORETURN void supervise(pid_t init_pid, int channel, const sigset_t *mask)
+{
+	struct supervisor supervisor = {.init = init_pid, .blocked = *mask};
+	sigset_t all;
+	int signals;
+
+	sigemptyset(&supervisor.held);
+	note_ignored(&supervisor.ignored);
+	sigfillset(&all);
+	signals = signalfd(-1, &all, SFD_CLOEXEC);
+	if (signals < 0) {
+		kill(init_pid, SIGKILL);
+		end_with_init(&supervisor);
+	}
+	close_all_but(channel, signals);
+	for (;;) {
+		struct pollfd wait_for[2] = {{.fd = channel, .events = POLLIN}, {.fd = signals, .events = POLLIN}};
+		struct signalfd_siginfo info;
+
+		if (RETRY(poll(wait_for, 2, -1)) < 0)
+			continue;
+		/* The channel first: a signal must not be sent to a pid that has just been let go. */
+		if (wait_for[0].revents != 0) {
+			if (!hear(&supervisor, channel))
+				end_with_init(&supervisor);
+		} else if (RETRY(read(signals, &info, sizeof info)) == (ssize_t)sizeof info) {
+			pass_on(&supervisor, &info);
+		}
+	}
+}

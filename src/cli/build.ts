@@ -1,0 +1,171 @@
+/** `tsrun build OUT SOURCE` and `tsrun pull [OUT] REFERENCE`: the same work under the two names people know. */
+import { statSync } from 'node:fs';
+import { dirname, resolve } from 'node:path';
+import { type ConvertOptions, convertImage } from '../build/convert.ts';
+import { rewrapImage } from '../build/rewrap.ts';
+import { openSource, type SourceContext } from '../build/sources.ts';
+import { openSquashFile } from '../build/squash-file.ts';
+import { withRegistry } from '../build/with-registry.ts';
+import type { Platform } from '../oci/descriptor.ts';
+import { DEFAULT_LIMITS, type Limits } from '../oci/limits.ts';
+import { parsePlatform } from '../oci/platform.ts';
+import { parseReference, type Reference } from '../oci/reference.ts';
+import type { Compressor } from '../squashfs/types.ts';
+import { TsrunError } from '../util/errors.ts';
+import { createProgress } from './progress.ts';
+import { note } from './report.ts';
+import { loadSettings, type Settings } from './settings.ts';
+
+export type BuildArguments = {
+  readonly target: string;
+  readonly source: string;
+  readonly compress?: string | undefined;
+  readonly blockSize?: string | undefined;
+  readonly arch?: string | undefined;
+  readonly threads?: number | undefined;
+  readonly force: boolean;
+  readonly limitSize?: string | undefined;
+  readonly limitFiles?: number | undefined;
+  readonly limitRatio?: number | undefined;
+  readonly quiet: boolean;
+  readonly verbose: boolean;
+  readonly env: Settings['env'];
+};
+
+/** @throws TsrunError */
+export const build = async (args: BuildArguments): Promise<void> => {
+  const reference = parseReference(args.source);
+  const settings = loadSettings(args.env);
+  const limits = limitsOf(args);
+  const progress = createProgress(`converting ${args.source}`, process.stderr, args.quiet);
+  const options: ConvertOptions = {
+    ...compressionOf(args.compress),
+    blockSize: blockSizeOf(args.blockSize),
+    threads: threadsOf(args.threads),
+    limits,
+    force: args.force,
+    signal: new AbortController().signal,
+    onProgress: progress.update,
+  };
+  const target = resolve(args.target);
+  refuseSameFile(reference, target);
+  const say = (text: string): void => note(text, args.quiet);
+  const notes = await withRegistry(settings, say, (registry) => {
+    const context: SourceContext = { platform: platformOf(args.arch), limits, scratch: dirname(target), registry };
+    return convert(reference, target, context, options, args.compress !== undefined || args.blockSize !== undefined);
+  }).finally(progress.end);
+  for (const text of notes) note(text, args.quiet);
+};
+
+const convert = async (
+  reference: Reference,
+  target: string,
+  context: SourceContext,
+  options: ConvertOptions,
+  recompress: boolean,
+): Promise<readonly string[]> => {
+  const source = await openSource(reference, context);
+  if (source.kind === 'squashfs') {
+    if (recompress) {
+      throw usage('--compress and --block-size are for new images', `the blocks of ${source.path} are taken as they are`, 'leave them out');
+    }
+    return (await rewrapImage(openSquashFile(source.path), target, options.force)).notes;
+  }
+  try {
+    return (await convertImage(source.image, target, options)).notes;
+  } finally {
+    await source.image.close();
+  }
+};
+
+/** The host's architecture unless another one is asked for. */
+export const platformOf = (arch: string | undefined): Platform => parsePlatform(arch ?? process.arch);
+
+const usage = (what: string, why: string, hint?: string): TsrunError => new TsrunError({ code: 'E_USAGE', what, why, hint });
+
+const LEVELS: Readonly<Record<Compressor, { readonly default: number | undefined; readonly max: number }>> = {
+  zstd: { default: 3, max: 22 },
+  gzip: { default: 9, max: 9 },
+  xz: { default: undefined, max: 0 },
+  lz4: { default: undefined, max: 0 },
+};
+
+/** "zstd", "zstd:19". */
+export const compressionOf = (text: string | undefined): { readonly compressor: Compressor; readonly level: number | undefined } => {
+  const [name = '', levelText] = (text ?? 'zstd').split(':', 2);
+  if (!isCompressor(name))
+    throw usage(`cannot compress with ${JSON.stringify(text)}`, 'there is no such compressor', 'known: zstd, gzip, xz, lz4');
+  const { default: usual, max } = LEVELS[name];
+  if (levelText === undefined) return { compressor: name, level: usual };
+  const level = /^[0-9]{1,2}$/.test(levelText) ? Number(levelText) : 0;
+  if (level < 1 || level > max) {
+    throw usage(
+      `cannot compress with ${JSON.stringify(text)}`,
+      max === 0 ? `${name} has no levels` : `levels of ${name} go from 1 to ${max}`,
+    );
+  }
+  return { compressor: name, level };
+};
+
+const isCompressor = (name: string): name is Compressor => Object.hasOwn(LEVELS, name);
+
+const UNITS: Readonly<Record<string, number>> = { '': 1, K: 2 ** 10, M: 2 ** 20, G: 2 ** 30, T: 2 ** 40 };
+
+/** "128K", "1M", "2T", "131072". */
+export const sizeOf = (text: string, option: string): number => {
+  const parts = /^([0-9]{1,15})([KMGT]?)i?B?$/i.exec(text);
+  const size = parts === null ? Number.NaN : Number(parts[1]) * (UNITS[(parts[2] ?? '').toUpperCase()] ?? 1);
+  if (Number.isSafeInteger(size) && size > 0) return size;
+  throw usage(`cannot use ${option} ${JSON.stringify(text)}`, 'it is not a size', 'write a number of bytes, or 128K, 1M, 2G, 1T');
+};
+
+const blockSizeOf = (text: string | undefined): number => {
+  const size = text === undefined ? 128 * 1024 : sizeOf(text, '--block-size');
+  if (size >= 4096 && size <= 1024 * 1024 && Number.isInteger(Math.log2(size))) return size;
+  throw usage(`cannot use --block-size ${text}`, 'SquashFS takes powers of two from 4K to 1M');
+};
+
+const threadsOf = (threads: number | undefined): number | undefined => {
+  if (threads === undefined || (Number.isInteger(threads) && threads >= 1 && threads <= 1024)) return threads;
+  throw usage(`cannot use --threads ${threads}`, 'it is not a number from 1 to 1024');
+};
+
+const limitsOf = ({ limitSize, limitFiles, limitRatio }: BuildArguments): Limits => ({
+  bytes: limitSize === undefined ? DEFAULT_LIMITS.bytes : sizeOf(limitSize, '--limit-size'),
+  entries: limitFiles ?? DEFAULT_LIMITS.entries,
+  ratio: limitRatio ?? DEFAULT_LIMITS.ratio,
+});
+
+/** Writing an image over its own source would end with neither. */
+const refuseSameFile = (reference: Reference, target: string): void => {
+  if (!('path' in reference)) return;
+  const source = statSync(reference.path, { throwIfNoEntry: false });
+  const existing = statSync(target, { throwIfNoEntry: false });
+  if (source === undefined || existing === undefined || source.ino !== existing.ino || source.dev !== existing.dev) return;
+  throw usage(`cannot write ${target}`, 'it is the source itself', 'give the new image another name');
+};
+
+/** `pull` names its output as Apptainer does: NAME_TAG.sif in the current directory. */
+export const pullTarget = (reference: string): string => {
+  const parsed = parseReference(reference);
+  switch (parsed.kind) {
+    case 'registry':
+      return `${parsed.repository.slice(parsed.repository.lastIndexOf('/') + 1)}_${parsed.tag ?? parsed.digest?.slice(7, 19) ?? 'latest'}.sif`;
+    case 'oci-layout':
+    case 'oci-archive':
+    case 'docker-archive': {
+      const name = parsed.path
+        .replace(/\/+$/, '')
+        .replace(/^.*\//, '')
+        .replace(/\.tar(\.gz|\.zst)?$/, '');
+      const tag = parsed.tag?.replace(/^.*[/:]/, '');
+      return `${name}_${tag ?? 'latest'}.sif`;
+    }
+    default:
+      throw usage(
+        `cannot pull ${JSON.stringify(reference.slice(0, 200))}`,
+        'it is not an image of a registry or archive',
+        'use tsrun build OUT.sif SOURCE',
+      );
+  }
+};

@@ -1,0 +1,24 @@
+/** Where the caller's home is. HOME counts before the account's entry: batch systems and workflow engines point it elsewhere on purpose. */
+import type { Environment } from '../request/from-env.ts';
+import { failed, type Host } from '../util/host.ts';
+import { cleanPath } from '../util/paths.ts';
+import { realPath } from './real-path.ts';
+
+export type Home = {
+  /** Clean absolute path as spelled by HOME or the account; '/' when there is none. */
+  readonly path: string;
+  /** The same with symbolic links followed; undefined when it does not exist or cannot be reached. */
+  readonly real: string | undefined;
+  readonly origin: 'HOME' | 'account' | 'none';
+};
+
+/** @param account home of the account, '' when unknown. */
+export const findHome = (host: Host, environment: Environment, account: string): Home => {
+  const wanted = environment.get('HOME') ?? '';
+  const origin = wanted.startsWith('/') ? 'HOME' : account.startsWith('/') ? 'account' : 'none';
+  if (origin === 'none') return { path: '/', real: '/', origin };
+  const path = cleanPath(origin === 'HOME' ? wanted : account);
+  if (path === '/') return { path, real: '/', origin };
+  const real = realPath(host, path);
+  return { path, real: failed(real) ? undefined : real, origin };
+};

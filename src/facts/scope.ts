@@ -1,0 +1,44 @@
+/** Which runs share a user namespace and an image server, and where the server's socket lies. Never decided by the environment alone. */
+import type { Environment } from '../request/from-env.ts';
+import { fnv64 } from '../util/fnv.ts';
+import { failed, type Host, type Ids } from '../util/host.ts';
+import { networkFileSystem } from './file-systems.ts';
+
+const MAX_CGROUP_BYTES = 64 * 1024;
+
+/**
+ * The cgroup paths of /proc/self/cgroup, each cut behind the Slurm step: tasks of a step are in cgroups of their own below it. Lines of version 1
+ * and 2 look alike: `number:controllers:path`. Sorted, so that the kernel's order of hierarchies does not matter.
+ */
+export const cgroupOf = (text: string): string => {
+  const paths = new Set<string>();
+  for (const line of text.split('\n')) {
+    const path = line.slice(line.indexOf(':', line.indexOf(':') + 1) + 1);
+    if (path.startsWith('/') && path !== '/') paths.add(/^.*?\/job_\d+\/step_[^/]+/.exec(path)?.[0] ?? path);
+  }
+  return [...paths].sort().join('\n');
+};
+
+/** `[a-z0-9.-]`, at most 80 characters. */
+export const scopeKey = (host: Host, ids: Ids): string => {
+  const link = (name: string): string => {
+    const text = host.readlink(`/proc/self/ns/${name}`);
+    return failed(text) ? '' : text;
+  };
+  const cgroup = host.read('/proc/self/cgroup', 0, MAX_CGROUP_BYTES);
+  const namespaces = `${link('user')} ${link('pid')}`;
+  const groups = [...ids.groups].sort((a, b) => a - b).join(' ');
+  return `${ids.euid}.${ids.egid}.${fnv64(`${groups}\n${namespaces}`)}.${fnv64(failed(cgroup) ? '' : cgroupOf(cgroup))}`;
+};
+
+/** A directory for sockets: the login's own where that is what it should be, else one in /tmp, which the launcher makes and checks. */
+export const runtimeDirectory = (host: Host, environment: Environment, ids: Ids): string => {
+  const own = environment.get('XDG_RUNTIME_DIR') ?? '';
+  if (own.startsWith('/')) {
+    const stat = host.stat(own);
+    const fits = !failed(stat) && stat.kind === 'directory' && stat.uid === ids.euid && (stat.mode & 0o777) === 0o700;
+    const type = fits ? host.fileSystemType(own) : -1;
+    if (fits && !failed(type) && networkFileSystem(type) === undefined) return `${own}/tsrun`;
+  }
+  return `/tmp/tsrun-${ids.euid}`;
+};

@@ -1,0 +1,27 @@
+/** An image that can be run. */
+import type { ImageFacts } from './facts.ts';
+
+export type SquashImage = {
+  readonly kind: 'squashfs';
+  readonly container: 'SIF' | 'SquashFS';
+  /** Absolute where the current directory is known. */
+  readonly path: string;
+  /** A host handle, or -1 where handles mean nothing to the launcher. */
+  readonly handle: number;
+  /** Of the SquashFS in the file, bytes. */
+  readonly offset: number;
+  readonly size: number;
+  /** The file's identity as a name (image/identity.ts). */
+  readonly key: string;
+  readonly facts: ImageFacts;
+};
+
+export type DirectoryImage = { readonly kind: 'directory'; readonly path: string; readonly facts: ImageFacts };
+
+export type Image = (SquashImage | DirectoryImage) & {
+  /** As the user typed it. */
+  readonly reference: string;
+};
+
+/** The full program has to do something first, with these arguments; then one may ask again. */
+export type Prepare = { readonly prepare: readonly string[] };

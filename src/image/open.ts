@@ -1,0 +1,236 @@
+/**
+ * From what the user typed to an image that can be run, by looking at the file, never at its name. A SIF costs one open, one fstat and two
+ * reads; a directory what finding out its facts costs. What needs the network or the image's inside is left to the full program (`Prepare`).
+ */
+import type { Digest } from '../oci/descriptor.ts';
+import { isDigest } from '../oci/descriptor.ts';
+import { parseReference, type Reference, type RegistryReference } from '../oci/reference.ts';
+import { findObject, primaryPartition, readSif } from '../sif/read.ts';
+import { factsPath, imagePath, referencePath } from '../store/layout.ts';
+import { type ByteSource, bytesOf } from '../util/bytes.ts';
+import { type ErrorCode, TsrunError } from '../util/errors.ts';
+import { EACCES, EISDIR, ELOOP, ENOENT, ENOTDIR, failed, type Host, type Stat } from '../util/host.ts';
+import { nameOf } from '../util/paths.ts';
+import { computeFacts } from './compute.ts';
+import { IMAGE_FACTS_MAX_BYTES, IMAGE_FACTS_OBJECT, type ImageFacts } from './facts.ts';
+import { hostView } from './host-view.ts';
+import { archiveImageKey, archOfMachine, archRuns, fileKey, registryImageKey } from './identity.ts';
+import type { DirectoryImage, Image, Prepare, SquashImage } from './image.ts';
+import { parseFacts } from './read-facts.ts';
+
+/** Covers the magic numbers of everything that is told apart, and a usual SIF's descriptors. */
+const HEAD_BYTES = 4096 + 8 * 585;
+const MAX_REFERENCE_BYTES = 64 * 1024;
+
+export type OpenOptions = {
+  /** Stores to look into, the first one first. Absolute paths. */
+  readonly stores: readonly string[];
+  /** The full program has been run: what is still missing stays missing. */
+  readonly prepared: boolean;
+  /** For relative paths; '' where it is unknown. */
+  readonly cwd: string;
+};
+
+const refuse: (code: ErrorCode, image: string, why: string, hint?: string) => never = (code, image, why, hint) => {
+  throw new TsrunError({ code, what: `cannot use image ${image}`, why, hint });
+};
+
+/** Errors: E_IMAGE_…, E_SIF_…, E_REFERENCE; E_PREPARE when the full program did not bring what was missing. */
+export const openImage = (host: Host, text: string, options: OpenOptions): Image | Prepare => {
+  const reference = parseReference(text);
+  if (reference.kind === 'stdin-tar') refuse('E_IMAGE_STDIN', '-', 'standard input belongs to the program', 'build it first: tsrun build image.sif -');
+  if (reference.kind === 'path') return openPath(host, reference.path, text, options);
+  const stored = storedImage(host, reference, options.stores);
+  if (stored !== undefined) return openPath(host, stored, text, options);
+  return prepare(text, [text], options);
+};
+
+const prepare = (image: string, args: readonly string[], options: OpenOptions): Prepare => {
+  if (!options.prepared) return { prepare: ['__prepare', ...args] };
+  return refuse('E_PREPARE', image, `it was prepared, but is not in the store ${options.stores[0] ?? ''}`, 'see whether that place is full or shared with another version of tsrun');
+};
+
+// --- the store
+
+const storedImage = (host: Host, reference: Exclude<Reference, { kind: 'path' | 'stdin-tar' }>, stores: readonly string[]): string | undefined => {
+  const arch = archOfMachine(host.machine());
+  for (const store of stores) {
+    const key = reference.kind === 'registry' ? registryKey(host, store, reference, arch) : archiveKey(host, reference, arch);
+    if (key === undefined) continue;
+    const path = imagePath(store, key);
+    if (!failed(host.access(path, 4))) return path;
+  }
+  return undefined;
+};
+
+const registryKey = (host: Host, store: string, reference: RegistryReference, arch: string): string | undefined => {
+  const digest = reference.digest ?? rememberedDigest(host, referencePath(store, reference));
+  return digest === undefined ? undefined : registryImageKey(digest, arch);
+};
+
+const rememberedDigest = (host: Host, path: string): Digest | undefined => {
+  const text = host.read(path, 0, MAX_REFERENCE_BYTES);
+  if (failed(text)) return undefined;
+  try {
+    const value: unknown = JSON.parse(text);
+    const digest = typeof value === 'object' && value !== null && 'digest' in value ? value.digest : undefined;
+    return typeof digest === 'string' && isDigest(digest) ? digest : undefined;
+  } catch {
+    return undefined;
+  }
+};
+
+const archiveKey = (host: Host, reference: Exclude<Reference, { kind: 'path' | 'stdin-tar' | 'registry' }>, arch: string): string | undefined => {
+  const stat = host.stat(reference.kind === 'oci-layout' ? `${reference.path}/index.json` : reference.path);
+  if (failed(stat)) return undefined;
+  return archiveImageKey(reference.kind, 'tag' in reference ? reference.tag : undefined, stat, arch);
+};
+
+// --- files and directories
+
+const openPath = (host: Host, path: string, typed: string, options: OpenOptions): Image | Prepare => {
+  const handle = host.openKeep(path);
+  if (failed(handle)) return refuseMissing(path, handle);
+  const stat = host.fstat(handle);
+  if (failed(stat)) return refuse('E_IMAGE_READ', path, `it cannot be examined (errno ${-stat})`);
+  if (stat.kind === 'directory') return openDirectory(host, absolutePath(path, options.cwd), typed);
+
+  const kept = host.keepsHandles ? handle : -1;
+  const absolute = absolutePath(path, options.cwd);
+  const head = readAt(host, path, handle, 0, Math.min(stat.size, HEAD_BYTES));
+  const found = lookInside(host, path, handle, stat, head);
+  const key = fileKey(stat);
+  const facts = found.facts ?? storedFacts(host, options.stores, key);
+  if (facts === null) return prepare(typed, [absolute], options);
+  checkArch(path, found.arch === 'unknown' ? facts.arch : found.arch, host.machine());
+  return { kind: 'squashfs', container: found.container, path: absolute, handle: kept, offset: found.offset, size: found.size, key, facts, reference: typed };
+};
+
+/** `..` stays: behind a symbolic link it means another directory than in the text. A directory without a path has a name all the same. */
+const absolutePath = (path: string, cwd: string): string =>
+  path.startsWith('/') ? path : `${cwd === '' ? '/proc/self/cwd' : cwd === '/' ? '' : cwd}/${path.replace(/^(\.\/+)+/, '')}`;
+
+const refuseMissing = (path: string, errno: number): never => {
+  const near = path.includes('/') ? undefined : 'an image in a registry is written docker://NAME[:TAG]';
+  if (errno === ENOENT) refuse('E_IMAGE_MISSING', path, 'there is no such file', near ?? 'check the path');
+  if (errno === ENOTDIR) refuse('E_IMAGE_MISSING', path, 'a part of the path is a file, not a directory', 'check the path');
+  if (errno === EACCES) refuse('E_IMAGE_READ', path, 'you may not read it', `ask its owner for read permission; see ls -l ${path}`);
+  if (errno === ELOOP) refuse('E_IMAGE_READ', path, 'its symbolic links lead in a circle', 'check the path');
+  return refuse('E_IMAGE_READ', path, `it cannot be opened for reading (errno ${-errno})`, 'an image is a regular file or a directory');
+};
+
+const readAt = (host: Host, path: string, handle: number, offset: number, length: number): string => {
+  const text = host.pread(handle, offset, length);
+  if (failed(text)) {
+    if (text === EISDIR) refuse('E_IMAGE_NOT', path, 'it is a directory');
+    return refuse('E_IMAGE_READ', path, `reading at ${offset} failed (errno ${-text})`, 'the file system has a fault, or the file changed: try again or copy the file');
+  }
+  if (text.length < length) refuse('E_IMAGE_READ', path, `it ended at ${offset + text.length} while it was read`, 'it was being written or cut: wait or fetch it again');
+  return text;
+};
+
+type Found = {
+  readonly container: SquashImage['container'];
+  readonly offset: number;
+  readonly size: number;
+  readonly arch: string;
+  readonly facts: ImageFacts | null;
+};
+
+const lookInside = (host: Host, path: string, handle: number, stat: Stat, head: string): Found => {
+  if (head.startsWith('SIF_MAGIC\0', 32)) return lookInsideSif(host, path, handle, stat, head);
+  if (head.startsWith('hsqs')) return bareSquash(path, stat, head, 0);
+  // Singularity 2 could put a line "#!/usr/bin/env run-singularity" in front.
+  const line = head.startsWith('#!') ? head.indexOf('\n') : -1;
+  if (line > 0 && line < 2048 && head.startsWith('hsqs', line + 1)) return bareSquash(path, stat, head, line + 1);
+  return refuseForeign(path, stat, head);
+};
+
+const u16 = (text: string, at: number): number => text.charCodeAt(at) + text.charCodeAt(at + 1) * 256;
+const u32 = (text: string, at: number): number => u16(text, at) + u16(text, at + 2) * 65536;
+
+/** SquashFS 4.0 superblock: version at 28, bytes used at 40 (kernel Documentation/filesystems/squashfs, squashfs_fs.h). */
+const bareSquash = (path: string, stat: Stat, head: string, offset: number): Found => ({
+  container: 'SquashFS',
+  offset,
+  size: squashSize(path, head, offset, stat.size - offset),
+  arch: 'unknown',
+  facts: null,
+});
+
+const squashSize = (path: string, head: string, at: number, room: number): number => {
+  if (room < 96 || head.length < at + 96) refuse('E_IMAGE_TRUNCATED', path, 'it ends inside the SquashFS superblock', 'fetch or build it again');
+  if (u16(head, at + 28) !== 4 || u16(head, at + 30) !== 0) {
+    refuse('E_IMAGE_NOT', path, `it is SquashFS version ${u16(head, at + 28)}.${u16(head, at + 30)}`, 'tsrun reads version 4.0: unpack it with an old unsquashfs and pack it again');
+  }
+  const used = u32(head, at + 40) + u32(head, at + 44) * 2 ** 32;
+  if (used > room) refuse('E_IMAGE_TRUNCATED', path, `its SquashFS has ${used} bytes, the file only ${room} for it`, 'it was not copied or downloaded completely: fetch it again');
+  return room;
+};
+
+const lookInsideSif = (host: Host, path: string, handle: number, stat: Stat, head: string): Found => {
+  const headBytes = bytesOf(head);
+  const source: ByteSource = {
+    size: stat.size,
+    read: (offset, length) =>
+      offset + length <= headBytes.length ? headBytes.subarray(offset, offset + length) : bytesOf(readAt(host, path, handle, offset, length)),
+  };
+  try {
+    const sif = readSif(source);
+    const root = primaryPartition(sif);
+    const { fileSystem, arch } = root.content;
+    if (fileSystem === 'encrypted-squashfs' || fileSystem === 'gocryptfs-squashfs') {
+      refuse('E_IMAGE_ENCRYPTED', path, 'its root file system is encrypted', 'tsrun has no encrypted images: build it again without encryption');
+    }
+    if (fileSystem === 'ext3') refuse('E_IMAGE_EXT3', path, 'its root file system is an ext3 partition', 'convert it once: apptainer build new.sif old.sif');
+    if (fileSystem !== 'squashfs') refuse('E_IMAGE_NOT', path, `its root file system is of the kind "${fileSystem}"`, 'tsrun runs SIF images with SquashFS inside');
+    const superblock = root.offset + 96 <= head.length ? head.slice(root.offset, root.offset + 96) : readAt(host, path, handle, root.offset, Math.min(96, root.size));
+    if (!superblock.startsWith('hsqs')) refuse('E_SIF_CORRUPT', path, 'there is no SquashFS where its root file system should begin', 'fetch or build it again');
+    squashSize(path, superblock, 0, root.size);
+    const object = findObject(sif, 'generic-json', IMAGE_FACTS_OBJECT);
+    const text = object === undefined || object.size > IMAGE_FACTS_MAX_BYTES ? undefined : readAt(host, path, handle, object.offset, object.size);
+    return { container: 'SIF', offset: root.offset, size: root.size, arch, facts: text === undefined ? null : parseFacts(text) };
+  } catch (error) {
+    if (!(error instanceof TsrunError) || error.what.includes(path)) throw error;
+    throw new TsrunError({ code: error.code, what: `cannot use image ${path}`, why: error.why, hint: error.hint });
+  }
+};
+
+/** Files that are no image tsrun can run at once; those it can convert get the command. */
+const refuseForeign = (path: string, stat: Stat, head: string): never => {
+  const quoted = nameOf(path);
+  const build = (scheme: string): string => `convert it first: tsrun build image.sif ${scheme}${path}`;
+  if (stat.size === 0) refuse('E_IMAGE_NOT', path, 'the file is empty', 'the copy or download of it failed: fetch it again');
+  if (head.length > 1082 && u16(head, 1080) === 0xef53) refuse('E_IMAGE_EXT3', path, 'it is an ext3 file system', `convert it once: apptainer build new.sif ${quoted}`);
+  if (head.startsWith('ustar', 257)) refuse('E_IMAGE_ARCHIVE', path, 'it is a tar archive', `${build('docker-archive:')} (or oci-archive:, or tar: for a plain root file system)`);
+  if (head.startsWith('\x1f\x8b') || head.startsWith('\x28\xb5\x2f\xfd')) refuse('E_IMAGE_ARCHIVE', path, 'it is compressed data', build('tar:'));
+  if (head.startsWith('sqsh')) refuse('E_IMAGE_NOT', path, 'it is a SquashFS for big-endian machines', 'unpack it with unsquashfs and pack it again');
+  if (head.startsWith('#!')) refuse('E_IMAGE_NOT', path, 'it is a script', `the image comes before the command: tsrun exec IMAGE ${path}`);
+  if (head.startsWith('\x7fELF')) refuse('E_IMAGE_NOT', path, 'it is a program', `the image comes before the command: tsrun exec IMAGE ${path}`);
+  return refuse('E_IMAGE_NOT', path, 'it is neither a SIF nor a SquashFS image', 'fetch or build it again; a damaged start of a file looks like this too');
+};
+
+const checkArch = (path: string, arch: string, machine: string): void => {
+  const here = archOfMachine(machine);
+  if (archRuns(arch, here)) return;
+  refuse('E_IMAGE_ARCH', path, `it is for ${arch}, this machine is ${here}`, `fetch it for this machine: tsrun pull --arch ${here} …`);
+};
+
+const storedFacts = (host: Host, stores: readonly string[], key: string): ImageFacts | null => {
+  for (const store of stores) {
+    const text = host.read(factsPath(store, key), 0, IMAGE_FACTS_MAX_BYTES + 1);
+    const facts = failed(text) ? null : parseFacts(text);
+    if (facts !== null) return facts;
+  }
+  return null;
+};
+
+const openDirectory = (host: Host, path: string, typed: string): DirectoryImage & { readonly reference: string } => {
+  const root = path.replace(/(?<=.)\/+$/, '');
+  if (!failed(host.access(`${root}/oci-layout`, 4))) {
+    refuse('E_IMAGE_LAYOUT', path, 'it is an OCI layout, not a root file system', `write oci:${path}`);
+  }
+  const facts = computeFacts(hostView(host, root));
+  checkArch(path, facts.arch, host.machine());
+  return { kind: 'directory', path: root, facts, reference: typed };
+};

@@ -1,0 +1,63 @@
+/** Image facts from their JSON text. The text comes from an image, so every field is checked before anything uses it. */
+import { IMAGE_FACTS_MAX_BYTES, IMAGE_FACTS_VERSION, type ImageFacts } from './facts.ts';
+
+const MAX_ENTRIES = 16_384;
+
+const isText = (value: unknown): value is string => typeof value === 'string' && !value.includes('\0');
+
+const isTexts = (value: unknown): value is string[] => Array.isArray(value) && value.length <= MAX_ENTRIES && value.every(isText);
+
+const isPathOrNothing = (value: unknown): value is string => isText(value) && (value === '' || value.startsWith('/'));
+
+const isTree = (value: unknown): value is Record<string, string> => {
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) return false;
+  const names = Object.keys(value);
+  return names.length <= MAX_ENTRIES && names.every((name) => name.startsWith('/') && isText((value as Record<string, unknown>)[name]));
+};
+
+const isRecordOfTexts = <Key extends string>(value: unknown, keys: readonly Key[]): value is Record<Key, string> =>
+  typeof value === 'object' && value !== null && keys.every((key) => isText((value as Record<string, unknown>)[key]));
+
+const LIBC_KINDS: readonly unknown[] = ['glibc', 'musl', 'none'];
+
+/** True for a value with every field of ImageFacts, of this version. */
+const isFacts = (value: unknown): value is ImageFacts => {
+  if (typeof value !== 'object' || value === null) return false;
+  const facts = value as Partial<Record<keyof ImageFacts, unknown>>;
+  return (
+    facts.version === IMAGE_FACTS_VERSION &&
+    isText(facts.arch) &&
+    isTexts(facts.env) &&
+    isTexts(facts.entrypoint) &&
+    isTexts(facts.cmd) &&
+    isText(facts.workingDir) &&
+    isText(facts.user) &&
+    typeof facts.runscript === 'boolean' &&
+    isTexts(facts.envScripts) &&
+    isPathOrNothing(facts.sh) &&
+    isPathOrNothing(facts.bash) &&
+    isTree(facts.tree) &&
+    isText(facts.passwd) &&
+    isText(facts.group) &&
+    isRecordOfTexts(facts.os, ['id', 'version', 'name']) &&
+    isRecordOfTexts(facts.libc, ['kind', 'version']) &&
+    LIBC_KINDS.includes(facts.libc.kind) &&
+    isTexts(facts.locales) &&
+    isPathOrNothing(facts.caBundle) &&
+    isTexts(facts.mpi)
+  );
+};
+
+/** An escape above 0xFF: no byte. */
+const WIDE_ESCAPE = /(?:^|[^\\])(?:\\\\)*\\u(?!00)/;
+
+/** Null when the text is no facts of this version: they are then found out anew. */
+export const parseFacts = (text: string): ImageFacts | null => {
+  if (text.length > IMAGE_FACTS_MAX_BYTES || (text.includes('\\u') && WIDE_ESCAPE.test(text))) return null;
+  try {
+    const value: unknown = JSON.parse(text);
+    return isFacts(value) ? value : null;
+  } catch {
+    return null;
+  }
+};

@@ -1,0 +1,60 @@
+/** Answers as the launcher reads them: strings that each end with NUL (top of native/plan.def). */
+import { isClean } from '../util/paths.ts';
+import { type Answer, type FieldKind, OPS, type Op, PLAN_VERSION } from './ops.ts';
+
+/** A slip of the planner, not of the user: nothing from outside may get here unchecked. */
+const wrong = (op: string, field: string, why: string): Error => new Error(`op ${op}: ${field} ${why}`);
+
+const fieldText = (op: string, field: string, kind: FieldKind, value: unknown): string => {
+  if (kind === 'N' || kind === 'H') {
+    if (typeof value !== 'number' || !Number.isSafeInteger(value) || value < (kind === 'H' ? -1 : 0)) throw wrong(op, field, `is no number: ${String(value)}`);
+    return String(value);
+  }
+  if (kind === 'F') return (value as readonly string[]).join(',');
+  if (typeof value !== 'string' || value.includes('\0')) throw wrong(op, field, 'is no text without NUL');
+  if (kind === 'T' && !isClean(value)) throw wrong(op, field, `is not an absolute, clean path: ${value}`);
+  if (kind === 'P' && value === '') throw wrong(op, field, 'is empty');
+  return value;
+};
+
+/** Field names of each op, in order; made at the first use and kept. */
+const fieldNames = new Map<string, readonly (readonly [string, FieldKind])[]>();
+
+export const fieldsOf = (op: Op['op']): readonly (readonly [string, FieldKind])[] => {
+  let names = fieldNames.get(op);
+  if (names === undefined) {
+    names = Object.entries(OPS[op]);
+    fieldNames.set(op, names);
+  }
+  return names;
+};
+
+const encodeOps = (ops: readonly Op[], out: string[]): void => {
+  for (const op of ops) {
+    out.push(op.op);
+    for (const [name, kind] of fieldsOf(op.op)) out.push(fieldText(op.op, name, kind, op[name as keyof Op]));
+  }
+};
+
+/** Environment and arguments are bounded by the kernel (2 MiB by default), file contents by the reads they come from. */
+export const encodeAnswer = (answer: Answer): string => {
+  const out: string[] = [];
+  switch (answer.kind) {
+    case 'plan':
+      out.push('plan', String(PLAN_VERSION));
+      encodeOps(answer.plan.ops, out);
+      out.push('end');
+      break;
+    case 'print':
+    case 'fail':
+      out.push(answer.kind, answer.text.replaceAll('\0', '?'), String(answer.status));
+      break;
+    case 'node':
+      out.push('node', '');
+      break;
+    case 'prepare':
+      out.push('prepare', '', ...answer.args, 'end');
+      break;
+  }
+  return `${out.join('\0')}\0`;
+};

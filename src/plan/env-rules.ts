@@ -1,0 +1,156 @@
+/**
+ * Host variables that stay outside, and why. They name files of the host (which the image does not have, or has in another version), load code
+ * into every program, or change results without anybody asking for it. `--host-env` keeps them; docs/environment.md is printed from this table.
+ */
+
+export type EnvRule = {
+  /** Whole names; with `*` at the end, all that begin so. */
+  readonly names: readonly string[];
+  readonly why: string;
+  /** True: worth telling the user when it is left out, since the result may depend on it. */
+  readonly tell: boolean;
+  /** `--host-python` keeps it too. */
+  readonly python?: true;
+};
+
+export const ENV_RULES: readonly EnvRule[] = [
+  {
+    names: ['PYTHONPATH', 'PYTHONHOME', 'PYTHONSTARTUP', 'PYTHONUSERBASE', 'PYTHONEXECUTABLE', 'PYTHONPLATLIBDIR', 'PYTHONPYCACHEPREFIX'],
+    why: "would mix the host's Python packages into the image's Python",
+    tell: true,
+    python: true,
+  },
+  {
+    names: ['LD_LIBRARY_PATH', 'LD_PRELOAD', 'LD_AUDIT', 'LD_ORIGIN_PATH', 'LD_PREFER_MAP_32BIT_EXEC', 'GCONV_PATH', 'LOCPATH', 'NLSPATH'],
+    why: "would load the host's libraries into the image's programs",
+    tell: true,
+  },
+  {
+    names: ['LIBRARY_PATH', 'LD_RUN_PATH', 'CPATH', 'C_INCLUDE_PATH', 'CPLUS_INCLUDE_PATH', 'OBJC_INCLUDE_PATH', 'PKG_CONFIG_PATH', 'PKG_CONFIG_LIBDIR', 'CMAKE_PREFIX_PATH', 'CMAKE_MODULE_PATH', 'ACLOCAL_PATH'],
+    why: "would compile against the host's headers and libraries",
+    tell: true,
+  },
+  {
+    names: ['PERL5LIB', 'PERLLIB', 'PERL5OPT', 'PERL_LOCAL_LIB_ROOT', 'PERL_MB_OPT', 'PERL_MM_OPT'],
+    why: "would mix the host's Perl modules into the image's Perl",
+    tell: true,
+  },
+  {
+    names: ['R_LIBS*', 'R_HOME', 'R_PROFILE', 'R_PROFILE_USER', 'R_ENVIRON', 'R_ENVIRON_USER', 'R_SHARE_DIR', 'R_INCLUDE_DIR', 'R_DOC_DIR'],
+    why: "would mix the host's R packages into the image's R",
+    tell: true,
+  },
+  {
+    names: ['CONDA_*', '_CONDA_*', '_CE_CONDA', '_CE_M', 'MAMBA_*', 'VIRTUAL_ENV', 'VIRTUAL_ENV_PROMPT', 'PIXI_*', 'PYENV_*', 'PIPENV_ACTIVE', 'POETRY_ACTIVE'],
+    why: 'name an environment of the host that is not active in the image',
+    tell: true,
+  },
+  {
+    names: ['JULIA_*'],
+    why: "would mix the host's Julia packages and settings into the image's Julia (JULIA_NUM_THREADS is passed)",
+    tell: true,
+  },
+  {
+    names: ['GEM_HOME', 'GEM_PATH', 'RUBYLIB', 'RUBYOPT', 'BUNDLE_GEMFILE', 'BUNDLE_PATH', 'NODE_PATH', 'NODE_OPTIONS', 'NPM_CONFIG_PREFIX', 'npm_config_prefix', 'LUA_PATH*', 'LUA_CPATH*', 'GOROOT', 'GOPATH', 'GOBIN', 'RUSTUP_HOME', 'CARGO_HOME', 'GUILE_LOAD_PATH', 'GUILE_LOAD_COMPILED_PATH', 'OCTAVE_PATH', 'MATLABPATH', 'TCLLIBPATH', 'TCL_LIBRARY', 'TK_LIBRARY'],
+    why: "would mix the host's packages into the image's interpreter",
+    tell: true,
+  },
+  {
+    names: ['CLASSPATH', 'JAVA_HOME', 'JDK_HOME', 'JRE_HOME', 'JAVA_TOOL_OPTIONS', '_JAVA_OPTIONS', 'JDK_JAVA_OPTIONS', 'MAVEN_HOME', 'GRADLE_HOME'],
+    why: "name the host's Java",
+    tell: true,
+  },
+  {
+    names: ['CUDA_HOME', 'CUDA_PATH', 'CUDA_ROOT', 'CUDADIR', 'NVHPC*', 'MKLROOT', 'I_MPI_ROOT', 'MPI_HOME', 'MPI_ROOT', 'OPAL_PREFIX', 'PRTE_PREFIX', 'PMIX_INSTALL_PREFIX', 'FI_PROVIDER_PATH', 'UCX_MODULE_DIR', 'HDF5_PLUGIN_PATH', 'PROJ_LIB', 'PROJ_DATA', 'GDAL_DATA', 'GDAL_DRIVER_PATH', 'ROOTSYS', 'MAGIC'],
+    why: 'name an installation of the host',
+    tell: true,
+  },
+  {
+    names: ['QT_PLUGIN_PATH', 'QT_QPA_PLATFORM_PLUGIN_PATH', 'QML2_IMPORT_PATH', 'QML_IMPORT_PATH', 'GTK_PATH', 'GTK_MODULES', 'GTK3_MODULES', 'GTK_IM_MODULE_FILE', 'GIO_MODULE_DIR', 'GIO_EXTRA_MODULES', 'GSETTINGS_SCHEMA_DIR', 'GI_TYPELIB_PATH', 'GDK_PIXBUF_MODULE_FILE', 'GDK_PIXBUF_MODULEDIR', 'FONTCONFIG_FILE', 'FONTCONFIG_PATH', 'XDG_DATA_DIRS', 'XDG_CONFIG_DIRS', 'VK_ICD_FILENAMES', 'VK_DRIVER_FILES', 'OCL_ICD_VENDORS', 'LIBGL_DRIVERS_PATH'],
+    why: 'name plugins and data of the host',
+    tell: false,
+  },
+  {
+    names: ['BASH_ENV', 'ENV', 'BASH_FUNC_*', 'ZDOTDIR', 'FPATH', 'SHELLOPTS', 'BASHOPTS', 'CDPATH', 'GLOBIGNORE', 'PROMPT_COMMAND', 'PS0', 'PS1', 'PS2', 'PS4', 'POSIXLY_CORRECT', 'IFS'],
+    why: "would run the host's start-up code, or change how scripts work",
+    tell: false,
+  },
+  { names: ['SHELL'], why: 'the image may not have that shell; programs take its sh', tell: false },
+  {
+    names: ['MODULEPATH', 'MODULESHOME', 'MODULES_*', 'LOADEDMODULES', '_LMFILES_*', '__MODULES_*', 'LMOD_*', '__LMOD_*', '_ModuleTable*', 'MODULERCFILE', 'SPACK_*', 'EASYBUILD_*', 'NIX_*', 'GUIX_*', '__ETC_PROFILE_NIX_SOURCED'],
+    why: 'the module system and package manager of the host do not work in the image',
+    tell: false,
+  },
+  {
+    names: ['MANPATH', 'INFOPATH', 'TERMINFO', 'TERMINFO_DIRS', 'LESSOPEN', 'LESSCLOSE', 'MAIL', 'MAILCHECK', 'HOSTALIASES', 'OLDPWD', '_', 'INVOCATION_ID', 'JOURNAL_STREAM', 'NOTIFY_SOCKET', 'LISTEN_PID', 'LISTEN_FDS', 'LISTEN_FDNAMES'],
+    why: 'points to something of the host process or its files',
+    tell: false,
+  },
+  {
+    names: ['TSRUN_*', 'TSRUNENV_*', 'APPTAINER_*', 'APPTAINERENV_*', 'SINGULARITY_*', 'SINGULARITYENV_*'],
+    why: 'is meant for tsrun itself',
+    tell: false,
+  },
+];
+
+/** Of a family that is left out, but harmless: asked for, and the same on every machine. */
+const HARMLESS: readonly string[] = ['JULIA_NUM_THREADS', 'JULIA_NUM_PRECOMPILE_TASKS', 'JULIA_CPU_THREADS'];
+
+/** What `--cleanenv` keeps. */
+export const CLEAN_NAMES: readonly string[] = [
+  'TERM',
+  ...['http_proxy', 'https_proxy', 'ftp_proxy', 'all_proxy', 'no_proxy'].flatMap((name) => [name, name.toUpperCase()]),
+];
+
+/** Variables that hold a path: shown in the run at the same path, or left out. */
+export const PATH_VARIABLES: readonly { readonly name: string; readonly kind: 'directory' | 'file' }[] = [
+  { name: 'TMPDIR', kind: 'directory' },
+  { name: 'TMP', kind: 'directory' },
+  { name: 'TEMP', kind: 'directory' },
+  { name: 'TEMPDIR', kind: 'directory' },
+  { name: 'XDG_RUNTIME_DIR', kind: 'directory' },
+  { name: 'KRB5CCNAME', kind: 'file' },
+  { name: 'SSL_CERT_FILE', kind: 'file' },
+  { name: 'SSL_CERT_DIR', kind: 'directory' },
+  { name: 'REQUESTS_CA_BUNDLE', kind: 'file' },
+  { name: 'CURL_CA_BUNDLE', kind: 'file' },
+  { name: 'GIT_SSL_CAINFO', kind: 'file' },
+  { name: 'PMIX_SERVER_TMPDIR', kind: 'directory' },
+];
+
+// The table by name, made at the first question and kept.
+let exact: Map<string, EnvRule> | undefined;
+let beginnings: Map<string, readonly (readonly [string, EnvRule])[]> | undefined;
+
+const index = (): void => {
+  exact = new Map();
+  const byLetter = new Map<string, (readonly [string, EnvRule])[]>();
+  for (const rule of ENV_RULES) {
+    for (const name of rule.names) {
+      if (!name.endsWith('*')) {
+        exact.set(name, rule);
+        continue;
+      }
+      const letter = name[0] ?? '';
+      const list = byLetter.get(letter) ?? [];
+      list.push([name.slice(0, -1), rule]);
+      byLetter.set(letter, list);
+    }
+  }
+  beginnings = byLetter;
+};
+
+/** The rule that keeps a host variable outside, or undefined when it is passed in. */
+export const ruleFor = (name: string): EnvRule | undefined => {
+  if (exact === undefined || beginnings === undefined) index();
+  const found = exact?.get(name);
+  if (found !== undefined) return found;
+  for (const [start, rule] of beginnings?.get(name[0] ?? '') ?? []) {
+    if (name.startsWith(start)) return HARMLESS.includes(name) ? undefined : rule;
+  }
+  return undefined;
+};
+
+/** True when a list of names, some with `*` at the end, names `name`. */
+export const namesMatch = (patterns: readonly string[], name: string): boolean =>
+  patterns.some((pattern) => (pattern.endsWith('*') ? name.startsWith(pattern.slice(0, -1)) : pattern === name));

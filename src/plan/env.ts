@@ -1,0 +1,250 @@
+/**
+ * The environment of the program, decided variable by variable: the host's where nothing speaks against it, the image's over it, what was asked for
+ * explicitly over both, and a few that are tsrun's. Every value keeps its origin.
+ */
+import { parseEnvFile } from '../request/env-spec.ts';
+import { PREFIXES } from '../request/from-env.ts';
+import { EXIT_TSRUN, TsrunError } from '../util/errors.ts';
+import { failed } from '../util/host.ts';
+import { isWithin, nameOf, resolveFrom } from '../util/paths.ts';
+import { CLEAN_NAMES, namesMatch, PATH_VARIABLES, ruleFor } from './env-rules.ts';
+import { hidesImage } from './image-tree.ts';
+import { fitLocale, LOCALE_VARIABLES } from './locale.ts';
+import { type MountTable, mountAt, put, showsHost } from './mount-table.ts';
+import type { Situation } from './situation.ts';
+
+export const DEFAULT_PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
+/** Where libraries of the host's drivers are put, as in Apptainer. */
+export const LIBS_DIRECTORY = '/.singularity.d/libs';
+const MAX_ENV_FILE = 1024 * 1024;
+
+export type Variable = { readonly value: string; readonly why: string };
+
+export type PlannedEnv = {
+  /** From the host, after all rules. */
+  readonly host: ReadonlyMap<string, Variable>;
+  readonly image: ReadonlyMap<string, Variable>;
+  /** TSRUNENV_, APPTAINERENV_, --env-file, --env; the strongest of each name. */
+  readonly explicit: ReadonlyMap<string, Variable>;
+  /** Set by tsrun where nothing above speaks of them. */
+  readonly defaults: ReadonlyMap<string, Variable>;
+  /** tsrun's own, over everything. */
+  readonly own: ReadonlyMap<string, Variable>;
+  /** Put in front of and behind PATH and LD_LIBRARY_PATH, whoever set them. */
+  readonly around: readonly { readonly name: 'PATH' | 'LD_LIBRARY_PATH'; readonly before: string; readonly after: string }[];
+  /** Host variables that were left out and may matter. */
+  readonly leftOut: readonly string[];
+  /** Those of them that --host-python would pass. */
+  readonly leftOutPython: readonly string[];
+};
+
+// --- from the host
+
+const passHost = (situation: Situation, leftOut: string[], leftOutPython: string[]): Map<string, Variable> => {
+  const { environment, request } = situation;
+  const passed = new Map<string, Variable>();
+  if (request.cleanEnv) {
+    for (const name of CLEAN_NAMES) {
+      const value = environment.get(name);
+      if (value !== undefined) passed.set(name, { value, why: 'host (kept by --cleanenv)' });
+    }
+    return passed;
+  }
+  for (const [name, value] of environment) {
+    const rule = ruleFor(name);
+    if (rule === undefined) passed.set(name, { value, why: 'host' });
+    else if (isKept(situation, name, rule.python === true)) passed.set(name, { value, why: 'host (kept as asked)' });
+    else if (rule.tell) (rule.python === true ? leftOutPython : leftOut).push(name);
+  }
+  for (const name of ['HOME', 'PATH', 'PWD']) passed.delete(name);
+  return passed;
+};
+
+const isKept = ({ request }: Situation, name: string, python: boolean): boolean => {
+  if (PREFIXES.some((prefix) => name.startsWith(`${prefix}_`) || name.startsWith(`${prefix}ENV_`))) return false;
+  if (python && request.hostPython) return true;
+  return request.hostEnv === 'all' || (request.hostEnv !== 'none' && namesMatch(request.hostEnv, name));
+};
+
+/** Variables that hold a path: visible at the same path, shown there now, or left out. */
+const showPaths = (situation: Situation, table: MountTable, passed: Map<string, Variable>): void => {
+  for (const { name, kind } of PATH_VARIABLES) {
+    const variable = passed.get(name);
+    if (variable === undefined || situation.image.facts.env.some((entry) => entry.startsWith(`${name}=`))) continue;
+    const path = name === 'KRB5CCNAME' ? cachePath(variable.value) : variable.value;
+    if (path === null) continue;
+    if (path === undefined || !showPath(situation, table, path, kind, name)) passed.delete(name);
+  }
+};
+
+/**
+ * The file or directory of a Kerberos cache name; null: none, and usable in a run; undefined: not usable. Persistent and user keyrings are other
+ * ones in a user namespace (keyrings(7)).
+ */
+const cachePath = (value: string): string | null | undefined => {
+  if (/^KEYRING:(persistent|user)/i.test(value)) return undefined;
+  const match = /^(?:(FILE|DIR):)?:?(\/.*)$/.exec(value);
+  if (match === null) return null;
+  // DIR::/path/tkt names one file of the collection in /path.
+  return value.startsWith('DIR::') ? (match[2] ?? '').replace(/\/[^/]*$/, '') : match[2];
+};
+
+/** Where distributions put their own things. */
+const SYSTEM = ['/etc', '/usr'];
+
+const showPath = (situation: Situation, table: MountTable, path: string, kind: 'directory' | 'file', name: string): boolean => {
+  if (!path.startsWith('/')) return false;
+  const clean = resolveFrom('/', path);
+  if (showsHost(table, clean)) return true;
+  const { host, image, request } = situation;
+  // The image's own certificates are as good as a directory of the distribution's; a single file may be the site's.
+  if (kind === 'directory' && SYSTEM.some((directory) => isWithin(clean, directory))) return false;
+  if (request.contain || clean === '/' || mountAt(table, clean) !== undefined || hidesImage(image.facts, clean)) return false;
+  const stat = host.stat(clean);
+  if (failed(stat) || (kind === 'directory' && stat.kind !== 'directory') || (name === 'XDG_RUNTIME_DIR' && stat.uid !== situation.identity.ids.euid)) return false;
+  const isFile = stat.kind !== 'directory';
+  put(table, { op: 'bind', source: clean, target: clean, flags: isFile ? ['ro', 'optional'] : ['recursive', 'optional'], why: `$${name} names it` }, isFile);
+  return true;
+};
+
+// --- from the image
+
+const imageVariables = (situation: Situation): Map<string, Variable> => {
+  const variables = new Map<string, Variable>();
+  for (const entry of situation.image.facts.env) {
+    const equals = entry.indexOf('=');
+    if (equals > 0) variables.set(entry.slice(0, equals), { value: entry.slice(equals + 1), why: 'image' });
+  }
+  return variables;
+};
+
+// --- explicit
+
+const explicitVariables = (situation: Situation): Map<string, Variable> => {
+  const { environment, request } = situation;
+  const variables = new Map<string, Variable>();
+  const set = (name: string, value: string | undefined, why: string): void => {
+    const actual = value ?? environment.get(name);
+    if (actual !== undefined) variables.set(name, { value: actual, why });
+  };
+  for (const { name, value, origin } of request.configEnv) set(name, value, origin);
+  for (const prefix of PREFIXES.toReversed()) {
+    const start = `${prefix}ENV_`;
+    for (const [name, value] of environment) {
+      if (name.startsWith(start) && name.length > start.length) set(name.slice(start.length), value, name);
+    }
+  }
+  for (const { text, origin } of request.envFiles) {
+    for (const { name, value } of parseEnvFile(text, readEnvFile(situation, text, origin))) set(name, value, `${origin} ${text}`);
+  }
+  for (const { name, value, origin } of request.env) set(name, value, origin);
+  return variables;
+};
+
+const readEnvFile = ({ host }: Situation, path: string, origin: string): string => {
+  const text = host.read(path, 0, MAX_ENV_FILE + 1);
+  const refuse = (why: string, hint: string): never => {
+    throw new TsrunError({ code: 'E_ENV_FILE', what: `cannot read ${path}`, why, hint, exitCode: EXIT_TSRUN });
+  };
+  if (failed(text)) return refuse(text === -2 ? 'there is no such file' : `it cannot be read (errno ${-text})`, `it was asked for with ${origin}`);
+  if (text.length > MAX_ENV_FILE) return refuse(`it has more than ${MAX_ENV_FILE} bytes`, 'give a file of NAME=VALUE lines');
+  if (text.includes('\0')) return refuse('it holds NUL bytes', 'give a text file of NAME=VALUE lines');
+  return text;
+};
+
+/** `$PATH` in an explicit PATH means the one it replaces: the only expansion there is, since everybody writes it. */
+const expandSelf = (name: string, value: string, before: string): string =>
+  value.includes('$') ? value.replaceAll(`\${${name}}`, before).replaceAll(`$${name}`, before) : value;
+
+// --- all of it
+
+/** Decides every variable; binds what path variables name. `nv`: driver libraries are in LIBS_DIRECTORY. */
+export const planEnv = (situation: Situation, table: MountTable, home: string, pwd: string, nv: boolean): PlannedEnv => {
+  const { request, image } = situation;
+  const leftOut: string[] = [];
+  const leftOutPython: string[] = [];
+  const host = passHost(situation, leftOut, leftOutPython);
+  showPaths(situation, table, host);
+  const fromImage = imageVariables(situation);
+  const explicit = explicitVariables(situation);
+
+  // An image that sets its locale must not have it overruled by the host's LC_ALL.
+  const imageHasLocale = LOCALE_VARIABLES.some((name) => fromImage.has(name));
+  for (const name of LOCALE_VARIABLES) {
+    const variable = host.get(name);
+    if (variable === undefined) continue;
+    const fitting = imageHasLocale ? undefined : fitLocale(image.facts, variable.value);
+    if (fitting === undefined) host.delete(name);
+    else if (fitting !== variable.value) host.set(name, { value: fitting, why: `host has ${variable.value}, which the image lacks` });
+  }
+
+  const around = (['PATH', 'LD_LIBRARY_PATH'] as const).map((name) => {
+    const before = explicit.get(`PREPEND_${name}`)?.value ?? '';
+    const after = explicit.get(`APPEND_${name}`)?.value ?? '';
+    explicit.delete(`PREPEND_${name}`);
+    explicit.delete(`APPEND_${name}`);
+    const libs = nv && name === 'LD_LIBRARY_PATH' ? LIBS_DIRECTORY : '';
+    return { name, before, after: after !== '' && libs !== '' ? `${after}:${libs}` : after + libs };
+  });
+  for (const name of ['PATH', 'LD_LIBRARY_PATH'] as const) {
+    const variable = explicit.get(name);
+    if (variable === undefined) continue;
+    const before = fromImage.get(name)?.value ?? (name === 'PATH' ? DEFAULT_PATH : '');
+    explicit.set(name, { ...variable, value: expandSelf(name, variable.value, before) });
+  }
+
+  const defaults = new Map<string, Variable>([['PATH', { value: DEFAULT_PATH, why: 'default' }]]);
+  if (!request.hostPython && request.hostEnv !== 'all') defaults.set('PYTHONNOUSERSITE', { value: '1', why: 'packages in ~/.local are not of the image' });
+  if (request.cleanEnv && !imageHasLocale) defaults.set('LANG', { value: fitLocale(image.facts, 'C.UTF-8') ?? 'C', why: '--cleanenv' });
+  if (request.verb === 'shell') defaults.set('PS1', { value: prompt(image.reference, image.facts.bash !== ''), why: 'names the image' });
+
+  const name = nameOf(image.path);
+  const own = new Map<string, Variable>(
+    [
+      ['HOME', home],
+      ['PWD', pwd],
+      ['APPTAINER_CONTAINER', image.path],
+      ['APPTAINER_NAME', name],
+      ['SINGULARITY_CONTAINER', image.path],
+      ['SINGULARITY_NAME', name],
+      ['TSRUN_IMAGE', image.reference],
+    ].map(([key = '', value = '']) => [key, { value, why: 'tsrun' }]),
+  );
+  if (explicit.has('HOME')) own.delete('HOME');
+  if (request.hostname !== undefined && host.has('HOSTNAME')) own.set('HOSTNAME', { value: request.hostname.text, why: request.hostname.origin });
+  return { host, image: fromImage, explicit, defaults, own, around, leftOut, leftOutPython };
+};
+
+/** Image names can hold anything; a prompt is expanded by the shell. */
+const prompt = (reference: string, bash: boolean): string => {
+  const name = nameOf(reference).replace(/[^A-Za-z0-9._+:@-]/g, '?').slice(0, 40);
+  return bash ? `(${name}) \\w\\$ ` : `(${name}) $ `;
+};
+
+/** `value` with what goes around it; no empty part, which would mean the current directory. */
+export const surround = (value: string, before: string, after: string): string => [before, value, after].filter((part) => part !== '').join(':');
+
+/** All of it as one environment, for programs that are started directly. */
+export const finalEnv = (env: PlannedEnv): Map<string, Variable> => {
+  const all = new Map<string, Variable>();
+  for (const layer of [env.defaults, env.host, env.image, env.explicit, env.own]) {
+    for (const [name, variable] of layer) all.set(name, variable);
+  }
+  for (const { name, before, after } of env.around) {
+    const variable = all.get(name);
+    const value = surround(variable?.value ?? '', before, after);
+    if (value !== (variable?.value ?? '')) all.set(name, { value, why: `${variable?.why ?? 'tsrun'}, with ${[before, after].filter((part) => part !== '').join(' and ')}` });
+  }
+  return all;
+};
+
+/** Names for the one line that says what was left out. */
+export const leftOutLine = (env: PlannedEnv): string | undefined => {
+  const names = [...env.leftOutPython, ...env.leftOut];
+  if (names.length === 0) return undefined;
+  const shown = names.length > 6 ? `${names.slice(0, 5).join(' ')} and ${names.length - 5} more` : names.join(' ');
+  const flags = env.leftOut.length === 0 ? '--host-python' : env.leftOutPython.length === 0 ? '--host-env' : '--host-env, --host-python';
+  return `not passed in: ${shown} (keep: ${flags})`;
+};
+
+export const isBelowEnvScripts = (target: string): boolean => isWithin(target, '/.singularity.d/env') && target !== '/.singularity.d/env';

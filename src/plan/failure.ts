@@ -1,0 +1,206 @@
+/** From a failed op to what the user reads: object, cause, cure, code. The launcher says where and with which errno; everything else is here. */
+import { whyNoUserNamespaces } from '../facts/userns.ts';
+import { errnoText } from '../util/errno.ts';
+import { EXIT_NOT_EXECUTABLE, EXIT_NOT_FOUND, TsrunError } from '../util/errors.ts';
+import type { Host } from '../util/host.ts';
+import type { Op, OpName, OpOf, Plan } from './ops.ts';
+
+/** What the launcher reports: "INDEX\0OPNAME\0ERRNO\0STEP\0DETAIL\0". */
+export type LaunchFailure = {
+  readonly op: string;
+  /** Position in the plan. */
+  readonly index: number;
+  /** Positive; 0: none applies. */
+  readonly errno: number;
+  /** "find the source" */
+  readonly step: string;
+  /** Object, and cause where the launcher knows more than errno: "/data: it has been removed". */
+  readonly detail: string;
+};
+
+const EPERM = 1;
+const ENOENT = 2;
+const E2BIG = 7;
+const ENOEXEC = 8;
+const ENOMEM = 12;
+const EACCES = 13;
+const ENODEV = 19;
+const ENOTDIR = 20;
+const EISDIR = 21;
+const EINVAL = 22;
+const EMFILE = 24;
+const ENOSPC = 28;
+const EROFS = 30;
+const ENOSYS = 38;
+const EUSERS = 87;
+const ESTALE = 116;
+const EDQUOT = 122;
+
+export const parseFailure = (input: string): LaunchFailure => {
+  const [index = '', op = '', errno = '', step = '', detail = ''] = input.split('\0');
+  return { index: Number(index) || 0, op, errno: Math.abs(Number(errno)) || 0, step, detail };
+};
+
+type Told = Pick<TsrunError, 'code' | 'what' | 'why'> & { readonly hint?: string | undefined; readonly exitCode?: number };
+
+const is = <Name extends OpName>(op: Op | undefined, name: Name): op is OpOf<Name> & Op => op?.op === name;
+
+/** `plan` is what was being carried out; undefined when that is unknown. */
+export const explainFailure = (host: Host, plan: Plan | undefined, failure: LaunchFailure): TsrunError => {
+  const found = plan?.ops[failure.index];
+  const op = found?.op === failure.op ? found : undefined;
+  const told =
+    (failure.op === 'exec' ? execFailure(failure) : undefined) ??
+    spaceFailure(failure) ??
+    namespaceFailure(host, failure) ??
+    bindFailure(op, failure) ??
+    chdirFailure(op, failure) ??
+    imageFailure(op, failure) ??
+    kernelMountFailure(failure) ??
+    plainFailure(failure);
+  return new TsrunError(told);
+};
+
+/** Object and cause as the launcher names them. */
+const causeOf = ({ detail, errno }: LaunchFailure): string => (errno === 0 || detail.includes(': ') ? detail : `${detail}: ${errnoText(errno)}`);
+
+const plainFailure = (failure: LaunchFailure): Told => ({
+  code: 'E_LAUNCH',
+  what: `cannot ${failure.step}`,
+  why: causeOf(failure),
+  hint: 'see what was being done with tsrun exec --explain …',
+});
+
+const spaceFailure = (failure: LaunchFailure): Told | undefined => {
+  const what = `cannot ${failure.step}`;
+  const why = causeOf(failure);
+  switch (failure.errno) {
+    case ENOSPC:
+      if (failure.step.includes('namespace') || failure.detail.includes('unshare')) return undefined;
+      return { code: 'E_NO_SPACE', what, why, hint: 'make room there, or choose another place: TSRUN_LOCAL=DIR for extracted images, TSRUN_STORE=DIR for the store' };
+    case EDQUOT:
+      return { code: 'E_NO_SPACE', what, why, hint: 'delete something, or choose another place: TSRUN_LOCAL=DIR for extracted images, TSRUN_STORE=DIR for the store' };
+    case ENOMEM:
+      return { code: 'E_NO_MEMORY', what, why, hint: 'give the job more memory' };
+    case EMFILE:
+      return { code: 'E_LAUNCH', what, why, hint: 'raise the limit: ulimit -n 4096' };
+    default:
+      return undefined;
+  }
+};
+
+const namespaceFailure = (host: Host, failure: LaunchFailure): Told | undefined => {
+  const early = failure.op === 'scope' || failure.op === 'userns' || failure.op === 'unshare';
+  if (!early || !/namespace|unshare/.test(`${failure.step} ${failure.detail}`)) return undefined;
+  if (![EPERM, EACCES, ENOSPC, EUSERS, EINVAL, ENOSYS].includes(failure.errno)) return undefined;
+  const refusal = whyNoUserNamespaces(host);
+  if (refusal !== undefined) return { code: 'E_USERNS', what: 'cannot create a user namespace', why: refusal.why, hint: refusal.cure };
+  const full = failure.errno === ENOSPC || failure.errno === EUSERS;
+  return {
+    code: 'E_USERNS',
+    what: 'cannot create a user namespace',
+    why: full ? 'the limit of namespaces is reached (user.max_user_namespaces, user.max_mnt_namespaces), or they are nested too deep' : `the kernel refuses it (${errnoText(failure.errno)})`,
+    hint: full
+      ? 'end other containers of yours, or have an administrator raise the limits'
+      : 'inside another container: allow nested user namespaces there (seccomp and AppArmor profile, no chroot); else ask an administrator whether a security module forbids them',
+  };
+};
+
+const bindFailure = (op: Op | undefined, failure: LaunchFailure): Told | undefined => {
+  if (is(op, 'bind')) {
+    const what = `cannot mount ${op.source} on ${op.target}`;
+    return bindWords(what, op.source, op.target, op.why, failure);
+  }
+  if (is(op, 'bind_cwd')) {
+    const what = `cannot show the current directory at ${op.target}`;
+    if (failure.errno === ENOENT && failure.step !== 'prepare the target') {
+      return { code: 'E_CWD', what, why: 'it does not exist any more', hint: 'change to another directory, or choose one of the image with --pwd' };
+    }
+    return bindWords(what, '.', op.target, op.why, failure);
+  }
+  if (is(op, 'tmpfs') || is(op, 'directory') || is(op, 'file') || is(op, 'symlink')) {
+    return { code: 'E_MOUNT', what: `cannot make ${op.target}`, why: causeOf(failure), hint: `it belongs to: ${op.why}` };
+  }
+  return undefined;
+};
+
+const bindWords = (what: string, source: string, target: string, why: string, failure: LaunchFailure): Told => {
+  const asked = `it was asked for by: ${why}`;
+  if (failure.step === 'find the source') {
+    if (failure.errno === ENOENT) return { code: 'E_BIND_SOURCE', what, why: 'source does not exist', hint: asked };
+    if (failure.errno === EACCES || failure.errno === EPERM) return { code: 'E_BIND_SOURCE', what, why: 'you may not reach the source', hint: `check with: ls -ld ${source}; ${asked}` };
+    if (failure.errno === ESTALE) return { code: 'E_BIND_SOURCE', what, why: 'source was replaced just now, or its server forgot it', hint: 'try again' };
+    return { code: 'E_BIND_SOURCE', what, why: causeOf(failure), hint: asked };
+  }
+  switch (failure.errno) {
+    case ENOENT:
+      return { code: 'E_BIND_TARGET', what, why: `there is no ${target} in what is mounted above it`, hint: `make it there first, or choose a target outside of it; ${asked}` };
+    case ENOTDIR:
+      return { code: 'E_BIND_TARGET', what, why: 'the target is a file, the source a directory (or a part of the target is no directory)', hint: 'choose another target' };
+    case EISDIR:
+      return { code: 'E_BIND_TARGET', what, why: 'the target is a directory, the source a file', hint: `name the file too: ${source}:${target}/${source.slice(source.lastIndexOf('/') + 1)}` };
+    case EROFS:
+      return { code: 'E_BIND_TARGET', what, why: 'the target is missing, and cannot be made on a read-only file system', hint: `choose another target; ${asked}` };
+    case EINVAL:
+    case EPERM:
+      return { code: 'E_MOUNT', what, why: causeOf(failure), hint: 'a mount below the source may be locked by the kernel: bind a directory without other mounts in it' };
+    default:
+      return { code: 'E_MOUNT', what, why: causeOf(failure), hint: asked };
+  }
+};
+
+const chdirFailure = (op: Op | undefined, failure: LaunchFailure): Told | undefined => {
+  if (!is(op, 'chdir')) return undefined;
+  const what = `cannot start in ${op.path}`;
+  if (failure.errno === ENOENT) return { code: 'E_CWD', what, why: 'there is no such directory in the run', hint: `choose another with --pwd, or show one there with --bind DIR:${op.path}` };
+  if (failure.errno === ENOTDIR) return { code: 'E_CWD', what, why: 'it is not a directory', hint: 'choose another with --pwd' };
+  return { code: 'E_CWD', what, why: errnoText(failure.errno), hint: 'choose another directory with --pwd' };
+};
+
+const imageFailure = (op: Op | undefined, failure: LaunchFailure): Told | undefined => {
+  const path = op !== undefined && (is(op, 'image_mount') || is(op, 'image_directory') || is(op, 'image_extracted')) ? op.path : undefined;
+  if (failure.step === 'use FUSE' || (failure.op === 'image_mount' && failure.errno === ENODEV)) {
+    return { code: 'E_FUSE', what: `cannot mount ${path ?? 'the image'}`, why: causeOf(failure), hint: 'an administrator has to run: modprobe fuse && chmod 666 /dev/fuse' };
+  }
+  if (failure.step === 'use the runtime directory') {
+    return { code: 'E_RUNTIME_DIR', what: 'cannot use the directory for sockets', why: causeOf(failure), hint: 'remove it if it is not yours to keep, or point XDG_RUNTIME_DIR to a directory of your own with mode 0700' };
+  }
+  if (failure.step === 'reach the image server') {
+    return { code: 'E_SERVER', what: 'cannot reach the image server', why: causeOf(failure), hint: 'try again; if it stays, report it with the output of tsrun exec --explain' };
+  }
+  if (path === undefined) return undefined;
+  if (failure.op === 'image_extracted' && failure.step === 'extract the image') {
+    return { code: 'E_EXTRACT', what: `cannot extract ${path}`, why: causeOf(failure), hint: 'TSRUN_LOCAL=DIR chooses another place; with a usable /dev/fuse nothing is extracted' };
+  }
+  return { code: 'E_IMAGE_READ', what: `cannot use image ${path}`, why: causeOf(failure), hint: 'check that the file is whole and not being written: fetch or build it again' };
+};
+
+const kernelMountFailure = (failure: LaunchFailure): Told | undefined => {
+  if (failure.op === 'proc' && failure.errno === EPERM) {
+    return { code: 'E_MOUNT', what: 'cannot mount /proc', why: 'a part of the /proc around is hidden, as in most containers', hint: 'leave --pid and --containall out here' };
+  }
+  if (failure.op === 'root' && failure.errno === EINVAL) {
+    return { code: 'E_MOUNT', what: 'cannot make the root', why: causeOf(failure), hint: 'the kernel has to allow overlay mounts to users (Linux 5.11 or newer, or RHEL 8.5)' };
+  }
+  return undefined;
+};
+
+/** The launcher has looked at the file by now: its detail says all. */
+const execFailure = (failure: LaunchFailure): Told => {
+  const at = failure.detail.indexOf(': ');
+  const program = at < 0 ? failure.detail : failure.detail.slice(0, at);
+  const why = at < 0 ? errnoText(failure.errno) : failure.detail.slice(at + 2);
+  const what = `cannot run ${program}`;
+  switch (failure.errno) {
+    case ENOENT:
+      return { code: 'E_NOT_FOUND', what, why, hint: 'it has to be in the image, or in a directory that is mounted', exitCode: EXIT_NOT_FOUND };
+    case EACCES:
+    case ENOEXEC:
+    case EISDIR:
+      return { code: 'E_NOT_EXECUTABLE', what, why, exitCode: EXIT_NOT_EXECUTABLE };
+    case E2BIG:
+      return { code: 'E_LAUNCH', what, why, hint: 'shorten the arguments, or unset large variables; ulimit -s sets the limit' };
+    default:
+      return { code: 'E_LAUNCH', what, why: at < 0 ? why : `${why} (${errnoText(failure.errno)})` };
+  }
+};

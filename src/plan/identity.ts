@@ -1,0 +1,67 @@
+/** passwd and group of a run: the image's, with the caller in them. Rules as in Apptainer, so that images and habits carry over. */
+import { findLine, type Identity } from '../facts/identity.ts';
+import type { ImageFacts } from '../image/facts.ts';
+
+const NOBODY_GID = 65534;
+
+/** Whole lines, each with its end; NUL, which no line can hold, is taken out. */
+const asLines = (text: string): string => {
+  const clean = text.replaceAll('\0', '');
+  return clean === '' || clean.endsWith('\n') ? clean : `${clean}\n`;
+};
+
+/** Fields cannot hold the characters that part them. */
+const field = (text: string): string => text.replace(/[:\n\0]/g, ' ');
+
+/** The caller's shell where the image is known to have it. */
+const shellFor = (identity: Identity, facts: ImageFacts): string => {
+  if (facts.bash !== '' && (identity.shell.endsWith('/bash') || facts.sh === '')) return '/bin/bash';
+  return facts.sh !== '' || facts.bash === '' ? '/bin/sh' : facts.bash;
+};
+
+/** `line` with its end, or '' to take the old one out. */
+const replaceLine = (text: string, fields: readonly string[], line: string): string => {
+  const old = `${fields.join(':')}\n`;
+  const at = text.startsWith(old) ? 0 : text.indexOf(`\n${old}`) + 1;
+  return text.slice(0, at) + line + text.slice(at + old.length);
+};
+
+/**
+ * The image's passwd with one line for the caller. A line of the image for the same uid keeps its group and shell; name, gecos and home become the
+ * caller's (for uid 0 only the home). A line with the caller's name and another uid goes: the name means the caller here.
+ */
+export const passwdText = (facts: ImageFacts, identity: Identity, home: string): string => {
+  const uid = String(identity.ids.euid);
+  let text = asLines(facts.passwd);
+  if (text === '' && uid !== '0') text = 'root:x:0:0:root:/root:/bin/sh\n';
+  const own = findLine(text, 2, uid);
+  if (own !== undefined) {
+    const [name = '', password = 'x', , gid = '', gecos = '', , shell = ''] = own;
+    const isRoot = uid === '0';
+    const line = [isRoot ? name : field(identity.name), password, uid, gid, isRoot ? gecos : field(identity.gecos), field(home), shell].join(':');
+    return replaceLine(text, own, `${line}\n`);
+  }
+  const sameName = findLine(text, 0, identity.name);
+  if (sameName !== undefined) text = replaceLine(text, sameName, '');
+  const line = [field(identity.name), 'x', uid, String(identity.ids.egid), field(identity.gecos), field(home), shellFor(identity, facts)].join(':');
+  return `${text}${line}\n`;
+};
+
+/**
+ * The image's group with the caller's groups. Groups the user namespace does not map all appear as 65534, so that one gets a name as well.
+ */
+export const groupText = (facts: ImageFacts, identity: Identity): string => {
+  let text = asLines(facts.group);
+  if (text === '' && identity.ids.egid !== 0) text = 'root:x:0:\n';
+  const add = (name: string, gid: number, member: string): void => {
+    if (findLine(text, 2, String(gid)) !== undefined) return;
+    const sameName = findLine(text, 0, name);
+    if (sameName !== undefined) text = replaceLine(text, sameName, '');
+    text += `${field(name)}:x:${gid}:${field(member)}\n`;
+  };
+  const { ids, name, groupName, otherGroups } = identity;
+  add(groupName === '' ? `group${ids.egid}` : groupName, ids.egid, name);
+  for (const group of otherGroups) add(group.name, group.gid, name);
+  if (ids.groups.some((gid) => gid !== ids.egid)) add('nogroup', NOBODY_GID, '');
+  return text;
+};

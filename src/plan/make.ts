@@ -1,0 +1,61 @@
+/** The plan of a run, in the order in which it is carried out. Each step below decides one thing and says why. */
+import { planEnv, leftOutLine } from './env.ts';
+import { putEtcFiles } from './etc-files.ts';
+import { planImage } from './image-ops.ts';
+import { inMountOrder, newTable } from './mount-table.ts';
+import { putBinds, putHome, putKernel, putTemporary } from './mounts.ts';
+import { noticeOps } from './notices.ts';
+import { putNvidia } from './nvidia.ts';
+import type { Op, Plan } from './ops.ts';
+import { planPayload } from './payload.ts';
+import type { Situation } from './situation.ts';
+import { putStart } from './start.ts';
+
+export const makePlan = (situation: Situation): Plan => {
+  const { request } = situation;
+  const image = planImage(situation);
+
+  const table = newTable();
+  putKernel(table, situation);
+  putTemporary(table, situation);
+  const home = putHome(table, situation);
+  const etc = putEtcFiles(table, situation, home.path);
+  putBinds(table, situation);
+  const start = putStart(table, situation, home);
+  const driver = request.nv ? putNvidia(table, situation) : [];
+  const env = planEnv(situation, table, home.path, start.pwd, driver.length > 0);
+  const payload = planPayload(situation, table, env);
+
+  const left = leftOutLine(env);
+  const notices = noticeOps(situation, situation.warnings, [...situation.remarks, ...(left === undefined ? [] : [left])]);
+  const ops: Op[] = [
+    ...image,
+    { op: 'unshare', flags: namespaces(situation), why: 'mounts of its own, and what was asked for' },
+    ...homePlace(situation, home.path),
+    ...etc,
+    ...driver,
+    { op: 'root', flags: request.writableTmpfs ? ['writable'] : [], size: 0, why: request.writableTmpfs ? '--writable-tmpfs' : 'the image, read-only' },
+    ...inMountOrder(table),
+    { op: 'pivot', why: "leave the host's tree" },
+    ...(request.hostname === undefined ? [] : [{ op: 'hostname', name: request.hostname.text, why: request.hostname.origin } as const]),
+    { op: 'no_new_privs', why: 'no program may gain rights' },
+    ...notices,
+    { op: 'chdir', path: start.path, why: start.why },
+    ...payload,
+  ];
+  return { ops };
+};
+
+const namespaces = ({ request }: Situation): string[] => [
+  'mount',
+  ...(request.pid ? ['pid'] : []),
+  ...(request.ipc ? ['ipc'] : []),
+  ...(request.hostname === undefined ? [] : ['uts']),
+];
+
+/** With --no-home HOME still names a directory: an empty one, where the image has none. */
+const homePlace = ({ request, image }: Situation, home: string): Op[] => {
+  const leftOut = request.home === undefined && (request.noHome || request.noMount.includes('home'));
+  if (!leftOut || home === '/' || image.facts.tree[home] !== undefined) return [];
+  return [{ op: 'directory', target: home, mode: 0o755, why: 'HOME names it; left out as asked, so it is empty' }];
+};

@@ -1,0 +1,75 @@
+/**
+ * The mounts of a run while they are being decided: what lies where, and what of the host can be seen at its own path. All by text: paths of the
+ * host are compared as spelled, so whoever asks about a path that may hold symbolic links asks about both spellings.
+ */
+import { depthOf, isWithin, parentOf } from '../util/paths.ts';
+import type { Op, OpOf } from './ops.ts';
+
+export type MountOp = Extract<Op, { readonly op: 'bind' | 'bind_cwd' | 'tmpfs' | 'proc' | 'sysfs' | 'devpts' | 'mqueue' }>;
+
+/** Files made on a tmpfs of the run, right after it is mounted. */
+export type ContentOp = OpOf<'directory'> | OpOf<'file'> | OpOf<'symlink'>;
+
+export type TableEntry = MountOp | ContentOp;
+
+/** In the order in which they were added; later mounts win at the same target. */
+export type MountTable = {
+  readonly entries: TableEntry[];
+  /** Targets where a file is shown, not a directory. */
+  readonly files: Set<string>;
+};
+
+export const newTable = (): MountTable => ({ entries: [], files: new Set() });
+
+const isMount = (entry: TableEntry): entry is MountOp => entry.op !== 'directory' && entry.op !== 'file' && entry.op !== 'symlink';
+
+/** Takes out what another entry put at the same target. */
+export const put = (table: MountTable, entry: TableEntry, isFile = false): void => {
+  const before = table.entries.findIndex((each) => each.target === entry.target);
+  if (before >= 0) table.entries.splice(before, 1);
+  table.entries.push(entry);
+  if (isFile) table.files.add(entry.target);
+  else table.files.delete(entry.target);
+};
+
+/** The mount that decides what is at `path`; undefined: the image does. */
+export const mountAt = (table: MountTable, path: string): MountOp | undefined => {
+  let found: MountOp | undefined;
+  for (const entry of table.entries) {
+    if (isMount(entry) && isWithin(path, entry.target) && (found === undefined || entry.target.length > found.target.length)) found = entry;
+  }
+  return found;
+};
+
+/** True when `path` shows in the run what it shows on the host. */
+export const showsHost = (table: MountTable, path: string): boolean => {
+  const mount = mountAt(table, path);
+  return mount !== undefined && (mount.op === 'bind_cwd' || (mount.op === 'bind' && mount.source === mount.target));
+};
+
+/** What has to be made on a tmpfs of this run so that `target` can be mounted on; the launcher makes other missing targets, or the host has them. */
+const placesFor = (table: MountTable, target: string, made: Set<string>): TableEntry[] => {
+  const around = mountAt({ ...table, entries: table.entries.filter((entry) => entry.target !== target) }, target);
+  if (around?.op !== 'tmpfs') return [];
+  const places: TableEntry[] = [];
+  for (let path = parentOf(target); path !== around.target; path = parentOf(path)) {
+    if (!made.has(path)) places.unshift({ op: 'directory', target: path, mode: 0o755, why: `leads to ${target}` });
+    made.add(path);
+  }
+  if (made.has(target)) return places;
+  made.add(target);
+  if (table.files.has(target)) places.push({ op: 'file', target, mode: 0o644, content: '', why: 'a place to mount on' });
+  else places.push({ op: 'directory', target, mode: 0o755, why: 'a place to mount on' });
+  return places;
+};
+
+/** Parents before what lies in them, otherwise as added; each behind the places it needs. */
+export const inMountOrder = (table: MountTable): TableEntry[] => {
+  const sorted = table.entries
+    .map((entry, at) => ({ entry, at, depth: depthOf(entry.target) }))
+    .sort((a, b) => a.depth - b.depth || a.at - b.at)
+    .map(({ entry }) => entry);
+  if (!sorted.some((entry) => entry.op === 'tmpfs')) return sorted;
+  const made = new Set(table.entries.filter((entry) => entry.op === 'directory').map((entry) => entry.target));
+  return sorted.flatMap((entry) => (isMount(entry) ? [...placesFor(table, entry.target, made), entry] : [entry]));
+};

@@ -1,0 +1,63 @@
+/**
+ * The operations of a plan: the TypeScript side of native/plan.def, which says what each does. test/contract/ops.test.ts holds both tables
+ * against each other. Kinds of fields: S byte string, P path on the host, T target inside the run (absolute, clean), N number, F flags, H handle.
+ */
+
+export const PLAN_VERSION = 1;
+
+export const OPS = {
+  scope: { dir: 'P', key: 'S', uid: 'N', gid: 'N', lingerMs: 'N', cacheBytes: 'N' },
+  userns: { uid: 'N', gid: 'N' },
+  image_mount: { handle: 'H', path: 'P', offset: 'N', size: 'N' },
+  image_directory: { path: 'P' },
+  image_extracted: { handle: 'H', path: 'P', offset: 'N', size: 'N', directory: 'P' },
+  unshare: { flags: 'F' },
+  directory: { target: 'T', mode: 'N' },
+  file: { target: 'T', mode: 'N', content: 'S' },
+  symlink: { target: 'T', link: 'S' },
+  root: { flags: 'F', size: 'N' },
+  bind: { source: 'P', target: 'T', flags: 'F' },
+  bind_cwd: { target: 'T', flags: 'F' },
+  tmpfs: { target: 'T', mode: 'N', size: 'N' },
+  proc: { target: 'T' },
+  sysfs: { target: 'T' },
+  devpts: { target: 'T' },
+  mqueue: { target: 'T' },
+  pivot: {},
+  hostname: { name: 'S' },
+  no_new_privs: {},
+  notice: { text: 'S' },
+  chdir: { path: 'T' },
+  env: { assignment: 'S' },
+  arg: { text: 'S' },
+  exec: { file: 'S' },
+} as const;
+
+/** Words that flags may hold (FLAG lines of plan.def). */
+export const FLAG_WORDS = {
+  unshare: ['mount', 'pid', 'ipc', 'uts', 'net'],
+  root: ['writable'],
+  bind: ['ro', 'recursive', 'optional', 'dev'],
+  bind_cwd: ['ro', 'recursive', 'optional', 'dev'],
+} as const;
+
+type FieldTypes = { S: string; P: string; T: string; N: number; F: readonly string[]; H: number };
+export type FieldKind = keyof FieldTypes;
+export type OpName = keyof typeof OPS;
+type Fields<Name extends OpName> = {
+  readonly [Field in keyof (typeof OPS)[Name]]: (typeof OPS)[Name][Field] extends FieldKind ? FieldTypes[(typeof OPS)[Name][Field]] : never;
+};
+
+/** `why` is for --explain; it is not sent to the launcher. */
+export type OpOf<Name extends OpName> = { readonly op: Name; readonly why: string } & Fields<Name>;
+export type Op = { [Name in OpName]: OpOf<Name> }[OpName];
+
+export type Plan = { readonly ops: readonly Op[] };
+
+/** What the planner answers. */
+export type Answer =
+  | { readonly kind: 'plan'; readonly plan: Plan }
+  | { readonly kind: 'print'; readonly text: string; readonly status: number }
+  | { readonly kind: 'fail'; readonly text: string; readonly status: number }
+  | { readonly kind: 'node' }
+  | { readonly kind: 'prepare'; readonly args: readonly string[] };

@@ -1,0 +1,133 @@
+/**
+ * Which program starts, with which arguments. Where an image has environment scripts of its own, its own shell sources them just before: a fixed
+ * script, to which everything is handed as arguments and environment; no value ever becomes code.
+ */
+import { isVariableName } from '../request/env-spec.ts';
+import { TsrunError } from '../util/errors.ts';
+import { DEFAULT_PATH, finalEnv, isBelowEnvScripts, type PlannedEnv, type Variable } from './env.ts';
+import { inMountOrder, type MountTable } from './mount-table.ts';
+import type { Op } from './ops.ts';
+import type { Situation } from './situation.ts';
+
+const RUNSCRIPT = '/.singularity.d/runscript';
+
+export type Command = { readonly file: string; readonly args: readonly string[]; readonly why: string };
+
+/** Errors: E_NOTHING_TO_RUN, E_NO_SHELL. */
+export const chooseCommand = ({ request, image }: Situation): Command => {
+  const { facts } = image;
+  switch (request.verb) {
+    case 'exec':
+      return { file: request.args[0] ?? '', args: request.args, why: 'the command line' };
+    case 'run': {
+      if (facts.runscript) return { file: RUNSCRIPT, args: [RUNSCRIPT, ...request.args], why: "the image's runscript" };
+      const words = [...facts.entrypoint, ...(request.args.length > 0 ? request.args : facts.cmd)];
+      const file = words[0] ?? '';
+      if (file !== '') return { file, args: words, why: facts.entrypoint.length > 0 ? "the image's entry point" : request.args.length > 0 ? 'the command line' : "the image's command" };
+      throw new TsrunError({
+        code: 'E_NOTHING_TO_RUN',
+        what: `cannot run ${image.reference}`,
+        why: 'the image names no entry point, command or runscript',
+        hint: `name a command: tsrun exec ${image.reference} COMMAND, or tsrun shell ${image.reference}`,
+      });
+    }
+    case 'shell': {
+      if (request.shell !== undefined) return { file: request.shell.text, args: [request.shell.text, ...request.args], why: request.shell.origin };
+      if (facts.bash !== '') return { file: facts.bash, args: ['bash', '--norc', ...request.args], why: "the image's bash" };
+      if (facts.sh !== '') return { file: facts.sh, args: ['sh', ...request.args], why: "the image's sh" };
+      throw new TsrunError({
+        code: 'E_NO_SHELL',
+        what: `cannot start a shell in ${image.reference}`,
+        why: 'the image has neither bash nor sh',
+        hint: 'start a program of the image with tsrun exec, or name a shell with --shell',
+      });
+    }
+  }
+};
+
+/**
+ * Arguments: count of host values, those values (NAME=value), count of explicit values, those values, the command. Scripts see the image's
+ * environment only, as in Apptainer; then the host's values fill what is unset, then explicit ones win. `export "$1"` assigns without evaluating,
+ * and names given to eval have been checked to be identifiers. A function, so that scripts do not see our arguments.
+ */
+export const SOURCING_SCRIPT = `tsrun_source() {
+for tsrun_script in /.singularity.d/env/*.sh; do
+if [ -f "$tsrun_script" ]; then . "$tsrun_script"; fi
+done
+unset tsrun_script
+}
+tsrun_source
+unset -f tsrun_source
+tsrun_count=$1
+shift
+while [ "$tsrun_count" -gt 0 ]; do
+eval "tsrun_old=\\\${\${1%%=*}:-}"
+if [ -z "$tsrun_old" ]; then export "$1"; fi
+shift
+tsrun_count=$((tsrun_count - 1))
+done
+tsrun_count=$1
+shift
+while [ "$tsrun_count" -gt 0 ]; do
+export "$1"
+shift
+tsrun_count=$((tsrun_count - 1))
+done
+unset tsrun_old tsrun_count
+PATH=\${TSRUN_PATH_BEFORE:+$TSRUN_PATH_BEFORE:}\${PATH:-${DEFAULT_PATH}}\${TSRUN_PATH_AFTER:+:$TSRUN_PATH_AFTER}
+LD_LIBRARY_PATH=\${TSRUN_LIBS_BEFORE:+$TSRUN_LIBS_BEFORE:}\${LD_LIBRARY_PATH:-}\${TSRUN_LIBS_AFTER:+\${LD_LIBRARY_PATH:+:}$TSRUN_LIBS_AFTER}
+if [ -n "$LD_LIBRARY_PATH" ]; then export LD_LIBRARY_PATH; else unset LD_LIBRARY_PATH; fi
+export PATH
+unset TSRUN_PATH_BEFORE TSRUN_PATH_AFTER TSRUN_LIBS_BEFORE TSRUN_LIBS_AFTER
+exec "$@"
+`;
+
+/** True when a shell has to run first: the image says so, or the user mounted a script there (as module tools do). */
+const needsSourcing = ({ image }: Situation, table: MountTable): boolean =>
+  image.facts.envScripts.length > 0 || inMountOrder(table).some((entry) => isBelowEnvScripts(entry.target));
+
+const assignments = (variables: ReadonlyMap<string, Variable>, skip: ReadonlyMap<string, Variable>): string[] => {
+  const list: string[] = [];
+  for (const [name, { value }] of variables) if (isVariableName(name) && !skip.has(name)) list.push(`${name}=${value}`);
+  return list;
+};
+
+const envOps = (variables: ReadonlyMap<string, Variable>): Op[] => {
+  const ops: Op[] = [];
+  for (const [name, { value, why }] of variables) ops.push({ op: 'env', assignment: `${name}=${value}`, why });
+  return ops;
+};
+
+const argOps = (args: readonly string[], why: string): Op[] => args.map((text) => ({ op: 'arg', text, why }));
+
+/** env, arg and exec ops. */
+export const planPayload = (situation: Situation, table: MountTable, env: PlannedEnv): Op[] => {
+  const command = chooseCommand(situation);
+  const { facts, reference } = situation.image;
+  if (!needsSourcing(situation, table)) return direct(command, env);
+  if (facts.sh === '') {
+    situation.warnings.push(`the environment scripts of ${reference} were not read: it has no /bin/sh`);
+    return direct(command, env);
+  }
+  return sourced(command, env, facts.sh);
+};
+
+const direct = (command: Command, env: PlannedEnv): Op[] => [
+  ...envOps(finalEnv(env)),
+  ...argOps(command.args, command.why),
+  { op: 'exec', file: command.file, why: command.why },
+];
+
+const sourced = (command: Command, env: PlannedEnv, sh: string): Op[] => {
+  const first = new Map([...env.defaults, ...env.image, ...env.own]);
+  for (const { name, before, after } of env.around) {
+    const key = name === 'PATH' ? 'PATH' : 'LIBS';
+    if (before !== '') first.set(`TSRUN_${key}_BEFORE`, { value: before, why: 'for the sourcing script' });
+    if (after !== '') first.set(`TSRUN_${key}_AFTER`, { value: after, why: 'for the sourcing script' });
+  }
+  const why = "the image's shell, to read its environment scripts";
+  const host = assignments(env.host, env.own);
+  const explicit = assignments(env.explicit, new Map());
+  const args = ['sh', '-c', SOURCING_SCRIPT, 'tsrun', String(host.length), ...host, String(explicit.length), ...explicit, command.file, ...command.args.slice(1)];
+  return [...envOps(first), ...argOps(args, why), { op: 'exec', file: sh, why }];
+};

@@ -1,0 +1,57 @@
+/** Flags from the environment: TSRUN_KEY, then APPTAINER_KEY, then SINGULARITY_KEY. An empty value counts as not given. */
+import { ALL_FLAGS } from './flags.ts';
+import { type Given, switchText } from './parse.ts';
+
+export type Environment = ReadonlyMap<string, string>;
+
+/** The prefixes, the strongest first. */
+export const PREFIXES = ['TSRUN', 'APPTAINER', 'SINGULARITY'] as const;
+
+/** "NAME=value" entries; the first of a doubled name counts, as it does for getenv. */
+export const parseEnviron = (entries: readonly string[]): Map<string, string> => {
+  const environment = new Map<string, string>();
+  for (const entry of entries) {
+    const equals = entry.indexOf('=');
+    if (equals <= 0) continue;
+    const name = entry.slice(0, equals);
+    if (!environment.has(name)) environment.set(name, entry.slice(equals + 1));
+  }
+  return environment;
+};
+
+/** All variables of ours and of Apptainer in an environment; usually none, so nothing more needs to be looked for. */
+const controlNames = (environment: Environment): string[] => {
+  const names: string[] = [];
+  for (const name of environment.keys()) {
+    if (name.startsWith('TSRUN_') || name.startsWith('APPTAINER_') || name.startsWith('SINGULARITY_')) names.push(name);
+  }
+  return names;
+};
+
+/**
+ * The weakest first. SINGULARITY_ values count only where no APPTAINER_ value is given for the same flag; TSRUN_ ones win over both,
+ * and add to them in lists.
+ * Errors: E_USAGE for a switch that is neither yes nor no.
+ */
+export const givenByEnvironment = (environment: Environment): Given[] => {
+  const names = controlNames(environment);
+  if (names.length === 0) return [];
+  const given: Given[] = [];
+  for (const flag of ALL_FLAGS) {
+    const found = PREFIXES.map((prefix) =>
+      (flag.env ?? []).map((key) => `${prefix}_${key}`).filter((name) => names.includes(name) && environment.get(name) !== ''),
+    );
+    const [own = [], apptainer = [], singularity = []] = found;
+    const foreign = apptainer.length > 0 ? apptainer : singularity;
+    // In one prefix the earlier key is the stronger one.
+    for (const name of [...foreign.toReversed(), ...own.toReversed()]) {
+      const text = environment.get(name) ?? '';
+      // In MOUNT variables specs are lines.
+      const texts = flag.name === 'mount' ? text.split('\n').filter((line) => line !== '') : [text];
+      for (const each of texts) {
+        given.push({ flag: flag.name, text: flag.kind === 'switch' ? switchText(name, each) : each, from: 'environment', origin: name });
+      }
+    }
+  }
+  return given;
+};

@@ -1,0 +1,168 @@
+/** What the user asked: command line, environment and config files as one value, with the origin of everything kept. */
+import { TsrunError } from '../util/errors.ts';
+import { type EnvSpec, parseEnv } from './env-spec.ts';
+import type { FlagName, RunVerb } from './flags.ts';
+import type { Config } from './from-config.ts';
+import { type BindSpec, parseBinds, parseHome, parseMount } from './mount-spec.ts';
+import type { CommandLine, Given } from './parse.ts';
+
+export type RequestedBind = BindSpec & {
+  readonly origin: string;
+  /** From a config file: what is not there is left out with a warning. */
+  readonly optional: boolean;
+};
+
+export type Asked = { readonly text: string; readonly origin: string };
+
+export type Request = {
+  readonly verb: RunVerb;
+  readonly image: string;
+  readonly args: readonly string[];
+  /** In the order in which they are to win: the last bind at a target counts. */
+  readonly binds: readonly RequestedBind[];
+  readonly pwd: Asked | undefined;
+  readonly home: { readonly source: string; readonly target: string | undefined; readonly origin: string } | undefined;
+  readonly noHome: boolean;
+  /** Default mounts to leave out: names of NO_MOUNT_NAMES, or absolute paths. */
+  readonly noMount: readonly string[];
+  readonly writableTmpfs: boolean;
+  /** Weakest first. */
+  readonly env: readonly (EnvSpec & { readonly origin: string })[];
+  readonly configEnv: readonly (EnvSpec & { readonly origin: string })[];
+  readonly envFiles: readonly Asked[];
+  readonly cleanEnv: boolean;
+  /** Host variables to keep though they are left out by default; `*` at the end stands for the rest of a name. */
+  readonly hostEnv: 'none' | 'all' | readonly string[];
+  readonly hostPython: boolean;
+  readonly contain: boolean;
+  readonly pid: boolean;
+  readonly ipc: boolean;
+  readonly hostname: Asked | undefined;
+  readonly nv: boolean;
+  readonly shell: Asked | undefined;
+  readonly explain: 'no' | 'text' | 'json';
+  readonly verbosity: 'quiet' | 'normal' | 'verbose' | 'debug';
+  readonly site: SiteSettings;
+  /** Everything that was given, the weakest first, for --explain. */
+  readonly given: readonly Given[];
+};
+
+/** Config values that are not flags. */
+export type SiteSettings = {
+  readonly store: string | undefined;
+  readonly local: string | undefined;
+  /** Milliseconds an image server stays after the last run. */
+  readonly lingerMs: number;
+  /** Bytes an image server may keep of decompressed blocks. */
+  readonly cacheBytes: number;
+};
+
+export const NO_MOUNT_NAMES = ['home', 'cwd', 'tmp', 'dev', 'proc', 'sys', 'bind-paths', 'devpts', 'hostfs'] as const;
+const DEFAULT_LINGER_MS = 10_000;
+const DEFAULT_CACHE_BYTES = 64 * 1024 * 1024;
+const HOST_NAME = /^[A-Za-z0-9]([A-Za-z0-9.-]{0,62}[A-Za-z0-9])?$/;
+
+const refuse: (code: 'E_USAGE' | 'E_CONFIG', what: string, why: string, hint: string) => never = (code, what, why, hint) => {
+  throw new TsrunError({ code, what, why, hint });
+};
+
+/** The command line's words, with a name for help only. */
+const shown = (given: Given): string => `${given.origin} ${given.text}`;
+
+const siteSettings = (rest: Config['rest']): SiteSettings => {
+  const path = (key: 'store' | 'local'): string | undefined => {
+    const entry = rest[key];
+    if (entry === undefined || entry.value === null) return undefined;
+    if (typeof entry.value === 'string') return entry.value;
+    return refuse('E_CONFIG', `cannot use the config file ${entry.origin}`, `the value of "${key}" is not a path`, `write ${key}: /path`);
+  };
+  const amount = (key: 'linger' | 'cache-memory', usual: number, factor: (text: string) => number): number => {
+    const entry = rest[key];
+    if (entry === undefined || entry.value === null) return usual;
+    const value = factor(String(entry.value));
+    if (Number.isSafeInteger(value) && value >= 0) return value;
+    return refuse('E_CONFIG', `cannot use the config file ${entry.origin}`, `the value of "${key}" is no amount`, `write ${key}: ${key === 'linger' ? '10 (seconds)' : '64M'}`);
+  };
+  return {
+    store: path('store'),
+    local: path('local'),
+    lingerMs: amount('linger', DEFAULT_LINGER_MS, (text) => (/^\d+(\.\d+)?$/.test(text) ? Math.round(Number(text) * 1000) : -1)),
+    cacheBytes: amount('cache-memory', DEFAULT_CACHE_BYTES, (text) => {
+      const match = /^(\d{1,12})([KMG]?)(?:i?B)?$/i.exec(text);
+      return match === null ? -1 : Number(match[1]) * 1024 ** ' KMG'.indexOf((match[2] || ' ').toUpperCase());
+    }),
+  };
+};
+
+const bindsOf = (given: Given): RequestedBind[] => {
+  const specs = given.flag === 'mount' ? [parseMount(given.origin, given.text)] : parseBinds(given.origin, given.text);
+  return specs.map((spec) => ({ ...spec, origin: given.origin, optional: given.from === 'config' }));
+};
+
+const noMountOf = (given: Given): string[] => {
+  const names = given.text.split(',').map((name) => name.trim()).filter((name) => name !== '');
+  for (const name of names) {
+    if (name.startsWith('/') || (NO_MOUNT_NAMES as readonly string[]).includes(name)) continue;
+    refuse('E_USAGE', `cannot use ${shown(given)}`, `there is no default mount "${name}"`, `known are ${NO_MOUNT_NAMES.join(' ')} and absolute paths`);
+  }
+  return names;
+};
+
+const explainOf = (given: Given | undefined): Request['explain'] => {
+  if (given === undefined) return 'no';
+  if (given.text === 'json') return 'json';
+  if (given.text === '' || given.text === 'text') return 'text';
+  return refuse('E_USAGE', `cannot use ${given.origin}=${given.text}`, 'there is no such form', 'write --explain or --explain=json');
+};
+
+/**
+ * @param given from config, environment and command line, in this order: the last of a flag counts, lists add up.
+ * Errors: E_USAGE, E_BIND_SPEC, E_ENV_SPEC, E_CONFIG.
+ */
+export const makeRequest = (line: CommandLine, given: readonly Given[], rest: Config['rest']): Request => {
+  const last = (flag: FlagName): Given | undefined => given.findLast((each) => each.flag === flag);
+  const isOn = (flag: FlagName): boolean => last(flag)?.text === 'true';
+  const all = (...flags: FlagName[]): Given[] => given.filter((each) => flags.includes(each.flag));
+
+  const home = last('home');
+  const hostname = last('hostname');
+  const pwd = last('pwd');
+  const hostEnv = last('host-env');
+  const containAll = isOn('containall');
+  if (pwd !== undefined && !pwd.text.startsWith('/')) {
+    refuse('E_USAGE', `cannot use ${shown(pwd)}`, 'it is not an absolute path', `write ${pwd.origin} /DIR, a directory as the program sees it`);
+  }
+  if (hostname !== undefined && !HOST_NAME.test(hostname.text)) {
+    refuse('E_USAGE', `cannot use ${shown(hostname)}`, 'it is not a host name', 'use at most 64 letters, digits, dots and hyphens');
+  }
+  const envOf = (each: Given): (EnvSpec & { origin: string })[] =>
+    parseEnv(each.origin, each.text).map((spec) => ({ ...spec, origin: each.origin }));
+
+  return {
+    verb: line.verb,
+    image: line.image,
+    args: line.args,
+    binds: all('bind', 'mount').flatMap(bindsOf),
+    pwd: pwd === undefined ? undefined : { text: pwd.text, origin: pwd.origin },
+    home: home === undefined ? undefined : { ...parseHome(home.origin, home.text), origin: home.origin },
+    noHome: isOn('no-home'),
+    noMount: all('no-mount').flatMap(noMountOf),
+    writableTmpfs: isOn('writable-tmpfs'),
+    env: all('env').filter((each) => each.from !== 'config').flatMap(envOf),
+    configEnv: all('env').filter((each) => each.from === 'config').flatMap(envOf),
+    envFiles: all('env-file').flatMap((each) => each.text.split(',').filter((path) => path !== '').map((text) => ({ text, origin: each.origin }))),
+    cleanEnv: containAll || isOn('cleanenv'),
+    hostEnv: hostEnv === undefined ? 'none' : hostEnv.text === '' ? 'all' : hostEnv.text.split(',').map((name) => name.trim()),
+    hostPython: isOn('host-python'),
+    contain: containAll || isOn('contain'),
+    pid: containAll || isOn('pid'),
+    ipc: containAll || isOn('ipc'),
+    hostname: hostname === undefined ? undefined : { text: hostname.text, origin: hostname.origin },
+    nv: isOn('nv'),
+    shell: last('shell'),
+    explain: explainOf(last('explain')),
+    verbosity: isOn('debug') ? 'debug' : isOn('quiet') || isOn('silent') ? 'quiet' : isOn('verbose') ? 'verbose' : 'normal',
+    site: siteSettings(rest),
+    given,
+  };
+};

@@ -1,0 +1,154 @@
+/** The machine as Node shows it, for the library, for tests and for builds without the engine. The same answers as native/host.c gives. */
+import { spawnSync } from 'node:child_process';
+import * as fs from 'node:fs';
+import { hostname, machine } from 'node:os';
+import { isatty } from 'node:tty';
+import { type DirectoryEntry, EINVAL, EIO, EISDIR, type Errno, type Host, type Stat } from '../util/host.ts';
+import { kindOfMode } from './host-calls.ts';
+
+const EOVERFLOW = -75;
+const ENOTSUP = -95;
+const ENOSYS = -38;
+const ENOENT = -2;
+const READ_MAX = 4 * 1024 * 1024;
+const GETENT_MS = 5000;
+
+const toBytes = (text: string): string => Buffer.from(text, 'utf8').toString('latin1');
+const toPath = (bytes: string): Buffer => Buffer.from(bytes, 'latin1');
+
+const errnoOf = (error: unknown): Errno => {
+  const errno = (error as NodeJS.ErrnoException).errno;
+  return typeof errno === 'number' && errno < 0 ? errno : EIO;
+};
+
+const attempt = <T>(work: () => T): T | Errno => {
+  try {
+    return work();
+  } catch (error) {
+    return errnoOf(error);
+  }
+};
+
+const time = (nanoseconds: bigint): string => {
+  // Towards minus infinity, as the kernel counts times before 1970.
+  const rest = ((nanoseconds % 1_000_000_000n) + 1_000_000_000n) % 1_000_000_000n;
+  return `${(nanoseconds - rest) / 1_000_000_000n}.${String(rest).padStart(9, '0')}`;
+};
+
+const toStat = (stat: fs.BigIntStats): Stat => ({
+  kind: kindOfMode(Number(stat.mode)),
+  mode: Number(stat.mode) & 0o7777,
+  uid: Number(stat.uid),
+  gid: Number(stat.gid),
+  size: Number(stat.size),
+  mtime: time(stat.mtimeNs),
+  ctime: time(stat.ctimeNs),
+  dev: String(stat.dev),
+  ino: String(stat.ino),
+});
+
+const kindOfEntry = (entry: fs.Dirent<Buffer>): DirectoryEntry['kind'] => {
+  if (entry.isFile()) return 'file';
+  if (entry.isDirectory()) return 'directory';
+  if (entry.isSymbolicLink()) return 'link';
+  if (entry.isCharacterDevice()) return 'char';
+  if (entry.isBlockDevice()) return 'block';
+  if (entry.isFIFO()) return 'pipe';
+  return entry.isSocket() ? 'socket' : 'unknown';
+};
+
+/** Regular files, and directories where they will do; pipes only as the user's shell passes them. Devices are not even opened. */
+const openPlain = (path: string, directoryToo: boolean): number => {
+  const stat = fs.statSync(toPath(path));
+  const refuse = (errno: Errno): never => {
+    throw Object.assign(new Error(`cannot open ${path}`), { errno });
+  };
+  if (stat.isDirectory() && !directoryToo) refuse(EISDIR);
+  const fromShell = path.startsWith('/dev/fd/') || path.startsWith('/proc/self/fd/');
+  if (!stat.isFile() && !stat.isDirectory() && !(stat.isFIFO() && fromShell)) refuse(ENOTSUP);
+  return fs.openSync(toPath(path), 'r');
+};
+
+/** @param position null: from where a pipe is. */
+const readUpTo = (descriptor: number, position: number | null, limit: number): string => {
+  const chunks: Buffer[] = [];
+  let total = 0;
+  while (total < limit) {
+    const chunk = Buffer.allocUnsafe(Math.min(limit - total, 65_536));
+    const got = fs.readSync(descriptor, chunk, 0, chunk.length, position === null ? null : position + total);
+    if (got === 0) break;
+    chunks.push(chunk.subarray(0, got));
+    total += got;
+  }
+  return Buffer.concat(chunks).toString('latin1');
+};
+
+/** The native program keeps these from Node itself and hands them over: NAME=value lines, percent-encoded. */
+const handedOver = (environment: NodeJS.ProcessEnv): string[] => {
+  const text = environment['TSRUN_HOST_ENV'] ?? '';
+  const lines = text === '' ? [] : text.split('\n');
+  return lines.map((line) => Buffer.from(line.replace(/%([0-9A-Fa-f]{2})/g, (_, hex: string) => String.fromCharCode(Number.parseInt(hex, 16))), 'latin1').toString('latin1'));
+};
+
+export type NodeHostOptions = {
+  /** argv of the command, the program's own name first. */
+  readonly args: readonly string[];
+  /** Default: the process's own, with what the native program kept from Node. */
+  readonly environment?: NodeJS.ProcessEnv;
+};
+
+export const nodeHost = ({ args, environment = process.env }: NodeHostOptions): Host => ({
+  args: () => args.map(toBytes),
+  environ: () => [
+    ...Object.entries(environment).flatMap(([name, value]) => (name === 'TSRUN_HOST_ENV' ? [] : [toBytes(`${name}=${value ?? ''}`)])),
+    ...handedOver(environment),
+  ],
+  getcwd: () => attempt(() => toBytes(process.cwd())),
+  ids: () => ({
+    uid: process.getuid?.() ?? 0,
+    euid: process.geteuid?.() ?? 0,
+    gid: process.getgid?.() ?? 0,
+    egid: process.getegid?.() ?? 0,
+    groups: process.getgroups?.() ?? [],
+  }),
+  machine: () => machine(),
+  hostname: () => toBytes(hostname()),
+  selfExe: () => attempt(() => fs.readlinkSync('/proc/self/exe', 'latin1')),
+  isTerminal: (descriptor) => isatty(descriptor),
+  stat: (path) => attempt(() => toStat(fs.statSync(toPath(path), { bigint: true }))),
+  lstat: (path) => attempt(() => toStat(fs.lstatSync(toPath(path), { bigint: true }))),
+  access: (path, mode) =>
+    attempt<Errno | 0>(() => {
+      fs.accessSync(toPath(path), mode);
+      return 0;
+    }),
+  fileSystemType: (path) => attempt(() => Number(fs.statfsSync(toPath(path)).type)),
+  readlink: (path) => attempt(() => fs.readlinkSync(toPath(path), 'latin1')),
+  readdir: (path, limit) =>
+    attempt<readonly DirectoryEntry[] | Errno>(() => {
+      const entries = fs.readdirSync(toPath(path), { withFileTypes: true, encoding: 'buffer' });
+      return entries.length > limit ? EOVERFLOW : entries.map((entry) => ({ kind: kindOfEntry(entry), name: entry.name.toString('latin1') }));
+    }),
+  read: (path, offset, limit) =>
+    attempt<string | Errno>(() => {
+      if (limit > READ_MAX) return EINVAL;
+      const descriptor = openPlain(path, false);
+      try {
+        return readUpTo(descriptor, fs.fstatSync(descriptor).isFIFO() ? null : offset, limit);
+      } finally {
+        fs.closeSync(descriptor);
+      }
+    }),
+  openKeep: (path) => attempt(() => openPlain(path, true)),
+  pread: (handle, offset, length) => attempt(() => readUpTo(handle, offset, length)),
+  fstat: (handle) => attempt(() => toStat(fs.fstatSync(handle, { bigint: true }))),
+  keepsHandles: false,
+  getent: (database, key) => {
+    const { status, stdout, error } = spawnSync('getent', [database, key], { encoding: 'latin1', timeout: GETENT_MS, env: { PATH: '/usr/bin:/bin' } });
+    if (error !== undefined) return (error as NodeJS.ErrnoException).code === 'ENOENT' ? ENOSYS : EIO;
+    return status === 0 ? stdout : ENOENT;
+  },
+  log: (line) => {
+    fs.writeSync(2, Buffer.from(`${line.replace(/[\x00-\x08\x0a-\x1f\x7f]/g, '?')}\n`, 'latin1'));
+  },
+});

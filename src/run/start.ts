@@ -1,0 +1,97 @@
+/** From argv to an answer for the launcher: the whole story of a start. Runs in the engine and in Node, over whatever Host it is given. */
+import { findCwd } from '../facts/cwd.ts';
+import { findHome } from '../facts/home.ts';
+import { identifyCaller } from '../facts/identity.ts';
+import type { Prepare } from '../image/image.ts';
+import { openImage } from '../image/open.ts';
+import { encodeAnswer } from '../plan/encode.ts';
+import { explainJson, explainText } from '../plan/explain.ts';
+import { explainFailure, parseFailure } from '../plan/failure.ts';
+import { placesOf } from '../plan/image-ops.ts';
+import { makePlan } from '../plan/make.ts';
+import type { Answer, Plan } from '../plan/ops.ts';
+import type { Situation } from '../plan/situation.ts';
+import { givenByConfig } from '../request/from-config.ts';
+import { givenByEnvironment, parseEnviron } from '../request/from-env.ts';
+import { parseCommandLine } from '../request/parse.ts';
+import { makeRequest, type Request } from '../request/request.ts';
+import { EXIT_TSRUN, formatError, TsrunError } from '../util/errors.ts';
+import type { Host } from '../util/host.ts';
+import { type Read, recordingHost } from '../util/recording-host.ts';
+
+/** @param input '' at first, 'prepared' after the full program has done what a "prepare" answer asked for. Errors: TsrunError. */
+export const plan = (machine: Host, input: string): Answer => {
+  const line = parseCommandLine(machine.args().slice(1));
+  if ('node' in line) return { kind: 'node' };
+
+  const reads: Read[] = [];
+  const host = line.given.some((each) => each.flag === 'explain') ? recordingHost(machine, reads) : machine;
+  const environment = parseEnviron(host.environ());
+  const config = givenByConfig(host, environment);
+  const request = makeRequest(line, [...config.given, ...givenByEnvironment(environment), ...line.given], config.rest);
+
+  const situation = look(host, request, environment, input === 'prepared');
+  if ('prepare' in situation) return { kind: 'prepare', args: situation.prepare };
+  const made = makePlan(situation);
+  if (request.explain === 'json') return { kind: 'print', text: explainJson(situation, made, reads), status: 0 };
+  if (request.explain === 'text') return { kind: 'print', text: explainText(situation, made, reads), status: 0 };
+  if (request.verbosity === 'debug') {
+    for (const each of explainText(situation, made, reads).trimEnd().split('\n')) host.log(each);
+  }
+  return { kind: 'plan', plan: made };
+};
+
+/** What the machine and the image say. */
+const look = (host: Host, request: Request, environment: ReadonlyMap<string, string>, prepared: boolean): Situation | Prepare => {
+  const identity = identifyCaller(host, environment);
+  const cwd = findCwd(host, environment);
+  const { store, local } = placesOf({ environment, request, identity });
+  const image = openImage(host, request.image, {
+    // The second one serves where the first cannot be written.
+    stores: [store.path, `${local.path}/store`],
+    prepared,
+    cwd: cwd.kind === 'known' ? cwd.path : '',
+  });
+  if ('prepare' in image) return image;
+  return { host, request, image, environment, identity, home: findHome(host, environment, identity.home), cwd, warnings: [], remarks: [] };
+};
+
+/** Every way to fail, in words; what is no TsrunError is a mistake of tsrun's own. */
+export const failureOf = (error: unknown): Answer => {
+  // Names from outside may hold terminal controls.
+  if (error instanceof TsrunError) return { kind: 'fail', text: formatError(error).replace(/[\x00-\x08\x0b-\x1f\x7f]/g, '?'), status: error.exitCode };
+  const text = error instanceof Error ? `${error.message}\n${error.stack ?? ''}` : String(error);
+  return {
+    kind: 'fail',
+    text: `tsrun: internal error: ${text.trimEnd()} (E_INTERNAL)\nhint: please report this, with the command line\n`,
+    status: EXIT_TSRUN,
+  };
+};
+
+/** The plan that is being carried out, for the words about a failure. One run per process. */
+let current: Plan | undefined;
+
+/** globalThis.tsrunStart: the encoded answer. */
+export const start = (host: Host, input: string): string => {
+  let answer: Answer;
+  try {
+    answer = plan(host, input);
+  } catch (error) {
+    answer = failureOf(error);
+  }
+  current = answer.kind === 'plan' ? answer.plan : undefined;
+  try {
+    return encodeAnswer(answer);
+  } catch (error) {
+    return encodeAnswer(failureOf(error));
+  }
+};
+
+/** globalThis.tsrunFailure: the words for a failure of the launcher. */
+export const failure = (host: Host, input: string): string => {
+  try {
+    return encodeAnswer(failureOf(explainFailure(host, current, parseFailure(input))));
+  } catch (error) {
+    return encodeAnswer(failureOf(error));
+  }
+};

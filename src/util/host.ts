@@ -1,0 +1,90 @@
+/**
+ * What the planner may ask of the machine: the same calls as native/host.def. Implemented by the engine (run/host-engine.ts), by Node
+ * (run/host-node.ts) and by invented machines in tests. All strings are byte strings. A call that can fail answers with a negative
+ * errno instead of its value: what is missing on a machine is nothing exceptional.
+ */
+
+/** A negative errno. */
+export type Errno = number;
+
+export const failed = (answer: unknown): answer is Errno => typeof answer === 'number' && answer < 0;
+
+export type FileKind = 'file' | 'directory' | 'link' | 'char' | 'block' | 'pipe' | 'socket' | 'other';
+
+export type Stat = {
+  readonly kind: FileKind;
+  /** Permission bits, 0 to 0o7777. */
+  readonly mode: number;
+  readonly uid: number;
+  readonly gid: number;
+  readonly size: number;
+  /** "seconds.nanoseconds" with nine digits behind the point: compared, never calculated with. */
+  readonly mtime: string;
+  readonly ctime: string;
+  /** Decimal text: both may be above 2^53. */
+  readonly dev: string;
+  readonly ino: string;
+};
+
+export type Ids = {
+  readonly uid: number;
+  readonly euid: number;
+  readonly gid: number;
+  readonly egid: number;
+  /** Supplementary groups, in the kernel's order. */
+  readonly groups: readonly number[];
+};
+
+export type DirectoryEntry = { readonly kind: FileKind | 'unknown'; readonly name: string };
+
+/** access(2). */
+export const MAY_EXECUTE = 1;
+export const MAY_WRITE = 2;
+export const MAY_READ = 4;
+
+export const ENOENT = -2;
+export const EIO = -5;
+export const EACCES = -13;
+export const ENOTDIR = -20;
+export const EISDIR = -21;
+export const EINVAL = -22;
+export const ELOOP = -40;
+
+export type Host = {
+  /** argv, the program's own name first. */
+  args(): readonly string[];
+  /** "NAME=value" each. */
+  environ(): readonly string[];
+  getcwd(): string | Errno;
+  ids(): Ids;
+  /** `uname -m`. */
+  machine(): string;
+  hostname(): string;
+  /** The path of the running program's file. */
+  selfExe(): string | Errno;
+  isTerminal(descriptor: 0 | 1 | 2): boolean;
+
+  stat(path: string): Stat | Errno;
+  lstat(path: string): Stat | Errno;
+  /** 0 when allowed. */
+  access(path: string, mode: number): Errno | 0;
+  /** The file system's magic number (statfs f_type). */
+  fileSystemType(path: string): number | Errno;
+  readlink(path: string): string | Errno;
+  /** Unordered; a directory of more than `limit` entries is refused with EOVERFLOW. */
+  readdir(path: string, limit: number): readonly DirectoryEntry[] | Errno;
+  /** Up to `limit` bytes (at most 4 MiB) of a regular file from `offset`; less only at its end. */
+  read(path: string, offset: number, limit: number): string | Errno;
+
+  /** Opens a regular file or directory and keeps it open for the launcher: a handle. */
+  openKeep(path: string): number | Errno;
+  pread(handle: number, offset: number, length: number): string | Errno;
+  fstat(handle: number): Stat | Errno;
+  /** False where handles mean nothing to the launcher (Node): the plan then names the path. */
+  readonly keepsHandles: boolean;
+
+  /** One line of getent(1). */
+  getent(database: 'passwd' | 'group', key: string): string | Errno;
+  /** One line to stderr. */
+  log(line: string): void;
+};

@@ -1,0 +1,34 @@
+/** Absolute paths as text. Nothing here looks at a file system, so `..` is textual: callers say where that is right. Byte strings. */
+
+/** Absolute, without `.`, `..`, empty parts and a slash at the end. `/..` is `/`. The path must begin with a slash. */
+export const cleanPath = (path: string): string => {
+  if (!/\/\.{0,2}(\/|$)/.test(path)) return path;
+  const parts: string[] = [];
+  for (const part of path.split('/')) {
+    if (part === '' || part === '.') continue;
+    if (part === '..') parts.pop();
+    else parts.push(part);
+  }
+  return `/${parts.join('/')}`;
+};
+
+/** `path` seen from the directory `base`, which is absolute. */
+export const resolveFrom = (base: string, path: string): string => cleanPath(path.startsWith('/') ? path : `${base}/${path}`);
+
+/** True for `directory` itself and for everything below it. */
+export const isWithin = (path: string, directory: string): boolean =>
+  directory === '/' || path === directory || (path.startsWith(directory) && path.charCodeAt(directory.length) === 47);
+
+export const parentOf = (path: string): string => path.slice(0, Math.max(1, path.lastIndexOf('/')));
+
+export const nameOf = (path: string): string => path.slice(path.lastIndexOf('/') + 1);
+
+/** `/` has depth 0, `/a` 1. */
+export const depthOf = (path: string): number => {
+  if (path === '/') return 0;
+  let depth = 0;
+  for (let at = path.indexOf('/'); at >= 0; at = path.indexOf('/', at + 1)) depth++;
+  return depth;
+};
+
+export const isClean = (path: string): boolean => path.startsWith('/') && cleanPath(path) === path;

@@ -1,0 +1,98 @@
+/** The planner's bundle answers the same in the embedded engine as in Node, on the machine the test runs on. */
+import { spawnSync } from 'node:child_process';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join, resolve } from 'node:path';
+import { suite } from 'uvu';
+import * as assert from 'uvu/assert';
+import { nodeHost } from '../../src/run/host-node.ts';
+import { failure, start } from '../../src/run/start.ts';
+
+const top = resolve(import.meta.dirname, '../..');
+const test = suite('engine and Node');
+const scratch = mkdtempSync(join(tmpdir(), 'tsrun-engine-'));
+const image = join(scratch, 'image\u00e9');
+
+test.before(() => {
+  const made = spawnSync('make', ['build/engine_run', 'build/planner.js'], { cwd: top, encoding: 'utf8' });
+  assert.is(made.status, 0, made.stderr);
+  for (const folder of ['bin', 'etc', 'usr/lib', 'proc', 'dev', 'sys', 'tmp', 'home']) mkdirSync(join(image, folder), { recursive: true });
+  symlinkSync('usr/lib', join(image, 'lib'));
+  writeFileSync(join(image, 'etc/os-release'), 'ID=test\n');
+  writeFileSync(join(image, 'bin/sh'), '#!/bin/true\n', { mode: 0o755 });
+  writeFileSync(join(scratch, 'env'), 'FROM_FILE=caf\u00e9\n');
+});
+test.after(() => rmSync(scratch, { recursive: true }));
+
+const environment = {
+  HOME: scratch,
+  PATH: '/usr/bin:/bin',
+  LANG: 'C.UTF-8',
+  APPTAINERENV_GIVEN: 'na\u00efve',
+  PYTHONPATH: '/x',
+  XDG_RUNTIME_DIR: scratch,
+};
+
+const inEngine = (entry: string, input: string, args: readonly string[]): string => {
+  const ran = spawnSync(join(top, 'build/engine_run'), [join(top, 'build/planner.js'), entry, ...args], {
+    cwd: scratch,
+    env: environment,
+    input,
+  });
+  assert.is(ran.status, 0, ran.stderr.toString());
+  return ran.stdout.toString('latin1');
+};
+
+/** In a process of its own: the current directory and the standard streams are part of the machine. */
+const inNode = (entry: string, input: string, args: readonly string[]): string => {
+  const ran = spawnSync(process.execPath, [import.meta.filename, entry, ...args], {
+    cwd: scratch,
+    env: { ...environment, TSRUN_TEST_CHILD: '1' },
+    input,
+  });
+  assert.is(ran.status, 0, ran.stderr.toString());
+  return ran.stdout.toString('latin1');
+};
+
+const corpus: readonly (readonly string[])[] = [
+  ['exec', image, 'true'],
+  ['exec', '--explain', image, 'sh', '-c', 'echo caf\u00e9'],
+  ['exec', '--contain', '--cleanenv', '--env', 'A=1', '--env-file', 'env', '--pwd', '/tmp', image, 'env'],
+  ['exec', '-B', '/usr:/mnt:ro', '-B', '/nowhere', image, 'true'],
+  ['exec', '--writable-tmpfs', '--pid', '--hostname', 'box', image, 'true'],
+  ['run', image],
+  ['shell', image],
+  ['exec', '--no-such-flag', image, 'true'],
+  ['exec', './missing.sif', 'true'],
+  ['exec'],
+  ['build', 'a.sif', 'docker://alpine'],
+  ['--version'],
+];
+
+/** What --explain says of a kept file: the engine counts handles from 0, Node's are descriptors. */
+const withoutHandles = (answer: string): string => answer.replace(/^( {2}open .*) \d+$/gm, '$1 N');
+
+for (const line of corpus)
+  test(`the same answer for: ${line.map((word) => word.replace(scratch, '')).join(' ')}`, () => {
+    const args = ['tsrun', ...line];
+    assert.is(withoutHandles(inEngine('tsrunStart', '', args)), withoutHandles(inNode('tsrunStart', '', args)));
+  });
+
+test('the same answer for a failure of the launcher', () => {
+  const input = ['3', 'bind', '2', 'find the source', '/n\u00c3\u00a9: removed', ''].join('\0');
+  assert.is(
+    inEngine('tsrunFailure', input, ['tsrun', 'exec', image, 'true']),
+    inNode('tsrunFailure', input, ['tsrun', 'exec', image, 'true']),
+  );
+});
+
+if (process.env['TSRUN_TEST_CHILD'] === '1') {
+  const [entry, ...args] = process.argv.slice(2);
+  const input = readFileSync(0, 'latin1');
+  const { TSRUN_TEST_CHILD: _, ...rest } = process.env;
+  const host = nodeHost({ args, environment: rest });
+  process.stdout.write(Buffer.from(entry === 'tsrunStart' ? start(host, input) : failure(host, input), 'latin1'));
+  rmSync(scratch, { recursive: true });
+} else {
+  test.run();
+}

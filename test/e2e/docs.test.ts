@@ -1,0 +1,103 @@
+// time limit: 300 s
+/**
+ * Every command of README.md and docs/ that stands in a `console` block is run, in order, as the test user, in a directory with the files
+ * the pages speak of; a command must end with 0 and print what the page says it prints.
+ */
+import { spawnSync } from 'node:child_process';
+import { chownSync, cpSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join, resolve } from 'node:path';
+import { suite } from 'uvu';
+import * as assert from 'uvu/assert';
+import { makePythonTree, run, scratch, tsrunPath } from '../helpers/product.ts';
+import { startRegistry } from '../helpers/registry.ts';
+import { testUser } from '../helpers/user.ts';
+
+const test = suite('commands in the documentation');
+const top = resolve(import.meta.dirname, '../..');
+const user = testUser();
+
+export type Command = { readonly text: string; readonly expected: string };
+
+const commandsOf = (page: string): readonly Command[] => {
+  const commands: { text: string; expected: string }[] = [];
+  for (const block of page.matchAll(/^```console\n([\s\S]*?)^```$/gm)) {
+    for (const line of (block[1] ?? '').split('\n')) {
+      const last = commands.at(-1);
+      if (line.startsWith('$ ')) commands.push({ text: line.slice(2), expected: '' });
+      else if (last !== undefined && line !== '') last.expected += `${line}\n`;
+    }
+  }
+  return commands;
+};
+
+const own = (path: string): string => {
+  chownSync(path, user.uid, user.gid);
+  return path;
+};
+
+const pages = [
+  'README.md',
+  ...readdirSync(join(top, 'docs'))
+    .filter((name) => name.endsWith('.md'))
+    .sort()
+    .map((name) => `docs/${name}`),
+];
+const place = scratch('docs');
+const layout = join(place, 'layout');
+let stopRegistry: () => Promise<void> = async () => {};
+
+test.before(async () => {
+  const tree = join(place, 'tree');
+  mkdirSync(tree);
+  makePythonTree(tree);
+  const oci = (program: string, args: readonly string[]): void => {
+    const done = spawnSync(program, args, { encoding: 'utf8' });
+    if (done.status !== 0) throw new Error(`${program} ${args.join(' ')}: ${done.stderr}`);
+  };
+  oci('umoci', ['init', '--layout', layout]);
+  oci('umoci', ['new', '--image', `${layout}:1.2`]);
+  oci('umoci', ['insert', '--image', `${layout}:1.2`, tree, '/']);
+  oci('umoci', ['config', '--image', `${layout}:1.2`, '--config.entrypoint', '/usr/bin/python3']);
+  const registry = await startRegistry({});
+  stopRegistry = registry.stop;
+  oci('skopeo', [
+    'copy',
+    '--quiet',
+    '--insecure-policy',
+    '--dest-tls-verify=false',
+    `oci:${layout}:1.2`,
+    `docker://${registry.host}/team/pipeline:1.2`,
+  ]);
+  mkdirSync(join(place, 'config/tsrun'), { recursive: true });
+  writeFileSync(join(place, 'config/tsrun/config.yaml'), `registry:\n  mirrors:\n    registry.example: [http://${registry.host}]\n`);
+  mkdirSync(own(join(place, 'bin')), { recursive: true });
+});
+test.after(async () => stopRegistry());
+
+for (const page of pages) {
+  const commands = commandsOf(readFileSync(join(top, page), 'utf8'));
+  if (commands.length === 0) continue;
+  test(`${page}: its ${commands.length} commands work as shown`, () => {
+    const directory = own(scratch('docs-page'));
+    mkdirSync(own(join(directory, 'data')));
+    writeFileSync(join(directory, 'data/input.csv'), 'x,y\n1,2\n');
+    writeFileSync(own(join(directory, 'analysis.py')).toString(), 'import json, sys\nprint(json.dumps({"python": sys.version_info[0]}))\n');
+    cpSync(join(place, 'tree'), join(directory, 'rootfs'), { recursive: true, verbatimSymlinks: true });
+    const env = {
+      PATH: `${join(tsrunPath, '..')}:/usr/bin:/bin`,
+      XDG_CONFIG_HOME: join(place, 'config'),
+      TSRUN_STORE: join(place, 'store'),
+    };
+    if (!commands[0]?.text.startsWith('tsrun build pipeline.sif')) {
+      const built = run(tsrunPath, ['build', '-q', 'pipeline.sif', `oci:${layout}:1.2`], { cwd: directory, env });
+      assert.is(built.status, 0, built.stderr);
+    }
+    for (const command of commands) {
+      const ran = run('/bin/bash', ['-c', command.text], { cwd: directory, env });
+      assert.is(ran.status, 0, `${command.text}\n${ran.stdout}${ran.stderr}`);
+      if (command.expected !== '') assert.is(ran.stdout, command.expected, command.text);
+    }
+  });
+}
+
+test.run();

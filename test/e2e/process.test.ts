@@ -1,0 +1,163 @@
+/** The payload is the process the user started: pid, signals, terminal, limits, descriptors and exit status are native. */
+import { spawn, spawnSync } from 'node:child_process';
+import { closeSync, openSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { suite } from 'uvu';
+import * as assert from 'uvu/assert';
+import { environmentOf, makeBusyboxImage, run, scratch, tsrun, tsrunOk, tsrunPath } from '../helpers/product.ts';
+import { testUser } from '../helpers/user.ts';
+
+const test = suite('the payload is the process');
+const place = scratch('process');
+const image = makeBusyboxImage(place);
+const user = testUser();
+
+const asUser = { cwd: place, uid: user.uid, gid: user.gid, env: environmentOf({}) } as const;
+
+test('its pid is the pid that was started', async () => {
+  const child = spawn(tsrunPath, ['exec', image, 'sh', '-c', 'echo $$'], { ...asUser, stdio: ['ignore', 'pipe', 'inherit'] });
+  let text = '';
+  child.stdout.on('data', (chunk: Buffer) => {
+    text += chunk.toString();
+  });
+  await new Promise((resolve) => child.on('close', resolve));
+  assert.is(Number(text), child.pid);
+});
+
+test('its exit status is the status, from 0 to 255', () => {
+  for (const status of [0, 1, 7, 124, 125, 126, 127, 255]) assert.is(tsrun(['exec', image, 'sh', '-c', `exit ${status}`]).status, status);
+});
+
+test('a signal kills it as a signal', () => {
+  const ran = tsrun(['exec', image, 'sh', '-c', 'kill -SEGV $$']);
+  assert.is(ran.status, null);
+  assert.is(ran.signal, 'SIGSEGV');
+});
+
+test('a signal sent to the started pid reaches its handler', async () => {
+  const child = spawn(tsrunPath, ['exec', image, 'sh', '-c', 'trap "echo got it; exit 9" USR1; echo ready; while :; do sleep 1; done'], {
+    ...asUser,
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
+  let text = '';
+  child.stdout.on('data', (chunk: Buffer) => {
+    text += chunk.toString();
+    if (text === 'ready\n') child.kill('SIGUSR1');
+  });
+  const status = await new Promise((resolve) => child.on('close', resolve));
+  assert.is(text, 'ready\ngot it\n');
+  assert.is(status, 9);
+});
+
+test('a command that is not there ends with 127 and names it', () => {
+  const ran = tsrun(['exec', image, 'no-such-command']);
+  assert.is(ran.status, 127);
+  assert.match(ran.stderr, /no-such-command/);
+});
+
+test('a command that cannot be executed ends with 126', () => {
+  const ran = tsrun(['exec', image, '/etc/os-release']);
+  assert.is(ran.status, 126);
+  assert.match(ran.stderr, /os-release/);
+});
+
+test('a descriptor of the caller stays open, and no other is added', () => {
+  const file = join(place, 'pmi');
+  writeFileSync(file, 'rendezvous\n');
+  const fd = openSync(file, 'r');
+  try {
+    const ran = spawnSync(tsrunPath, ['exec', image, 'sh', '-c', 'cat <&5; ls /proc/self/fd'], {
+      ...asUser,
+      stdio: ['ignore', 'pipe', 'pipe', 'ignore', 'ignore', fd],
+      encoding: 'utf8',
+    });
+    assert.is(ran.stderr, '');
+    const [first, ...descriptors] = ran.stdout.trim().split('\n');
+    assert.is(first, 'rendezvous');
+    // ls itself holds one more for the directory it lists.
+    assert.equal(descriptors.sort(), ['0', '1', '2', '3', '4', '5', '6'].sort());
+  } finally {
+    closeSync(fd);
+  }
+});
+
+test('umask, limits and CPU mask are the caller’s', () => {
+  const script = `umask 027; ulimit -n 77; ulimit -c 0; taskset -c 0 ${tsrunPath} exec ${image} sh -c 'umask; ulimit -n; grep Cpus_allowed_list /proc/self/status'`;
+  const ran = run('/bin/sh', ['-c', script]);
+  assert.is(ran.stdout, '0027\n77\nCpus_allowed_list:\t0\n', ran.stderr);
+});
+
+test('no_new_privs is set and no capability is left', () => {
+  const status = tsrunOk(['exec', image, 'cat', '/proc/self/status']);
+  assert.match(status, /NoNewPrivs:\t1/);
+  assert.match(status, /CapEff:\t0000000000000000/);
+  assert.match(status, /CapPrm:\t0000000000000000/);
+});
+
+test('only user and mount namespaces are new', () => {
+  const names = ['pid', 'net', 'ipc', 'uts', 'cgroup'];
+  const inside = tsrunOk(['exec', image, 'sh', '-c', names.map((name) => `readlink /proc/self/ns/${name}`).join(';')]);
+  const outside = run('/bin/sh', ['-c', names.map((name) => `readlink /proc/self/ns/${name}`).join(';')]).stdout;
+  assert.is(inside, outside);
+  assert.is.not(tsrunOk(['exec', image, 'readlink', '/proc/self/ns/mnt']), run('readlink', ['/proc/self/ns/mnt']).stdout);
+});
+
+test('neither Node nor anything else is executed on the way', () => {
+  const trace = join(place, 'trace');
+  const ran = run('strace', ['-f', '-e', 'trace=execve,execveat', '-o', trace, tsrunPath, 'exec', image, 'true']);
+  assert.is(ran.status, 0, ran.stderr);
+  const executed = readFileSync(trace, 'utf8')
+    .split('\n')
+    .filter((line) => line.includes('exec') && line.includes(' = 0'));
+  assert.is(executed.length, 2, executed.join('\n'));
+});
+
+test('--pid: the program sees only its own processes, and its status comes through', () => {
+  const output = tsrunOk(['exec', '--pid', image, 'sh', '-c', 'ls /proc | grep -c "^[0-9]"']);
+  assert.ok(Number(output) <= 4, output);
+  assert.is(tsrun(['exec', '--pid', image, 'sh', '-c', 'exit 9']).status, 9);
+  assert.is(tsrun(['exec', '--pid', image, 'sh', '-c', 'kill -TERM $$']).signal, 'SIGTERM');
+});
+
+test('--hostname sets the name inside only', () => {
+  assert.is(tsrunOk(['exec', '--hostname', 'inside', image, 'hostname']), 'inside\n');
+  assert.is.not(run('hostname', []).stdout, 'inside\n');
+});
+
+test('on a terminal, Ctrl-C interrupts the program and Ctrl-Z stops it like any other', () => {
+  const interrupted = run('script', [
+    '-qec',
+    `${tsrunPath} exec ${image} sh -c 'trap "echo interrupted; exit 3" INT; kill -INT 0; sleep 5'`,
+    '/dev/null',
+  ]);
+  assert.match(interrupted.stdout, /interrupted/);
+  assert.is(interrupted.status, 3);
+  const stopped = run('script', [
+    '-qec',
+    `bash --norc -ic '${tsrunPath} exec ${image} sh -c "kill -TSTP 0; echo resumed"; jobs; fg' 2>&1`,
+    '/dev/null',
+  ]);
+  assert.match(stopped.stdout, /Stopped/);
+  assert.match(stopped.stdout, /resumed/);
+});
+
+test('twenty runs at once on one image all work, and the server ends by itself', async () => {
+  const children = Array.from({ length: 20 }, () =>
+    spawn(tsrunPath, ['exec', image, 'cat', '/opt/tool/data.txt'], { ...asUser, stdio: ['ignore', 'pipe', 'inherit'] }),
+  );
+  const outputs = await Promise.all(
+    children.map(
+      (child) =>
+        new Promise<string>((resolve) => {
+          let text = '';
+          child.stdout.on('data', (chunk: Buffer) => {
+            text += chunk.toString();
+          });
+          child.on('close', () => resolve(text));
+        }),
+    ),
+  );
+  assert.equal(new Set(outputs), new Set(['from the image\n']));
+});
+
+test.run();

@@ -1,0 +1,259 @@
+/* The host calls, each against the real machine. */
+#include "../../native/host.h"
+#include "check.h"
+
+#include <fcntl.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+
+static struct host host;
+static struct host_reply reply;
+static char directory[] = "/tmp/tsrun-host-test-XXXXXX";
+
+static struct host_value text(const char *bytes)
+{
+	return (struct host_value){.bytes = bytes, .len = strlen(bytes)};
+}
+static struct host_value number(int64_t value)
+{
+	return (struct host_value){.number = value};
+}
+
+/* Makes a call; text answers are left in `reply` with a NUL behind. */
+#define ASK(call, ...)                                                                                                                \
+	ask(call, (struct host_value[]){__VA_ARGS__}, sizeof((struct host_value[]){__VA_ARGS__}) / sizeof(struct host_value))
+static int64_t ask(uint32_t call, const struct host_value *args, size_t count)
+{
+	int64_t result = host_call(&host, call, args, count, &reply);
+
+	if (host_reply_room(&reply, 1) == 0)
+		reply.data[reply.len] = 0;
+	return result;
+}
+static int64_t ask_plain(uint32_t call)
+{
+	return ask(call, NULL, 0);
+}
+static bool answered(int64_t result, const char *expected)
+{
+	bool same = result == 0 && reply.text && reply.len == strlen(expected) && memcmp(reply.data, expected, reply.len) == 0;
+
+	if (!same)
+		fprintf(stderr, "got %lld: %s\n", (long long)result, reply.data);
+	return same;
+}
+
+static const char *in_directory(const char *name)
+{
+	static char path[4][512];
+	static int next;
+
+	next = (next + 1) % 4;
+	snprintf(path[next], sizeof path[next], "%s/%s", directory, name);
+	return path[next];
+}
+
+static void make_file(const char *name, const char *content, size_t len)
+{
+	int fd = open(in_directory(name), O_CREAT | O_TRUNC | O_WRONLY | O_CLOEXEC, 0640);
+
+	if (fd < 0 || write(fd, content, len) != (ssize_t)len) {
+		perror(name);
+		exit(1);
+	}
+	close(fd);
+}
+
+static void what_the_process_was_given(void)
+{
+	static char *const argv[] = {(char *)"tsrun", (char *)"", (char *)"a\xff", NULL};
+	static char *const envp[] = {(char *)"A=1", (char *)"=odd", (char *)"B=x\ny", NULL};
+	char expected[256], cwd[256];
+	int64_t result;
+
+	host.argc = 3;
+	host.argv = argv;
+	host.envp = envp;
+	result = ask_plain(HOST_args);
+	CHECK("arguments come as they are, empty ones too", result == 0 && reply.len == 10 && memcmp(reply.data, "tsrun\0\0a\xff", 10) == 0);
+	result = ask_plain(HOST_environ);
+	CHECK("so does the environment", result == 0 && reply.len == 15 && memcmp(reply.data, "A=1\0=odd\0B=x\ny", 15) == 0);
+	CHECK("getcwd", getcwd(cwd, sizeof cwd) != NULL && answered(ask_plain(HOST_getcwd), cwd));
+	umask(027);
+	snprintf(expected, sizeof expected, "%u %u %u %u %u %u 27", getuid(), geteuid(), geteuid(), getgid(), getegid(), getegid());
+	CHECK("ids and umask", ask_plain(HOST_ids) == 0 && strncmp(reply.data, expected, strlen(expected)) == 0);
+	CHECK("reading the umask leaves it", umask(022) == 027);
+	CHECK("uname has four strings", ask_plain(HOST_uname) == 0 && strcmp(reply.data, "Linux") == 0 && memchr(reply.data, 0, reply.len) != NULL);
+	CHECK("self_exe is this program", ask_plain(HOST_self_exe) == 0 && strstr(reply.data, "host_test") != NULL);
+	CHECK("isatty takes 0 to 2 only", ASK(HOST_isatty, number(3)) == -EINVAL && ASK(HOST_isatty, number(-1)) == -EINVAL);
+}
+
+static void a_deleted_directory(void)
+{
+	pid_t pid;
+	int status = 1;
+
+	mkdir(in_directory("gone"), 0700);
+	pid = fork();
+	if (pid == 0)
+		_exit(chdir(in_directory("gone")) == 0 && rmdir(in_directory("gone")) == 0 && ask_plain(HOST_getcwd) == -ENOENT ? 0 : 1);
+	CHECK("a deleted current directory is -ENOENT", waitpid(pid, &status, 0) == pid && status == 0);
+}
+
+static void files(void)
+{
+	char expected[512];
+	struct stat st;
+	int64_t result;
+
+	make_file("file", "0123456789", 10);
+	CHECK("symlink", symlink("no\xffwhere", in_directory("link")) == 0);
+	chmod(in_directory("file"), 0640);
+	stat(in_directory("file"), &st);
+	snprintf(expected, sizeof expected, "100000 640 %u %u 10 %lld %ld %lld %ld %llu %llu 1", st.st_uid, st.st_gid, (long long)st.st_mtim.tv_sec,
+		 st.st_mtim.tv_nsec, (long long)st.st_ctim.tv_sec, st.st_ctim.tv_nsec, (unsigned long long)st.st_dev, (unsigned long long)st.st_ino);
+	CHECK("stat tells what stat(2) tells", answered(ASK(HOST_stat, text(in_directory("file"))), expected));
+	CHECK("lstat sees the link, stat what it leads to",
+	      ASK(HOST_lstat, text(in_directory("link"))) == 0 && strncmp(reply.data, "120000 777 ", 11) == 0 &&
+		      ASK(HOST_stat, text(in_directory("link"))) == -ENOENT);
+	CHECK("readlink", answered(ASK(HOST_readlink, text(in_directory("link"))), "no\xffwhere"));
+	CHECK("readlink of a file is -EINVAL", ASK(HOST_readlink, text(in_directory("file"))) == -EINVAL);
+	CHECK("access", ASK(HOST_access, text(in_directory("file")), number(R_OK)) == 0 &&
+				ASK(HOST_access, text(in_directory("file")), number(X_OK)) == -EACCES &&
+				ASK(HOST_access, text(in_directory("file")), number(8)) == -EINVAL);
+	CHECK("statfs of /proc names its type", ASK(HOST_statfs, text("/proc")) == 0 && strncmp(reply.data, "40864 ", 6) == 0);
+
+	CHECK("read from an offset to a limit", answered(ASK(HOST_read, text(in_directory("file")), number(2), number(3)), "234"));
+	CHECK("read to the end", answered(ASK(HOST_read, text(in_directory("file")), number(8), number(100)), "89"));
+	CHECK("read behind the end", answered(ASK(HOST_read, text(in_directory("file")), number(50), number(100)), ""));
+	result = ASK(HOST_read, text("/proc/self/status"), number(0), number(100000));
+	CHECK("files of /proc, that tell no size, are read whole", result == 0 && strstr(reply.data, "nonvoluntary_ctxt_switches") != NULL);
+	CHECK("limits of a read", ASK(HOST_read, text(in_directory("file")), number(0), number(HOST_READ_MAX + 1)) == -EINVAL &&
+					  ASK(HOST_read, text(in_directory("file")), number(-1), number(1)) == -EINVAL &&
+					  ASK(HOST_read, text(in_directory("file")), number(0), number(-1)) == -EINVAL);
+	CHECK("a directory is not read", ASK(HOST_read, text("/"), number(0), number(1)) == -EISDIR);
+	CHECK("a device is not opened", ASK(HOST_read, text("/dev/zero"), number(0), number(1)) == -ENOTSUP &&
+						ASK(HOST_open_keep, text("/dev/zero")) == -ENOTSUP);
+	CHECK("mkfifo", mkfifo(in_directory("pipe"), 0600) == 0);
+	CHECK("a named pipe neither, and nothing waits for it", ASK(HOST_read, text(in_directory("pipe")), number(0), number(1)) == -ENOTSUP);
+	CHECK("a missing file is -ENOENT", ASK(HOST_read, text(in_directory("missing")), number(0), number(1)) == -ENOENT);
+}
+
+static void a_shells_pipe(void)
+{
+	int ends[2];
+	char path[64];
+
+	CHECK("pipe", pipe2(ends, O_CLOEXEC) == 0 && write(ends[1], "A=1\n", 4) == 4);
+	close(ends[1]);
+	snprintf(path, sizeof path, "/dev/fd/%d", ends[0]);
+	CHECK("a pipe that the shell made is read by its number", answered(ASK(HOST_read, text(path), number(0), number(100)), "A=1\n"));
+	close(ends[0]);
+}
+
+static void directories(void)
+{
+	CHECK("mkdir", mkdir(in_directory("many"), 0700) == 0 && mkdir(in_directory("many/d"), 0700) == 0);
+	make_file("many/f", "", 0);
+	CHECK("symlink", symlink("x", in_directory("many/l")) == 0);
+	CHECK("readdir lists types and names", ASK(HOST_readdir, text(in_directory("many")), number(3)) == 0 && reply.len == 9 &&
+						       memmem(reply.data, reply.len, "dd", 3) != NULL && memmem(reply.data, reply.len, "ff", 3) != NULL &&
+						       memmem(reply.data, reply.len, "ll", 3) != NULL);
+	CHECK("more entries than asked for are -EOVERFLOW, never a part", ASK(HOST_readdir, text(in_directory("many")), number(2)) == -EOVERFLOW);
+	CHECK("readdir of a file is -ENOTDIR", ASK(HOST_readdir, text(in_directory("many/f")), number(2)) == -ENOTDIR);
+}
+
+static void kept_files(void)
+{
+	struct host_ops ops = host_ops_of(&host);
+	char buffer[16];
+	int64_t first, second;
+	int fd;
+
+	first = ASK(HOST_open_keep, text(in_directory("file")));
+	second = ASK(HOST_open_keep, text(directory));
+	CHECK("files and directories are kept, counted from 0", first == 0 && second == 1);
+	make_file("other", "other", 5);
+	CHECK("rename", rename(in_directory("other"), in_directory("file")) == 0);
+	CHECK("a kept file stays the same when its name goes to another", answered(ASK(HOST_pread, number(first), number(4), number(3)), "456"));
+	CHECK("fstat", ASK(HOST_fstat, number(first)) == 0 && strncmp(reply.data, "100000 640 ", 11) == 0);
+	CHECK("what is not a handle is -EBADF", ASK(HOST_pread, number(7), number(0), number(1)) == -EBADF && ASK(HOST_fstat, number(-1)) == -EBADF);
+	fd = ops.take_fd(ops.context, first);
+	CHECK("it can be taken", fd >= 0 && pread(fd, buffer, sizeof buffer, 0) == 10);
+	CHECK("and is gone then", ASK(HOST_fstat, number(first)) == -EBADF && ops.take_fd(ops.context, first) == -EBADF);
+	close(fd);
+	for (int i = 2; i < HOST_KEPT_MAX; i++)
+		ASK(HOST_open_keep, text(directory));
+	CHECK("there is an end to it", ASK(HOST_open_keep, text(directory)) == -EMFILE);
+	host_release(&host);
+	CHECK("released: all closed", ASK(HOST_fstat, number(second)) == -EBADF);
+}
+
+static void the_rest(void)
+{
+	static const char *const trace[] = {"stat", "/", NULL, "stat", "/missing", "-2", "random", "2", "4"};
+	const char *at;
+	bool same = true;
+
+	CHECK("getent finds root", ASK(HOST_getent, text("passwd"), text("root")) == 0 && strncmp(reply.data, "root:", 5) == 0);
+	CHECK("getent by number", ASK(HOST_getent, text("passwd"), text("0")) == 0 && strncmp(reply.data, "root:", 5) == 0);
+	CHECK("getent without entry is -ENOENT", ASK(HOST_getent, text("passwd"), text("no-such-user-here")) == -ENOENT);
+	CHECK("a key cannot become an option", ASK(HOST_getent, text("passwd"), text("--help")) == -ENOENT);
+	CHECK("no other databases", ASK(HOST_getent, text("shadow"), text("root")) == -EINVAL);
+	CHECK("random has two digits for a byte", ASK(HOST_random, number(16)) == 0 && reply.len == 32 && strspn(reply.data, "0123456789abcdef") == 32);
+	CHECK("never the same again", ASK(HOST_random, number(64)) == 0 && memcmp(reply.data, reply.data + 64, 64) != 0);
+	CHECK("at most 64", ASK(HOST_random, number(65)) == -EINVAL);
+
+	CHECK("trace is switched on", ASK(HOST_trace, number(1)) == 0 && !reply.text);
+	ASK(HOST_stat, text("/"));
+	ASK(HOST_stat, text("/missing"));
+	ASK(HOST_random, number(2));
+	CHECK("trace answers with a list", ASK(HOST_trace, number(0)) == 0 && reply.text);
+	at = reply.data;
+	for (size_t i = 0; i < ARRAY_LEN(trace); i++) {
+		same = same && (trace[i] == NULL ? atoi(at) > 20 : strcmp(at, trace[i]) == 0);
+		at += strlen(at) + 1;
+	}
+	CHECK("of every call, its first argument and result", same && at == reply.data + reply.len);
+	CHECK("an unknown call is -ENOSYS", ask_plain(8) == -ENOSYS && ask_plain(1000000) == -ENOSYS);
+}
+
+/* What a log line looks like on stderr. */
+static void log_lines(void)
+{
+	char line[64] = "";
+	int ends[2], saved = dup(STDERR_FILENO);
+
+	if (pipe2(ends, O_CLOEXEC) != 0)
+		exit(1);
+	dup2(ends[1], STDERR_FILENO);
+	ASK(HOST_log, text("a\x1b[31mb\nc\tå"));
+	dup2(saved, STDERR_FILENO);
+	CHECK("a log line holds no terminal controls", read(ends[0], line, sizeof line - 1) > 0 && strcmp(line, "a?[31mb?c\tå\n") == 0);
+	close(saved);
+	close(ends[0]);
+	close(ends[1]);
+}
+
+int main(void)
+{
+	char command[128];
+
+	if (mkdtemp(directory) == NULL)
+		return 1;
+	what_the_process_was_given();
+	a_deleted_directory();
+	files();
+	a_shells_pipe();
+	directories();
+	kept_files();
+	the_rest();
+	log_lines();
+	snprintf(command, sizeof command, "rm -r %s", directory);
+	if (system(command) != 0)
+		return 1;
+	host_release(&host);
+	host_reply_free(&reply);
+	return check_end();
+}
