@@ -1,13 +1,14 @@
 # make              bin/tsrun (static, stripped; symbols in build/tsrun.debug) and the command line's bundle
 # make check-native native tests and a short run of every fuzz target, under ASan and UBSan
 # make tsan         native tests under TSan
-# make fuzz         every fuzz target for FUZZ_SECONDS (FUZZ=name: one), with libFuzzer where clang has it
+# make fuzz         every fuzz target for FUZZ_SECONDS (FUZZ=name: one)
 # make ENGINE=none  tsrun without the embedded planner: it then runs the planner in Node
 #
 # All native/*.c and native/*/*.c belong to the program; a file in test/native/ is a test (a main of its own, linked with what it needs of the program
 # but main.c), or a fuzz target when its name begins with fuzz_. Nothing has to be listed here.
 
-BUILD := build
+BUILD ?= build
+BIN ?= bin
 ENGINE ?= quickjs
 QUICKJS_WASM ?= node_modules/quickjs-wasi/quickjs.wasm
 WASM2C ?= wasm2c
@@ -72,7 +73,7 @@ TYPESCRIPT := $(shell find src -name '*.ts' 2>/dev/null)
 .DELETE_ON_ERROR:
 .SECONDARY:
 
-all: $(if $(wildcard native/main.c),bin/tsrun) $(if $(MODULE),$(BUILD)/engine_run) $(if $(wildcard src/cli/main.ts),$(BUILD)/cli/main.js)
+all: $(if $(wildcard native/main.c),$(BIN)/tsrun) $(if $(MODULE),$(BUILD)/engine_run) $(if $(wildcard src/cli/main.ts),$(BUILD)/cli/main.js)
 
 check-native: $(call programs,asan,$(TESTS)) $(call programs,fuzz,$(FUZZERS))
 	@test/native/run.sh 5 $^
@@ -81,12 +82,12 @@ tsan: $(call programs,tsan,$(TESTS))
 	@test/native/run.sh 0 $^
 
 clean:
-	rm -rf $(BUILD) bin/tsrun
+	rm -rf $(BUILD) $(BIN)/tsrun
 
 # --- the program ---
 
-bin/tsrun: $(BUILD)/tsrun.full
-	@mkdir -p bin
+$(BIN)/tsrun: $(BUILD)/tsrun.full
+	@mkdir -p $(@D)
 	$(OBJCOPY) --only-keep-debug $< $(BUILD)/tsrun.debug
 	$(OBJCOPY) --strip-all --add-gnu-debuglink=$(BUILD)/tsrun.debug $< $@
 
@@ -142,7 +143,7 @@ $(BUILD)/gen/watch.o: $(BUILD)/gen/qjs.c $(BUILD)/gen/module.key
 
 # --- images: a bundle, loaded and warmed up ---
 
-MKSNAPSHOT := $(call objects,release,native/engine/mksnapshot.c native/engine/engine.c native/engine/heap.c native/engine/runtime.c native/host.c native/getent.c native/util.c)
+MKSNAPSHOT := $(call objects,release,native/engine/mksnapshot.c $(ENGINE_SOURCES) $(wildcard native/host*.c) native/getent.c native/util.c)
 $(BUILD)/mksnapshot: $(MKSNAPSHOT) $(BUILD)/gen/watch.o
 	$(CC) -static -Wl,--gc-sections -o $@ $^ -lm
 

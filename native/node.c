@@ -52,13 +52,14 @@ static bool join(char out[PATH_MAX], const char *top, const char *name)
 /* Walks up from this program's own file. */
 static int find(struct command *command, const char *node, struct err *err)
 {
-	char top[PATH_MAX];
-	ssize_t len = readlink("/proc/self/exe", top, sizeof top - 1);
+	char self[PATH_MAX], top[PATH_MAX];
+	ssize_t len = readlink("/proc/self/exe", self, sizeof self - 1);
 	const char *missing = "the full program";
 
 	if (len < 0)
 		return fail(err, errno, STEP, "read /proc/self/exe");
-	top[len] = '\0';
+	self[len] = '\0';
+	memcpy(top, self, (size_t)len + 1);
 	for (char *slash; (slash = strrchr(top, '/')) != NULL;) {
 		*slash = '\0';
 		for (size_t i = 0; i < ARRAY_LEN(layouts); i++) {
@@ -71,8 +72,7 @@ static int find(struct command *command, const char *node, struct err *err)
 			missing = layouts[i].node;
 		}
 	}
-	top[len] = '\0';
-	return fail(err, ENOENT, STEP, "%s does not lie beside %.*s", missing, (int)len, top);
+	return fail(err, ENOENT, STEP, "%s does not lie beside %s", missing, self);
 }
 
 static const char *kept_value(const char *assignment)

@@ -34,6 +34,43 @@ struct engine {
 	struct host_reply reply;
 };
 
+/* Values of QuickJS on a 32-bit machine: the tag in the upper half, numbers that are no small integers shifted below the tags. engine_load checks
+ * these against the engine. */
+#define TAG(value) ((int32_t)((value) >> 32))
+#define TAG_INT 0
+#define TAG_NULL 2
+#define TAG_UNDEFINED 3
+#define TAG_EXCEPTION 6
+#define TAG_STRING (-7)
+#define TAG_ROPE (-6)
+#define UNDEFINED ((uint64_t)TAG_UNDEFINED << 32)
+#define EXCEPTION ((uint64_t)TAG_EXCEPTION << 32)
+
+/* The bytes of a JavaScript string, in linear memory, with a NUL behind. */
+struct borrowed {
+	uint32_t at; /* 0: an exception is pending */
+	const char *bytes;
+	size_t len;
+	bool not_bytes; /* there is a char above U+00FF: `bytes` is UTF-8 then */
+};
+
+/* border.c: values and byte strings. */
+bool engine_is_string(uint64_t value);
+uint32_t engine_take_scratch(struct engine *engine, size_t len);
+void engine_release_scratch(struct engine *engine, uint32_t at, size_t len);
+uint64_t engine_string_value(struct engine *engine, const char *bytes, size_t len);
+struct borrowed engine_borrow(struct engine *engine, uint64_t value);
+void engine_give_back(struct engine *engine, struct borrowed *text);
+uint64_t engine_property(struct engine *engine, uint64_t object, const char *name);
+void engine_free_value(struct engine *engine, uint64_t value);
+/* The one native function of the bundle, __host: called by the engine through its function table. */
+u64 engine_host_function(void *context, u32 js_context, u64 this_value, u32 argc, u32 argv);
+
+/* engine.c: both fill `err` and return its negative errno. */
+int engine_exception(struct engine *engine, const char *step, struct err *err);
+int engine_trapped(struct engine *engine, int trap, const char *step, struct err *err);
+void engine_start_clock(struct engine *engine);
+
 /* engine_start_text with a plan of the heap. */
 int engine_load(struct engine **engine, const struct host_ops *host, struct heap_plan *plan, const char *bundle, size_t len, const char *name,
 		struct err *err);

@@ -108,7 +108,7 @@ int squash_resolve(struct squash *sq, const char *path, bool follow, struct squa
 	while (rc == 0 && !done)
 		rc = take_step(way, follow, inode, &done, err);
 	if (rc == -ENOENT)
-		return fail(err, ENOENT, "follow a path in the image", "there is no '%.300s'", path);
+		return fail(err, ENOENT, "follow a path in the image", "there is no '/%.300s'", path + strspn(path, "/"));
 	return rc;
 }
 

@@ -112,7 +112,7 @@ export const applyLayer = (tree: Tree, log: LayerLog, layer: number, label: stri
         file(record, addFile(tree, dir, name, record), index);
         break;
       case 'symlink':
-        addSymlink(tree, dir, name, Buffer.from(record.link, 'latin1'), record);
+        addSymlink(tree, dir, name, Buffer.from(record.link, 'latin1'), { ...record, mode: 0o777 });
         break;
       case 'character':
       case 'block':

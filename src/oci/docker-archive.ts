@@ -1,5 +1,5 @@
 /** Archives of `docker save` and `podman save --format docker-archive`: manifest.json → config → layers, in any order, linked or not. */
-import { type Digest, isDigest, type Platform } from './descriptor.ts';
+import type { Digest, Platform } from './descriptor.ts';
 import { type Files, readWhole, sourceError } from './files.ts';
 import { layerLabel, type OciImage } from './image.ts';
 import type { LayoutOptions } from './layout.ts';
@@ -79,8 +79,14 @@ const choose = (entries: readonly Entry[], tag: string | undefined, name: string
     return entries[0] as Entry;
   }
   const number = /^@([0-9]{1,5})$/.exec(tag)?.[1];
-  const wanted = isDigest(tag) || tag.includes(':') ? tag : `${tag}:latest`;
-  const found = number === undefined ? entries.find(({ tags }) => tags.includes(tag) || tags.includes(wanted)) : entries[Number(number)];
+  const wanted = plainName(tag);
+  const found = number === undefined ? entries.find(({ tags }) => tags.some((own) => plainName(own) === wanted)) : entries[Number(number)];
   if (found === undefined) throw sourceError(name, `it has no image ${JSON.stringify(tag.slice(0, 200))}`, hint);
   return found;
+};
+
+/** Tools differ in how much of Docker Hub's defaults they write out. */
+const plainName = (name: string): string => {
+  const short = name.replace(/^(?:docker\.io\/)?(?:library\/)?/, '');
+  return short.lastIndexOf(':') > short.lastIndexOf('/') ? short : `${short}:latest`;
 };

@@ -79,19 +79,27 @@ const decodeSmall = (frame: Buffer): Buffer | undefined => {
 /** The input cut at frame ends; skippable frames are left out. Every frame ends with a piece whose `end` is true. */
 async function* framePieces(source: AsyncIterable<Uint8Array>): AsyncGenerator<Piece> {
   const walker = createFrameWalker();
+  // The first bytes of a frame whose kind is not known yet.
+  let held = Buffer.alloc(0);
   for await (const chunk of source) {
     const bytes = Buffer.from(chunk.buffer, chunk.byteOffset, chunk.byteLength);
     let start = 0;
     while (start < bytes.length) {
       const { used, end, skip } = walker.walk(bytes, start);
-      if (!skip) yield { bytes: bytes.subarray(start, start + used), end };
+      const piece = bytes.subarray(start, start + used);
       start += used;
+      if (skip === undefined) held = Buffer.concat([held, piece]);
+      else {
+        if (!skip) yield { bytes: held.length > 0 ? Buffer.concat([held, piece]) : piece, end };
+        held = Buffer.alloc(0);
+      }
     }
   }
   if (!walker.atFrameStart()) throw new ZstdFormatError('the compressed data is cut off');
 }
 
-type Step = { readonly used: number; readonly end: boolean; readonly skip: boolean };
+/** `skip`: of a skippable frame; `undefined` within the magic number, which tells. */
+type Step = { readonly used: number; readonly end: boolean; readonly skip: boolean | undefined };
 
 /**
  * Finds the end of a frame without decoding it: header, then blocks of three bytes `last | type << 1 | size << 3` and their data.
@@ -179,7 +187,7 @@ const createFrameWalker = (): { walk(bytes: Buffer, start: number): Step; atFram
         }
         if (ended) return { used: at - start, end: true, skip: skipping };
       }
-      return { used: at - start, end: false, skip: skipping };
+      return { used: at - start, end: false, skip: phase === 'magic' ? undefined : skipping };
     },
   };
 };

@@ -216,7 +216,7 @@ export const planEnv = (situation: Situation, table: MountTable, home: string, p
 };
 
 /** Image names can hold anything; a prompt is expanded by the shell. */
-const prompt = (reference: string, bash: boolean): string => {
+export const prompt = (reference: string, bash: boolean): string => {
   const name = nameOf(reference).replace(/[^A-Za-z0-9._+:@-]/g, '?').slice(0, 40);
   return bash ? `(${name}) \\w\\$ ` : `(${name}) $ `;
 };

@@ -21,14 +21,16 @@ export type Codec = {
 
 export type SyncCompress = (block: Uint8Array) => Uint8Array | undefined;
 
+const MIN_CHUNK = 8192;
+
 /** xz and lz4 have no level here. */
 export const DEFAULT_LEVELS: Readonly<Record<Compressor, number>> = { zstd: 3, gzip: 6, xz: 0, lz4: 0 };
 export const MAX_LEVELS: Readonly<Record<Compressor, number>> = { zstd: 22, gzip: 9, xz: 0, lz4: 0 };
 
 /** Undefined for compressors that need a process. */
 export const nodeCompress = ({ compressor, level, blockSize }: CodecOptions): SyncCompress | undefined => {
-  // One output buffer for nearly every block: without it Node collects 64 KiB pieces and joins them.
-  const chunkSize = Math.max(blockSize, 1024);
+  // One output buffer for most blocks, two for the rest. Buffers of a whole block are as fast, but garbage of twice the size.
+  const chunkSize = Math.max(blockSize / 2, MIN_CHUNK);
   if (compressor === 'zstd') {
     const options = { chunkSize, params: { [constants.ZSTD_c_compressionLevel]: level } };
     return (block) => shorter(block, zstdCompressSync(block, options));

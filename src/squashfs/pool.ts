@@ -7,6 +7,7 @@ import { TsrunError } from '../util/errors.ts';
 import type { CodecOptions, SyncCompress } from './codec.ts';
 import { nodeCompress } from './codec.ts';
 import { doneAfter, doneAfterSync, doneCount, pushJob, queueMemory, queueViews, stopJobs } from './job-queue.ts';
+import { METADATA_BYTES } from './metadata.ts';
 import type { Slab } from './slab.ts';
 import { readFailure, SEGMENT, STATE, STORED_BIT, setSegmentCount, setSlabState, slabMemory, slabState, slabViews } from './slab.ts';
 import type { WorkerData } from './worker.ts';
@@ -39,7 +40,7 @@ export type PoolOptions = {
 const DATA_SLABS_PER_THREAD = 4;
 const SPARE_DATA_SLABS = 4;
 /** What a thread makes is garbage at once: a small young generation keeps it from piling up to 70 MB in each. */
-const THREAD_HEAP = { maxYoungGenerationSizeMb: Number(process.env['YG'] ?? 6) };
+const THREAD_HEAP = { maxYoungGenerationSizeMb: 3 };
 /** A metadata block takes a thread milliseconds; after this long it is dead. */
 const SILENCE_MS = 120_000;
 
@@ -119,7 +120,7 @@ export const createPool = (options: PoolOptions): Pool => {
       await Promise.race([doneAfter(queue, seen), failed]);
       if (failure !== undefined) throw failure;
     },
-    compressNow: nodeCompress(codec) ?? compressInThread,
+    compressNow: nodeCompress({ ...codec, blockSize: METADATA_BYTES }) ?? compressInThread,
     stop: async () => {
       stopJobs(queue);
       await Promise.all(workers.map(({ ended }) => ended));

@@ -69,7 +69,7 @@ test.before(async () => {
     `docker://${registry.host}/team/pipeline:1.2`,
   ]);
   mkdirSync(join(place, 'config/tsrun'), { recursive: true });
-  writeFileSync(join(place, 'config/tsrun/config.yaml'), `registry:\n  mirrors:\n    registry.example: [http://${registry.host}]\n`);
+  writeFileSync(join(place, 'config/tsrun/config.yaml'), `mirrors:\n  registry.example: [http://${registry.host}]\n`);
   mkdirSync(own(join(place, 'bin')), { recursive: true });
 });
 test.after(async () => stopRegistry());

@@ -46,7 +46,7 @@ test('host variables that poison results stay outside', () => {
 });
 
 test('--host-env keeps what is named', () => {
-  assert.is(environmentInside(['--host-env', 'PYTHONPATH'], { PYTHONPATH: '/mine' }).get('PYTHONPATH'), '/mine');
+  assert.is(environmentInside(['--host-env=PYTHONPATH'], { PYTHONPATH: '/mine' }).get('PYTHONPATH'), '/mine');
 });
 
 test('explicit values win over everything, whatever bytes they hold', () => {

@@ -93,13 +93,15 @@ export const worldOf = (command: string | readonly string[], world: World = {}):
   const words = typeof command === 'string' ? command.split(' ') : command;
   const chosen: [string, string | Entry | undefined][] = Object.entries({ ...HOST_FILES, '/images/x.sqfs': squash(), ...world.files });
   const files = Object.fromEntries(chosen.flatMap(([path, entry]) => (entry === undefined ? [] : [[path, entry] as const])));
-  const env = { HOME: '/home/me', ...world.env };
+  const env = { HOME: '/home/me', TSRUN_STORE: '/store', ...world.env };
   const options = { ...world, args: ['tsrun', ...words], env, cwd: world.cwd === undefined ? '/home/me' : world.cwd };
   const stat = machine({ ...options, files }).stat('/images/x.sqfs');
   if (failed(stat)) return machine({ ...options, files });
   // An entry that is added last does not change the inode numbers of the others.
   const key = fileKey(stat);
-  return machine({ ...options, files: { ...files, [`/home/me/.cache/tsrun/facts/${key}.json`]: file(factsJson(facts(world.facts))) } });
+  const text = file(factsJson(facts(world.facts)));
+  const stored = Object.fromEntries(['/store', '/home/me/.cache/tsrun'].map((store) => [`${store}/facts/${key}.json`, text]));
+  return machine({ ...options, files: { ...files, ...stored } });
 };
 
 export type Planned = {

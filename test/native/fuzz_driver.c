@@ -1,6 +1,6 @@
 /* fuzz_NAME SECONDS CORPUS…: runs LLVMFuzzerTestOneInput on every file of the corpus (files and directories), then on mutations of them until the time
  * is over, keeping inputs that reach new code (gcc's trace-pc tells). The seed is fixed. An input that crashes, leaks, takes more than 10 seconds or
- * more than 1 GiB is kept as build/fuzz/NAME.bad and is a failure. With clang's libFuzzer this file is not needed. */
+ * more than 1 GiB is kept as build/fuzz/NAME.bad and is a failure. */
 #include "fuzz.h"
 
 #include <dirent.h>

@@ -18,11 +18,12 @@ struct budget {
 static int read_all(void *ctx, const char *path, const char *name, const struct squash_inode *inode, struct err *err)
 {
 	static struct squash_pieces pieces;
-	static char text[65536];
+	static char text[65536], value[65536];
 	static volatile unsigned sum;
 	struct budget *budget = ctx;
 	struct squash_inode again;
 	uint64_t ref;
+	ssize_t names;
 
 	(void)name;
 	for (uint64_t at = 0; S_ISREG(inode->mode) && at < inode->size && budget->left > 0; at += SQUASH_READ_MAX) {
@@ -39,13 +40,10 @@ static int read_all(void *ctx, const char *path, const char *name, const struct 
 		squash_release(budget->sq, &pieces);
 	if (S_ISLNK(inode->mode) && squash_readlink(budget->sq, inode, text, sizeof text, err) > 0)
 		sum += (unsigned char)text[0];
-	if (squash_listxattr(budget->sq, inode, NULL, text, sizeof text, err) > 0) {
-		static char value[65536];
-
-		for (const char *at = text; at < text + 1 && *at != '\0'; at++)
-			if (squash_getxattr(budget->sq, inode, at, value, sizeof value, err) > 0)
-				sum += (unsigned char)value[0];
-	}
+	names = squash_listxattr(budget->sq, inode, NULL, text, sizeof text, err);
+	for (const char *at = text; at < text + names; at += strlen(at) + 1)
+		if (squash_getxattr(budget->sq, inode, at, value, sizeof value, err) > 0)
+			sum += (unsigned char)value[0];
 	if (squash_export(budget->sq, inode->ino, &ref, err) == 0 && squash_stat(budget->sq, ref, &again, err) == 0)
 		sum += again.mode;
 	if (squash_resolve(budget->sq, path, true, &again, err) == 0)

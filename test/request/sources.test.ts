@@ -104,8 +104,8 @@ test('a config bind that is not there is left out with one line', () => {
 
 test('config variables are set, and --env wins over them', () => {
   const files = { [SITE]: 'env: {A: site, B: site}' };
-  assert.is(envOf(planned('exec IMG p', { files })).A, 'site');
-  assert.is(envOf(planned('exec --env A=mine IMG p', { files })).A, 'mine');
+  assert.is(envOf(planned('exec IMG p', { files }))['A'], 'site');
+  assert.is(envOf(planned('exec --env A=mine IMG p', { files }))['A'], 'mine');
 });
 
 test('linger is in seconds, cache memory in bytes or with a unit', () => {
@@ -120,7 +120,7 @@ test('linger is in seconds, cache memory in bytes or with a unit', () => {
 });
 
 test('the store of the config is where facts and images are looked for', () => {
-  const run = planned('exec IMG p', { files: { [SITE]: 'store: /home/me/.cache/tsrun' }, env: { XDG_CACHE_HOME: '/elsewhere' } });
+  const run = planned('exec IMG p', { files: { [SITE]: 'store: /home/me/.cache/tsrun' }, env: { TSRUN_STORE: '', XDG_CACHE_HOME: '/elsewhere' } });
   assert.ok(run.machine.calls.some((call) => call.startsWith('read /home/me/.cache/tsrun/facts/')));
 });
 

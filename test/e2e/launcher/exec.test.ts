@@ -132,7 +132,21 @@ test('text without #! is run by /bin/sh where there is one, with all arguments',
 
 test('a file system mounted noexec is named', () => {
   const result = runBytes(
-    encodePlan(makePlan({ ...setup, userns: [['userns', 0, 0], ['image_directory', image]], unshare: 'mount,pid', mounts: [['proc', '/tools']], file: '/tools/self/comm' }, ['x'])),
+    encodePlan(
+      makePlan(
+        {
+          ...setup,
+          userns: [
+            ['userns', 0, 0],
+            ['image_directory', image],
+          ],
+          unshare: 'mount,pid',
+          mounts: [['proc', '/tools']],
+          file: '/tools/self/comm',
+        },
+        ['x'],
+      ),
+    ),
     setup,
   );
   assert.is(result.status, 126);

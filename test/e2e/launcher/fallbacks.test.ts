@@ -68,7 +68,23 @@ for (const user of users) {
     ['where openat2 is filtered with EPERM, as by old container runtimes', 'EPERM', ['openat2']],
     ['without close_range (before 5.9)', 'ENOSYS', ['close_range']],
     ['without mount_setattr (before 5.12)', 'ENOSYS', ['mount_setattr']],
-    ['without the new mount calls (before 5.2)', 'ENOSYS', ['open_tree', 'move_mount', 'fsopen', 'fsmount', 'mount_setattr', 'openat2', 'close_range', 'statx', 'clone3', 'pidfd_open', 'faccessat2']],
+    [
+      'without the new mount calls (before 5.2)',
+      'ENOSYS',
+      [
+        'open_tree',
+        'move_mount',
+        'fsopen',
+        'fsmount',
+        'mount_setattr',
+        'openat2',
+        'close_range',
+        'statx',
+        'clone3',
+        'pidfd_open',
+        'faccessat2',
+      ],
+    ],
     ['on a host whose root cannot be pivoted (a node that runs from memory)', 'EINVAL', ['pivot_root']],
   ];
   for (const [name, error, calls] of refused) {
@@ -87,7 +103,10 @@ for (const user of users) {
 
   test(`${user.name}: without any way to make a namespace it says so`, () => {
     const result = payload({ ...setup, wrapper: [helperProgram('deny'), 'EPERM', 'unshare', '--'] }, 'true');
-    assert.equal([result.status, result.err], [125, 'tsrun: cannot enter a user namespace: make one: Operation not permitted (E_LAUNCH)\n']);
+    assert.equal(
+      [result.status, result.err],
+      [125, 'tsrun: cannot enter a user namespace: make one: Operation not permitted (E_LAUNCH)\n'],
+    );
   });
 }
 
@@ -104,9 +123,22 @@ for (const user of users) {
     if (!isRoot) return skip('needs root to mount overlays');
     const drop = user.uid === 0 ? [] : ['setpriv', `--reuid=${user.uid}`, `--regid=${user.gid}`, '--clear-groups'];
     const wrapper = ['unshare', '-m', 'sh', '-c', `${twoOverlays(image)} && exec "$@"`, 'sh', ...drop];
-    const setup: Setup = { image, user: root, userns: [['userns', user.uid, user.gid], ['image_directory', image]], skeleton, mounts, wrapper };
+    const setup: Setup = {
+      image,
+      user: root,
+      userns: [
+        ['userns', user.uid, user.gid],
+        ['image_directory', image],
+      ],
+      skeleton,
+      mounts,
+      wrapper,
+    };
     assert.is(output(setup, verbs), expected);
-    assert.match(output({ ...setup, mounts: [['bind', '/proc', '/proc', 'recursive']] }, 'cat /proc/self/mountinfo'), / \/skeleton \/ ro,nosuid,nodev\S* - tmpfs /m);
+    assert.match(
+      output({ ...setup, mounts: [['bind', '/proc', '/proc', 'recursive']] }, 'cat /proc/self/mountinfo'),
+      / \/skeleton \/ ro,nosuid,nodev\S* - tmpfs /m,
+    );
     const writable = payload({ ...setup, root: ['root', 'writable', 0] }, 'true');
     assert.is(writable.status, 125);
     assert.match(writable.err, /a writable overlay above the image/);
@@ -118,10 +150,26 @@ test('an image with mounts below it is shown with them', () => {
   const script = `mount -t tmpfs none ${image}/data && mkdir ${image}/data/below && exec "$@"`;
   const drop = ['setpriv', `--reuid=${ordinary.uid}`, `--regid=${ordinary.gid}`, '--clear-groups'];
   const wrapper = ['unshare', '-m', 'sh', '-c', script, 'sh', ...drop];
-  const setup: Setup = { image, user: root, userns: [['userns', ordinary.uid, ordinary.gid], ['image_directory', image]], wrapper };
-  assert.is(output(setup, 'ls /data , write /data/x y , flags /data'), 'below \nwrite: /data/x: EROFS\n/data ro nosuid nodev size 0\n'.replace(/size 0/, `size ${tmpfsSize()}`));
+  const setup: Setup = {
+    image,
+    user: root,
+    userns: [
+      ['userns', ordinary.uid, ordinary.gid],
+      ['image_directory', image],
+    ],
+    wrapper,
+  };
+  assert.is(
+    output(setup, 'ls /data , write /data/x y , flags /data'),
+    'below \nwrite: /data/x: EROFS\n/data ro nosuid nodev size 0\n'.replace(/size 0/, `size ${tmpfsSize()}`),
+  );
 });
 
-const tmpfsSize = (): number => Number(execFileSync('sh', ['-c', 'unshare -m sh -c "mount -t tmpfs none /mnt && stat -f -c \\"%b %S\\" /mnt"'], { encoding: 'utf8' }).split(' ').reduce((a, b) => String(Number(a) * Number(b))));
+const tmpfsSize = (): number =>
+  Number(
+    execFileSync('sh', ['-c', 'unshare -m sh -c "mount -t tmpfs none /mnt && stat -f -c \\"%b %S\\" /mnt"'], { encoding: 'utf8' })
+      .split(' ')
+      .reduce((a, b) => String(Number(a) * Number(b))),
+  );
 
 test.run();

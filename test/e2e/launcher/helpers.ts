@@ -2,8 +2,9 @@
  * Runs plans made by hand through `tsrun @plan`, as root or as an ordinary user, in an image that is a directory with one static program
  * (test/native/payload/payload.c) in it.
  */
-import { execFileSync, spawn, spawnSync } from 'node:child_process';
+
 import type { ChildProcess } from 'node:child_process';
+import { execFileSync, spawn, spawnSync } from 'node:child_process';
 import { chmodSync, closeSync, copyFileSync, existsSync, mkdirSync, mkdtempSync, openSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -15,6 +16,8 @@ const top = join(import.meta.dirname, '../../..');
 export const tsrun = process.env['TSRUN_TEST_BIN'] ?? join(top, 'bin/tsrun');
 
 const PLAN_FD = 3;
+/** Nothing of the tests' own environment, but what a build with sanitizers is told. */
+const environment = { PATH: process.env['PATH'], ASAN_OPTIONS: process.env['ASAN_OPTIONS'] };
 
 export const encode = (strings: readonly (string | number | Buffer)[]): Buffer =>
   Buffer.concat(strings.flatMap((one) => [Buffer.isBuffer(one) ? one : Buffer.from(String(one)), Buffer.from([0])]));
@@ -119,12 +122,12 @@ const planFile = (bytes: Buffer): number => {
 export const runBytes = (bytes: Buffer, setup: Setup = {}): Result => {
   const user = setup.user ?? ordinary;
   const fd = planFile(bytes);
-  const [file, ...words] = [...(setup.wrapper ?? []), tsrun, '@plan', String(PLAN_FD)] as [string, ...string[]];
-  const done = spawnSync(file, words, {
+  const words = [...(setup.wrapper ?? []), tsrun, '@plan', String(PLAN_FD)];
+  const done = spawnSync(words[0] ?? tsrun, words.slice(1), {
     uid: user.uid,
     gid: user.gid,
     cwd: setup.cwd ?? '/',
-    env: { PATH: process.env['PATH'] },
+    env: environment,
     stdio: ['pipe', 'pipe', 'pipe', fd, ...(setup.fds ?? [])],
     input: setup.input ?? '',
     timeout: 60_000,
@@ -136,7 +139,8 @@ export const runBytes = (bytes: Buffer, setup: Setup = {}): Result => {
 };
 
 /** Runs the payload's verbs (words separated by spaces, "," between verbs) in the image of `setup`. */
-export const payload = (setup: Setup, verbs: string): Result => runBytes(encodePlan(makePlan(setup, ['payload', ...verbs.split(' ')])), setup);
+export const payload = (setup: Setup, verbs: string): Result =>
+  runBytes(encodePlan(makePlan(setup, ['payload', ...verbs.split(' ')])), setup);
 
 /** The same, failing with what tsrun said when it did not get to the payload. */
 export const output = (setup: Setup, verbs: string): string => {
@@ -149,7 +153,13 @@ export const output = (setup: Setup, verbs: string): string => {
 export const startPayload = (setup: Setup, verbs: string): ChildProcess => {
   const user = setup.user ?? ordinary;
   const fd = planFile(encodePlan(makePlan(setup, ['payload', ...verbs.split(' ')])));
-  const child = spawn(tsrun, ['@plan', String(PLAN_FD)], { uid: user.uid, gid: user.gid, cwd: '/', stdio: ['ignore', 'pipe', 'inherit', fd] });
+  const child = spawn(tsrun, ['@plan', String(PLAN_FD)], {
+    uid: user.uid,
+    gid: user.gid,
+    cwd: '/',
+    env: environment,
+    stdio: ['ignore', 'pipe', 'inherit', fd],
+  });
   closeSync(fd);
   return child;
 };

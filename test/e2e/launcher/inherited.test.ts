@@ -4,7 +4,18 @@ import { closeSync, mkdirSync, openSync, readFileSync, readlinkSync } from 'node
 import { join } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { helperProgram, makeImage, ordinary, output, payload, runBytes, type Setup, scratchDirectory, startPayload, users } from './helpers.ts';
+import {
+  helperProgram,
+  makeImage,
+  ordinary,
+  output,
+  payload,
+  runBytes,
+  type Setup,
+  scratchDirectory,
+  startPayload,
+  users,
+} from './helpers.ts';
 
 const test = suite('launcher: what the payload inherits');
 const image = makeImage('proc', 'data');
@@ -63,7 +74,7 @@ for (const user of users) {
 
   test(`${user.name}: its children with own PIDs are reaped, and end with it`, () => {
     const own: Setup = { image, user, unshare: 'mount,pid', mounts: [['proc', '/proc']] };
-    assert.is(output(own, 'orphans 20 , ps , exit 3'), 'living 3 zombies 0\n');
+    assert.is(output(own, 'orphans 20 , ps 3 , exit 3'), 'living 3 zombies 0\n');
     assert.is(payload(own, 'orphans 1 , exit 3').status, 3);
   });
 
@@ -99,7 +110,14 @@ test('an image in a caller’s own mount namespace is found there', () => {
   const place = scratchDirectory();
   const script = `mount -t tmpfs none ${place} && mkdir ${place}/private && exec setpriv --reuid=${ordinary.uid} --regid=${ordinary.gid} --clear-groups "$@"`;
   const setup: Setup = { image, user: { name: 'root', uid: 0, gid: 0 }, wrapper: ['unshare', '-m', 'sh', '-c', script, 'sh'] };
-  const plan = { ...setup, userns: [['userns', ordinary.uid, ordinary.gid], ['image_directory', image]] as const, mounts: [['bind', place, '/data', '']] as const };
+  const plan = {
+    ...setup,
+    userns: [
+      ['userns', ordinary.uid, ordinary.gid],
+      ['image_directory', image],
+    ] as const,
+    mounts: [['bind', place, '/data', '']] as const,
+  };
   assert.is(output(plan, 'ls /data'), 'private \n');
 });
 

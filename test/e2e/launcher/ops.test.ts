@@ -3,7 +3,19 @@ import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { encodePlan, makeImage, makePlan, type Op, ordinary, output, payload, runBytes, type Setup, scratchDirectory, users } from './helpers.ts';
+import {
+  encodePlan,
+  makeImage,
+  makePlan,
+  type Op,
+  ordinary,
+  output,
+  payload,
+  runBytes,
+  type Setup,
+  scratchDirectory,
+  users,
+} from './helpers.ts';
 
 const test = suite('launcher: every op');
 const image = makeImage('proc', 'tmp', 'etc', 'dev', 'data');
@@ -21,7 +33,9 @@ for (const user of users) {
 
   test(`${user.name}: the host's tree is gone, also by ..`, () => {
     assert.is(output(setup, 'ls /.. , ls ../../..'), 'bin data dev etc proc tmp \n'.repeat(2));
-    const mounts = output({ ...setup, unshare: 'mount,pid', mounts: [['proc', '/proc']] }, 'cat /proc/self/mountinfo').trim().split('\n');
+    const mounts = output({ ...setup, unshare: 'mount,pid', mounts: [['proc', '/proc']] }, 'cat /proc/self/mountinfo')
+      .trim()
+      .split('\n');
     assert.equal(
       mounts.map((line) => line.split(' ')[4]),
       ['/', '/proc'],
@@ -82,7 +96,10 @@ for (const user of users) {
   });
 
   test(`${user.name}: the host's root can be bound whole, without the launcher's own mounts in it`, () => {
-    const out = output({ ...setup, mounts: [['bind', '/', '/data', 'recursive,ro']] }, `exists /data${image}/bin /data/skeleton /data/scratch /data/root/.image`);
+    const out = output(
+      { ...setup, mounts: [['bind', '/', '/data', 'recursive,ro']] },
+      `exists /data${image}/bin /data/skeleton /data/scratch /data/root/.image`,
+    );
     assert.match(out, /^\/data\S+ yes\n\/data\/skeleton ENOENT\n/);
   });
 
@@ -168,7 +185,10 @@ for (const user of users) {
       ],
       settle: [['hostname', 'box.example']],
     };
-    assert.is(output(own, 'pids , ps , hostname , ls /sys/class/net , ls /dev/pts'), 'pid 2 ppid 1 pgid 0 sid 0\nliving 2 zombies 0\nbox.example\nlo \nptmx \n');
+    assert.is(
+      output(own, 'pids , ps , hostname , ls /sys/class/net , ls /dev/pts'),
+      'pid 2 ppid 1 pgid 0 sid 0\nliving 2 zombies 0\nbox.example\nlo \nptmx \n',
+    );
     assert.is.not(hostname(), 'box.example');
   });
 
@@ -180,7 +200,16 @@ for (const user of users) {
   test(`${user.name}: a notice is one line on stderr, and only when all went well before it`, () => {
     const said = payload({ ...setup, settle: [['notice', 'variables were left out']] }, 'true');
     assert.equal([said.status, said.err], [0, 'variables were left out\n']);
-    const unsaid = payload({ ...setup, settle: [['chdir', '/none'], ['notice', 'variables were left out']] }, 'true');
+    const unsaid = payload(
+      {
+        ...setup,
+        settle: [
+          ['chdir', '/none'],
+          ['notice', 'variables were left out'],
+        ],
+      },
+      'true',
+    );
     assert.equal([unsaid.status, unsaid.err], [125, 'tsrun: cannot enter the directory: /none: No such file or directory (E_LAUNCH)\n']);
   });
 

@@ -61,7 +61,10 @@ for (const user of users) {
 
   test(`${user.name}: a link that climbs out ends in the image`, () => {
     assert.is(output(bound('/etc/passwd', file), 'ls /etc , cat /etc/passwd'), 'passwd \ncontent\n');
-    assert.is(output({ ...setup, skeleton: [['file', '/etc/passwd', 0o644, 'mine\n']] }, 'ls /etc , cat /var/lib/passwd'), 'passwd \nmine\n');
+    assert.is(
+      output({ ...setup, skeleton: [['file', '/etc/passwd', 0o644, 'mine\n']] }, 'ls /etc , cat /var/lib/passwd'),
+      'passwd \nmine\n',
+    );
     assert.not(existsSync('/var/lib/passwd'));
     assert.match(payload(bound('/self/x'), 'true').err, /\/self\/x \(at \/\): Too many levels of symbolic links/);
   });

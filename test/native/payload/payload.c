@@ -16,6 +16,7 @@
 #include <sys/statvfs.h>
 #include <sys/utsname.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 extern char **environ;
@@ -329,15 +330,10 @@ static int do_orphans(char **args)
 	return 0;
 }
 
-/* Processes of this PID namespace, zombies named. */
-static int do_ps(char **args)
+static void count_processes(DIR *dir, int *living, int *zombies)
 {
-	DIR *dir = opendir("/proc");
-	int living = 0, zombies = 0;
-
-	(void)args;
-	if (dir == NULL)
-		return failed("ps", "/proc");
+	*living = *zombies = 0;
+	rewinddir(dir);
 	for (struct dirent *entry; (entry = readdir(dir)) != NULL;) {
 		char path[300], line[512] = "", state = '?';
 		FILE *file;
@@ -351,10 +347,24 @@ static int do_ps(char **args)
 		if (file != NULL)
 			fclose(file);
 		if (state == 'Z')
-			zombies++;
+			++*zombies;
 		else
-			living++;
+			++*living;
 	}
+}
+
+/* Processes of this PID namespace. With a number, waits (10 s at most) until that many live and no zombie is left. */
+static int do_ps(char **args)
+{
+	DIR *dir = opendir("/proc");
+	int living, zombies;
+	time_t end = time(NULL) + 10;
+
+	if (dir == NULL)
+		return failed("ps", "/proc");
+	do
+		count_processes(dir, &living, &zombies);
+	while (args[0] != NULL && (living != atoi(args[0]) || zombies > 0) && time(NULL) < end && sched_yield() == 0);
 	closedir(dir);
 	printf("living %d zombies %d\n", living, zombies);
 	return 0;

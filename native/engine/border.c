@@ -1,0 +1,183 @@
+/* Values on their way between JavaScript and C: byte strings, whole numbers, and the one function that leads out. */
+#include "internal.h"
+
+#include <math.h>
+#include <string.h>
+
+#define SCRATCH_MAX 4096          /* bytes taken from that stack for a string on its way in */
+
+bool engine_is_string(uint64_t value)
+{
+	return TAG(value) == TAG_STRING || TAG(value) == TAG_ROPE;
+}
+
+/* --- byte strings across the border: the engine's own interface is UTF-8 --- */
+
+static size_t count_high(const char *bytes, size_t len)
+{
+	size_t high = 0;
+
+	for (size_t i = 0; i < len; i++)
+		high += (unsigned char)bytes[i] >> 7;
+	return high;
+}
+
+/* A place in linear memory for `len` bytes: on the module's stack when small. engine_release_scratch() ends it. */
+uint32_t engine_take_scratch(struct engine *engine, size_t len)
+{
+	if (len > UINT32_MAX / 2)
+		return 0;
+	if (len > SCRATCH_MAX)
+		return heap_take(engine, (uint32_t)len);
+	engine->wasm.w2c___stack_pointer -= (uint32_t)(len + 15) & ~15u;
+	return engine->wasm.w2c___stack_pointer;
+}
+
+void engine_release_scratch(struct engine *engine, uint32_t at, size_t len)
+{
+	if (len > SCRATCH_MAX)
+		heap_return(engine, at);
+	else
+		engine->wasm.w2c___stack_pointer += (uint32_t)(len + 15) & ~15u;
+}
+
+/* A JavaScript string of these bytes, or EXCEPTION (out of memory). */
+uint64_t engine_string_value(struct engine *engine, const char *bytes, size_t len)
+{
+	size_t high = count_high(bytes, len), size = len + high;
+	uint32_t at = engine_take_scratch(engine, size);
+	uint64_t value;
+	char *to;
+
+	if (at == 0)
+		return Z_qjsZ_JS_ThrowOutOfMemory(&engine->wasm, engine->context);
+	to = runtime_bytes(&engine->wasm, at, size);
+	if (high == 0)
+		memcpy(to, bytes, len);
+	else
+		for (size_t i = 0; i < len; i++) {
+			unsigned char c = (unsigned char)bytes[i];
+			if (c >= 0x80)
+				*to++ = (char)(0xc0 | c >> 6);
+			*to++ = (char)(c < 0x80 ? c : 0x80 | (c & 0x3f));
+		}
+	value = Z_qjsZ_JS_NewStringLen(&engine->wasm, engine->context, at, (uint32_t)size);
+	engine_release_scratch(engine, at, size);
+	return value;
+}
+
+/* For a string of ASCII the engine lends its own storage; else it makes a copy in UTF-8, which is ours to narrow in place. */
+struct borrowed engine_borrow(struct engine *engine, uint64_t value)
+{
+	uint32_t sizeof_len = 4, len_at = engine_take_scratch(engine, sizeof_len), len;
+	struct borrowed text = {.at = Z_qjsZ_JS_ToCStringLen2(&engine->wasm, engine->context, len_at, value, 0)};
+	unsigned char *bytes;
+	size_t to = 0;
+
+	memcpy(&len, runtime_bytes(&engine->wasm, len_at, sizeof_len), sizeof_len);
+	engine_release_scratch(engine, len_at, sizeof_len);
+	if (text.at == 0)
+		return text;
+	text.len = len;
+	text.bytes = runtime_bytes(&engine->wasm, text.at, (size_t)len + 1);
+	if (count_high(text.bytes, len) == 0)
+		return text;
+	bytes = (unsigned char *)runtime_bytes(&engine->wasm, text.at, (size_t)len + 1);
+	for (size_t i = 0; i < len; i++)
+		if (bytes[i] > 0xc3)
+			text.not_bytes = true;
+	if (text.not_bytes)
+		return text;
+	for (size_t i = 0; i < len; to++) {
+		bool pair = bytes[i] >= 0xc2 && i + 1 < len;
+		bytes[to] = pair ? (unsigned char)(bytes[i] << 6 | (bytes[i + 1] & 0x3f)) : bytes[i];
+		i += pair ? 2 : 1;
+	}
+	bytes[to] = 0;
+	text.len = to;
+	return text;
+}
+
+void engine_give_back(struct engine *engine, struct borrowed *text)
+{
+	if (text->at != 0)
+		Z_qjsZ_JS_FreeCString(&engine->wasm, engine->context, text->at);
+	text->at = 0;
+}
+
+uint64_t engine_property(struct engine *engine, uint64_t object, const char *name)
+{
+	size_t size = strlen(name) + 1;
+	uint32_t at = engine_take_scratch(engine, size);
+	uint64_t value;
+
+	memcpy(runtime_bytes(&engine->wasm, at, size), name, size);
+	value = Z_qjsZ_JS_GetPropertyStr(&engine->wasm, engine->context, object, at);
+	engine_release_scratch(engine, at, size);
+	return value;
+}
+
+void engine_free_value(struct engine *engine, uint64_t value)
+{
+	Z_qjsZ_JS_FreeValue(&engine->wasm, engine->context, value);
+}
+
+/* --- host calls --- */
+
+static bool whole_number(struct engine *engine, uint64_t value, int64_t *number)
+{
+	uint32_t at;
+	double real;
+	int failed;
+
+	if (TAG(value) == TAG_INT) {
+		*number = (int32_t)value;
+		return true;
+	}
+	at = engine_take_scratch(engine, sizeof real);
+	failed = (int)Z_qjsZ_JS_ToFloat64(&engine->wasm, engine->context, at, value);
+	memcpy(&real, runtime_bytes(&engine->wasm, at, sizeof real), sizeof real);
+	engine_release_scratch(engine, at, sizeof real);
+	if (failed != 0 || !(fabs(real) <= 9007199254740991.0) || real != trunc(real))
+		return false;
+	*number = (int64_t)real;
+	return true;
+}
+
+u64 engine_host_function(void *context, u32 js_context UNUSED, u64 this_value UNUSED, u32 argc, u32 argv)
+{
+	struct engine *engine = context;
+	struct borrowed texts[HOST_ARGS_MAX] = {0};
+	struct host_value args[HOST_ARGS_MAX] = {0};
+	uint64_t values[HOST_ARGS_MAX + 1];
+	int64_t number = 0, result = 0;
+
+	if (argc < 1 || argc > ARRAY_LEN(values))
+		result = -EINVAL;
+	else
+		memcpy(values, runtime_bytes(&engine->wasm, argv, argc * sizeof values[0]), argc * sizeof values[0]);
+	if (result == 0 && !whole_number(engine, values[0], &number))
+		result = -EINVAL;
+	for (u32 i = 0; result == 0 && i + 1 < argc; i++) {
+		if (engine_is_string(values[i + 1])) {
+			texts[i] = engine_borrow(engine, values[i + 1]);
+			args[i] = (struct host_value){.bytes = texts[i].bytes, .len = texts[i].len};
+			if (texts[i].at == 0 || texts[i].not_bytes)
+				result = texts[i].at == 0 ? -ENOMEM : -EILSEQ;
+		} else if (!whole_number(engine, values[i + 1], &args[i].number)) {
+			result = -EINVAL;
+		}
+	}
+	host_reply_clear(&engine->reply);
+	if (result == 0)
+		result = engine->host == NULL || number < 0 || number > UINT32_MAX
+				 ? -ENOSYS
+				 : engine->host->call(engine->host->context, (uint32_t)number, args, argc - 1, &engine->reply);
+	for (size_t i = 0; i < ARRAY_LEN(texts); i++)
+		engine_give_back(engine, &texts[i]);
+	if (Z_qjsZ_JS_HasException(&engine->wasm, engine->context))
+		return EXCEPTION;
+	if (result == 0 && engine->reply.text)
+		return engine_string_value(engine, engine->reply.data, engine->reply.len);
+	return Z_qjsZ_JS_NewNumber(&engine->wasm, engine->context, (double)result);
+}

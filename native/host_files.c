@@ -1,0 +1,244 @@
+/* Host calls about files: by name, and kept open. */
+#include "host_internal.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <sys/vfs.h>
+
+#define READDIR_BYTES_MAX ((size_t)1 << 20)
+
+/* --- files by name --- */
+
+int64_t host_link_text(const char *path, struct host_reply *reply)
+{
+	char text[PATH_MAX];
+	ssize_t len = readlink(path, text, sizeof text);
+
+	if (len < 0)
+		return -errno;
+	if ((size_t)len == sizeof text)
+		return -ENAMETOOLONG;
+	return host_reply_add(reply, text, (size_t)len);
+}
+
+static int64_t stat_at(int fd, const char *path, int flags, struct host_reply *reply)
+{
+	struct statx st;
+
+	if (statx(fd, path, flags | AT_STATX_SYNC_AS_STAT, STATX_BASIC_STATS, &st) != 0)
+		return -errno;
+	return host_reply_print(reply, "%o %o %u %u %llu %lld %u %lld %u %llu %llu %u", st.stx_mode & S_IFMT, st.stx_mode & 07777, st.stx_uid,
+				st.stx_gid, (unsigned long long)st.stx_size, (long long)st.stx_mtime.tv_sec, st.stx_mtime.tv_nsec,
+				(long long)st.stx_ctime.tv_sec, st.stx_ctime.tv_nsec,
+				(unsigned long long)makedev(st.stx_dev_major, st.stx_dev_minor), (unsigned long long)st.stx_ino, st.stx_nlink);
+}
+
+int64_t host_call_stat(struct host *host UNUSED, const struct host_value *args, struct host_reply *reply)
+{
+	return stat_at(AT_FDCWD, args[0].bytes, 0, reply);
+}
+
+int64_t host_call_lstat(struct host *host UNUSED, const struct host_value *args, struct host_reply *reply)
+{
+	return stat_at(AT_FDCWD, args[0].bytes, AT_SYMLINK_NOFOLLOW, reply);
+}
+
+int64_t host_call_access(struct host *host UNUSED, const struct host_value *args, struct host_reply *reply UNUSED)
+{
+	if (args[1].number < 0 || args[1].number > 7)
+		return -EINVAL;
+	return faccessat(AT_FDCWD, args[0].bytes, (int)args[1].number, AT_EACCESS) == 0 ? 0 : -errno;
+}
+
+int64_t host_call_statfs(struct host *host UNUSED, const struct host_value *args, struct host_reply *reply)
+{
+	struct statfs fs;
+
+	if (RETRY(statfs(args[0].bytes, &fs)) != 0)
+		return -errno;
+	return host_reply_print(reply, "%llu %llu %llu %llu %llu %llu %llu %llu", (unsigned long long)fs.f_type, (unsigned long long)fs.f_bsize,
+				(unsigned long long)fs.f_blocks, (unsigned long long)fs.f_bfree, (unsigned long long)fs.f_bavail,
+				(unsigned long long)fs.f_files, (unsigned long long)fs.f_ffree, (unsigned long long)fs.f_flags);
+}
+
+int64_t host_call_readlink(struct host *host UNUSED, const struct host_value *args, struct host_reply *reply)
+{
+	return host_link_text(args[0].bytes, reply);
+}
+
+static char type_letter(unsigned char type)
+{
+	switch (type) {
+	case DT_REG:
+		return 'f';
+	case DT_DIR:
+		return 'd';
+	case DT_LNK:
+		return 'l';
+	case DT_CHR:
+		return 'c';
+	case DT_BLK:
+		return 'b';
+	case DT_FIFO:
+		return 'p';
+	case DT_SOCK:
+		return 's';
+	default:
+		return '?';
+	}
+}
+
+static void close_directory(DIR **directory)
+{
+	if (*directory != NULL)
+		closedir(*directory);
+}
+
+int64_t host_call_readdir(struct host *host UNUSED, const struct host_value *args, struct host_reply *reply)
+{
+	__attribute__((cleanup(close_directory))) DIR *directory = NULL;
+	int64_t left = args[1].number;
+
+	if (left < 0)
+		return -EINVAL;
+	directory = opendir(args[0].bytes);
+	if (directory == NULL)
+		return -errno;
+	for (;;) {
+		struct dirent *entry;
+		char letter;
+
+		errno = 0;
+		entry = readdir(directory);
+		if (entry == NULL)
+			return -errno;
+		if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0)
+			continue;
+		if (left-- == 0 || reply->len > READDIR_BYTES_MAX)
+			return -EOVERFLOW;
+		letter = type_letter(entry->d_type);
+		if (host_reply_add(reply, &letter, 1) != 0 || host_reply_add_string(reply, entry->d_name) != 0)
+			return -ENOMEM;
+	}
+}
+
+/* Opens a regular file, or a directory where that will do. Devices are turned away before they are opened (opening can already do something to
+ * them) and once more after: the name may have changed hands. Pipes are only what the user's shell passed (`--env-file <(command)`). */
+static int open_plain(const char *path, bool directory_too, struct stat *st)
+{
+	bool from_shell = strncmp(path, "/dev/fd/", 8) == 0 || strncmp(path, "/proc/self/fd/", 14) == 0;
+	cleanup_fd int fd = -1;
+	int status;
+
+	for (int look = 0; look < 2; look++) {
+		if (look == 1) {
+			/* Without O_NONBLOCK a pipe without writer would hang; with it, reading has to wait itself. */
+			fd = RETRY(open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | (S_ISFIFO(st->st_mode) ? 0 : O_NONBLOCK)));
+			if (fd < 0)
+				return -errno;
+		}
+		status = look == 0 ? stat(path, st) : fstat(fd, st);
+		if (status != 0)
+			return -errno;
+		if (S_ISDIR(st->st_mode) && !directory_too)
+			return -EISDIR;
+		if (!S_ISREG(st->st_mode) && !S_ISDIR(st->st_mode) && !(S_ISFIFO(st->st_mode) && from_shell))
+			return -ENOTSUP;
+	}
+	return steal_fd(&fd);
+}
+
+/* Reads up to `limit` bytes, less only at the end of the file. `size` is a hint (0 for files of /proc). */
+static int64_t read_upto(int fd, int64_t offset, int64_t limit, int64_t size, struct host_reply *reply)
+{
+	bool seekable = lseek(fd, 0, SEEK_CUR) >= 0;
+	int64_t left = limit;
+
+	if (offset < 0 || limit < 0 || limit > HOST_READ_MAX)
+		return -EINVAL;
+	if (!seekable && offset != 0)
+		return -ESPIPE;
+	while (left > 0) {
+		int64_t rest = size > offset ? size - offset + 1 : 4096;
+		size_t want = (size_t)(rest < left ? rest : left);
+		ssize_t got;
+
+		if (host_reply_room(reply, want) != 0)
+			return -ENOMEM;
+		got = seekable ? RETRY(pread(fd, reply->data + reply->len, want, offset)) : RETRY(read(fd, reply->data + reply->len, want));
+		if (got < 0)
+			return -errno;
+		if (got == 0)
+			break;
+		reply->len += (size_t)got;
+		offset += got;
+		left -= got;
+	}
+	return 0;
+}
+
+int64_t host_call_read(struct host *host UNUSED, const struct host_value *args, struct host_reply *reply)
+{
+	struct stat st;
+	cleanup_fd int fd = open_plain(args[0].bytes, false, &st);
+
+	return fd < 0 ? fd : read_upto(fd, args[1].number, args[2].number, st.st_size, reply);
+}
+
+/* --- files kept open --- */
+
+static int *kept_fd(struct host *host, int64_t handle)
+{
+	return handle >= 0 && handle < host->kept_count && host->kept[handle] != 0 ? &host->kept[handle] : NULL;
+}
+
+int64_t host_call_open_keep(struct host *host, const struct host_value *args, struct host_reply *reply UNUSED)
+{
+	struct stat st;
+	cleanup_fd int fd = -1;
+
+	if (host->kept_count == HOST_KEPT_MAX)
+		return -EMFILE;
+	fd = open_plain(args[0].bytes, true, &st);
+	if (fd < 0)
+		return fd;
+	if (S_ISFIFO(st.st_mode))
+		return -ENOTSUP;
+	host->kept[host->kept_count] = steal_fd(&fd) + 1;
+	return host->kept_count++;
+}
+
+int64_t host_call_pread(struct host *host, const struct host_value *args, struct host_reply *reply)
+{
+	int *kept = kept_fd(host, args[0].number);
+	struct stat st;
+
+	if (kept == NULL)
+		return -EBADF;
+	if (fstat(*kept - 1, &st) != 0)
+		return -errno;
+	return read_upto(*kept - 1, args[1].number, args[2].number, st.st_size, reply);
+}
+
+int64_t host_call_fstat(struct host *host, const struct host_value *args, struct host_reply *reply)
+{
+	int *kept = kept_fd(host, args[0].number);
+
+	return kept == NULL ? -EBADF : stat_at(*kept - 1, "", AT_EMPTY_PATH, reply);
+}
+
+int host_take_fd(void *context, int64_t handle)
+{
+	int *kept = kept_fd(context, handle);
+	int fd;
+
+	if (kept == NULL)
+		return -EBADF;
+	fd = *kept - 1;
+	*kept = 0;
+	return fd;
+}
