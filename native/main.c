@@ -163,6 +163,15 @@ static int planner_main(int argc, char **argv, char **envp)
 	return status;
 }
 
+/* Where the caller closed one of 0, 1 and 2, nothing of ours must take its place; the payload finds it closed again. */
+static void fill_standard_descriptors(void)
+{
+	for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++) {
+		if (fcntl(fd, F_GETFD) < 0)
+			(void)!open("/dev/null", O_RDWR | O_CLOEXEC);
+	}
+}
+
 int main(int argc, char **argv, char **envp)
 {
 	static const struct {
@@ -170,6 +179,7 @@ int main(int argc, char **argv, char **envp)
 		int (*main)(int argc, char **argv);
 	} roles[] = {{"@codec", codec_main}, {"@image", image_main}, {"@plan", plan_main}, {"@server", server_main}};
 
+	fill_standard_descriptors();
 	for (size_t i = 0; argc > 1 && i < ARRAY_LEN(roles); i++) {
 		if (strcmp(argv[1], roles[i].name) == 0)
 			return roles[i].main(argc - 1, argv + 1);

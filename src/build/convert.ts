@@ -113,11 +113,17 @@ const writePartition = async (
       const merged = await merge(image, writer, exact, options);
       if (merged.rewrite === undefined) return await finish(writer, merged, image, config);
       exact = merged.rewrite;
+    } catch (error) {
+      throw writeErrorOf(error);
     } finally {
       await writer.abort();
     }
   }
 };
+
+/** Where the system said no, the output file's own error says it best: it knows the target. */
+const writeErrorOf = (error: unknown): unknown =>
+  error instanceof TsrunError && error.code === 'E_SQUASHFS_WRITE' && error.cause instanceof Error ? error.cause : error;
 
 const openWriter = (fd: number, offset: number, { compressor, level, blockSize, threads }: ConvertOptions): Writer => {
   const native = compressor === 'xz' || compressor === 'lz4';

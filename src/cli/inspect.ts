@@ -94,7 +94,7 @@ const readAttributes = (image: string): Attributes => {
 
 const readMetadata = (image: string): string => {
   try {
-    if (statSync(image).isDirectory()) return metadataOfView(hostView(nodeHost(), image.replace(/(?<=.)\/+$/, '')), '');
+    if (statSync(image).isDirectory()) return metadataOfView(hostView(nodeHost({ args: [] }), image.replace(/(?<=.)\/+$/, '')), '');
   } catch (error) {
     throw explainOpen(error, image);
   }

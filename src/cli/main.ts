@@ -252,7 +252,8 @@ export const main = async (words: readonly string[]): Promise<void> => {
   const verb = words[verbAt];
   try {
     if (isRunVerb(verb)) await startRun(verb, words.slice(verbAt + 1));
-    else await commandLine(words).parseAsync();
+    // yargs loses a bare "-" among positional words; `tar:-` means the same.
+    else await commandLine(words.map((word) => (word === '-' ? 'tar:-' : word))).parseAsync();
   } catch (error) {
     process.exitCode = reportFailure(error, words.includes('--debug'));
   }

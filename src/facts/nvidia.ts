@@ -78,7 +78,10 @@ const kernelModuleVersion = (host: Host): string | undefined => {
 /** libcuda.so.1 of this machine's own architecture. */
 const findLibcuda = (host: Host): string | undefined => {
   const machine = host.machine();
-  const candidates = [...pathsInCache(readLdCache(host), 'libcuda.so.1'), ...KNOWN_DIRECTORIES.map((directory) => `${directory}/libcuda.so.1`)];
+  const candidates = [
+    ...pathsInCache(readLdCache(host), 'libcuda.so.1'),
+    ...KNOWN_DIRECTORIES.map((directory) => `${directory}/libcuda.so.1`),
+  ];
   for (const path of candidates) {
     const elf = elfOf(host, path);
     if (elf !== null && elf.class === 64 && elf.machine === machine) return path;
@@ -107,7 +110,9 @@ export const findNvidiaDriver = (host: Host): NvidiaDriver | undefined => {
       const stat = host.stat(path);
       return failed(stat) ? [] : [{ path, directory: stat.kind === 'directory' }];
     }),
-    programs: PROGRAMS.flatMap((name) => PROGRAM_DIRECTORIES.map((place) => `${place}/${name}`).find((path) => !failed(host.access(path, 1))) ?? []),
+    programs: PROGRAMS.flatMap(
+      (name) => PROGRAM_DIRECTORIES.map((place) => `${place}/${name}`).find((path) => !failed(host.access(path, 1))) ?? [],
+    ),
     socket: SOCKETS.find((path) => !failed(host.stat(path))),
   };
 };

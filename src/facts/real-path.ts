@@ -1,5 +1,5 @@
 /** The path behind a path: its symbolic links followed, one readlink for each part. No call follows a link by itself, so nothing is asked twice. */
-import { type Errno, EINVAL, ELOOP, failed, type Host } from '../util/host.ts';
+import { EINVAL, ELOOP, type Errno, failed, type Host } from '../util/host.ts';
 
 /** The kernel's own limit (MAXSYMLINKS). */
 const MAX_LINKS = 40;
@@ -28,4 +28,3 @@ export const realPath = (host: Host, path: string): string | Errno => {
     }
   }
 };
-

@@ -1,5 +1,5 @@
 /** A directory of the host as an image. */
-import { failed, type FileKind, type Host } from '../util/host.ts';
+import { type FileKind, failed, type Host } from '../util/host.ts';
 import type { ImageNode, ImageView } from './view.ts';
 
 const MAX_ENTRIES = 65_536;

@@ -6,7 +6,8 @@ import type { Stat } from '../util/host.ts';
  * The store's key for facts of an image file. Without the device number: on shared file systems it differs from node to node, and inode, size and
  * two times with nanoseconds say enough.
  */
-export const fileKey = (stat: Pick<Stat, 'ino' | 'size' | 'mtime' | 'ctime'>): string => `${stat.ino}-${stat.size}-${stat.mtime}-${stat.ctime}`;
+export const fileKey = (stat: Pick<Stat, 'ino' | 'size' | 'mtime' | 'ctime'>): string =>
+  `${stat.ino}-${stat.size}-${stat.mtime}-${stat.ctime}`;
 
 /** The store's key for the SIF made from a registry image. @param digest "sha256:hex" of what the reference points at. */
 export const registryImageKey = (digest: string, arch: string): string => `${digest.replace(':', '-')}-${arch}`;
@@ -34,4 +35,8 @@ export const archOfMachine = (machine: string): string => MACHINES[machine] ?? m
 
 /** Programs of `image` run on `machine` (both GOARCH) as they are. */
 export const archRuns = (image: string, machine: string): boolean =>
-  image === machine || image === '' || image === 'unknown' || (image === '386' && machine === 'amd64') || (image === 'arm' && machine === 'arm64');
+  image === machine ||
+  image === '' ||
+  image === 'unknown' ||
+  (image === '386' && machine === 'amd64') ||
+  (image === 'arm' && machine === 'arm64');

@@ -38,7 +38,8 @@ const refuse: (code: ErrorCode, image: string, why: string, hint?: string) => ne
 /** Errors: E_IMAGE_…, E_SIF_…, E_REFERENCE; E_PREPARE when the full program did not bring what was missing. */
 export const openImage = (host: Host, text: string, options: OpenOptions): Image | Prepare => {
   const reference = parseReference(text);
-  if (reference.kind === 'stdin-tar') refuse('E_IMAGE_STDIN', '-', 'standard input belongs to the program', 'build it first: tsrun build image.sif -');
+  if (reference.kind === 'stdin-tar')
+    refuse('E_IMAGE_STDIN', '-', 'standard input belongs to the program', 'build it first: tsrun build image.sif -');
   if (reference.kind === 'path') return openPath(host, reference.path, text, options);
   const stored = storedImage(host, reference, options.stores);
   if (stored !== undefined) return openPath(host, stored, text, options);
@@ -47,12 +48,21 @@ export const openImage = (host: Host, text: string, options: OpenOptions): Image
 
 const prepare = (image: string, args: readonly string[], options: OpenOptions): Prepare => {
   if (!options.prepared) return { prepare: ['__prepare', ...args] };
-  return refuse('E_PREPARE', image, `it was prepared, but is not in the store ${options.stores[0] ?? ''}`, 'see whether that place is full or shared with another version of tsrun');
+  return refuse(
+    'E_PREPARE',
+    image,
+    `it was prepared, but is not in the store ${options.stores[0] ?? ''}`,
+    'see whether that place is full or shared with another version of tsrun',
+  );
 };
 
 // --- the store
 
-const storedImage = (host: Host, reference: Exclude<Reference, { kind: 'path' | 'stdin-tar' }>, stores: readonly string[]): string | undefined => {
+const storedImage = (
+  host: Host,
+  reference: Exclude<Reference, { kind: 'path' | 'stdin-tar' }>,
+  stores: readonly string[],
+): string | undefined => {
   const arch = archOfMachine(host.machine());
   for (const store of stores) {
     const key = reference.kind === 'registry' ? registryKey(host, store, reference, arch) : archiveKey(host, reference, arch);
@@ -80,7 +90,11 @@ const rememberedDigest = (host: Host, path: string): Digest | undefined => {
   }
 };
 
-const archiveKey = (host: Host, reference: Exclude<Reference, { kind: 'path' | 'stdin-tar' | 'registry' }>, arch: string): string | undefined => {
+const archiveKey = (
+  host: Host,
+  reference: Exclude<Reference, { kind: 'path' | 'stdin-tar' | 'registry' }>,
+  arch: string,
+): string | undefined => {
   const stat = host.stat(reference.kind === 'oci-layout' ? `${reference.path}/index.json` : reference.path);
   if (failed(stat)) return undefined;
   return archiveImageKey(reference.kind, 'tag' in reference ? reference.tag : undefined, stat, arch);
@@ -103,7 +117,17 @@ const openPath = (host: Host, path: string, typed: string, options: OpenOptions)
   const facts = found.facts ?? storedFacts(host, options.stores, key);
   if (facts === null) return prepare(typed, [absolute], options);
   checkArch(path, found.arch === 'unknown' ? facts.arch : found.arch, host.machine());
-  return { kind: 'squashfs', container: found.container, path: absolute, handle: kept, offset: found.offset, size: found.size, key, facts, reference: typed };
+  return {
+    kind: 'squashfs',
+    container: found.container,
+    path: absolute,
+    handle: kept,
+    offset: found.offset,
+    size: found.size,
+    key,
+    facts,
+    reference: typed,
+  };
 };
 
 /** `..` stays: behind a symbolic link it means another directory than in the text. A directory without a path has a name all the same. */
@@ -123,9 +147,20 @@ const readAt = (host: Host, path: string, handle: number, offset: number, length
   const text = host.pread(handle, offset, length);
   if (failed(text)) {
     if (text === EISDIR) refuse('E_IMAGE_NOT', path, 'it is a directory');
-    return refuse('E_IMAGE_READ', path, `reading at ${offset} failed (errno ${-text})`, 'the file system has a fault, or the file changed: try again or copy the file');
+    return refuse(
+      'E_IMAGE_READ',
+      path,
+      `reading at ${offset} failed (errno ${-text})`,
+      'the file system has a fault, or the file changed: try again or copy the file',
+    );
   }
-  if (text.length < length) refuse('E_IMAGE_READ', path, `it ended at ${offset + text.length} while it was read`, 'it was being written or cut: wait or fetch it again');
+  if (text.length < length)
+    refuse(
+      'E_IMAGE_READ',
+      path,
+      `it ended at ${offset + text.length} while it was read`,
+      'it was being written or cut: wait or fetch it again',
+    );
   return text;
 };
 
@@ -159,12 +194,24 @@ const bareSquash = (path: string, stat: Stat, head: string, offset: number): Fou
 });
 
 const squashSize = (path: string, head: string, at: number, room: number): number => {
-  if (room < 96 || head.length < at + 96) refuse('E_IMAGE_TRUNCATED', path, 'it ends inside the SquashFS superblock', 'fetch or build it again');
+  if (room < 96 || head.length < at + 96)
+    refuse('E_IMAGE_TRUNCATED', path, 'it ends inside the SquashFS superblock', 'fetch or build it again');
   if (u16(head, at + 28) !== 4 || u16(head, at + 30) !== 0) {
-    refuse('E_IMAGE_NOT', path, `it is SquashFS version ${u16(head, at + 28)}.${u16(head, at + 30)}`, 'tsrun reads version 4.0: unpack it with an old unsquashfs and pack it again');
+    refuse(
+      'E_IMAGE_NOT',
+      path,
+      `it is SquashFS version ${u16(head, at + 28)}.${u16(head, at + 30)}`,
+      'tsrun reads version 4.0: unpack it with an old unsquashfs and pack it again',
+    );
   }
   const used = u32(head, at + 40) + u32(head, at + 44) * 2 ** 32;
-  if (used > room) refuse('E_IMAGE_TRUNCATED', path, `its SquashFS has ${used} bytes, the file only ${room} for it`, 'it was not copied or downloaded completely: fetch it again');
+  if (used > room)
+    refuse(
+      'E_IMAGE_TRUNCATED',
+      path,
+      `its SquashFS has ${used} bytes, the file only ${room} for it`,
+      'it was not copied or downloaded completely: fetch it again',
+    );
   return room;
 };
 
@@ -173,22 +220,36 @@ const lookInsideSif = (host: Host, path: string, handle: number, stat: Stat, hea
   const source: ByteSource = {
     size: stat.size,
     read: (offset, length) =>
-      offset + length <= headBytes.length ? headBytes.subarray(offset, offset + length) : bytesOf(readAt(host, path, handle, offset, length)),
+      offset + length <= headBytes.length
+        ? headBytes.subarray(offset, offset + length)
+        : bytesOf(readAt(host, path, handle, offset, length)),
   };
   try {
     const sif = readSif(source);
     const root = primaryPartition(sif);
     const { fileSystem, arch } = root.content;
     if (fileSystem === 'encrypted-squashfs' || fileSystem === 'gocryptfs-squashfs') {
-      refuse('E_IMAGE_ENCRYPTED', path, 'its root file system is encrypted', 'tsrun has no encrypted images: build it again without encryption');
+      refuse(
+        'E_IMAGE_ENCRYPTED',
+        path,
+        'its root file system is encrypted',
+        'tsrun has no encrypted images: build it again without encryption',
+      );
     }
-    if (fileSystem === 'ext3') refuse('E_IMAGE_EXT3', path, 'its root file system is an ext3 partition', 'convert it once: apptainer build new.sif old.sif');
-    if (fileSystem !== 'squashfs') refuse('E_IMAGE_NOT', path, `its root file system is of the kind "${fileSystem}"`, 'tsrun runs SIF images with SquashFS inside');
-    const superblock = root.offset + 96 <= head.length ? head.slice(root.offset, root.offset + 96) : readAt(host, path, handle, root.offset, Math.min(96, root.size));
-    if (!superblock.startsWith('hsqs')) refuse('E_SIF_CORRUPT', path, 'there is no SquashFS where its root file system should begin', 'fetch or build it again');
+    if (fileSystem === 'ext3')
+      refuse('E_IMAGE_EXT3', path, 'its root file system is an ext3 partition', 'convert it once: apptainer build new.sif old.sif');
+    if (fileSystem !== 'squashfs')
+      refuse('E_IMAGE_NOT', path, `its root file system is of the kind "${fileSystem}"`, 'tsrun runs SIF images with SquashFS inside');
+    const superblock =
+      root.offset + 96 <= head.length
+        ? head.slice(root.offset, root.offset + 96)
+        : readAt(host, path, handle, root.offset, Math.min(96, root.size));
+    if (!superblock.startsWith('hsqs'))
+      refuse('E_SIF_CORRUPT', path, 'there is no SquashFS where its root file system should begin', 'fetch or build it again');
     squashSize(path, superblock, 0, root.size);
     const object = findObject(sif, 'generic-json', IMAGE_FACTS_OBJECT);
-    const text = object === undefined || object.size > IMAGE_FACTS_MAX_BYTES ? undefined : readAt(host, path, handle, object.offset, object.size);
+    const text =
+      object === undefined || object.size > IMAGE_FACTS_MAX_BYTES ? undefined : readAt(host, path, handle, object.offset, object.size);
     return { container: 'SIF', offset: root.offset, size: root.size, arch, facts: text === undefined ? null : parseFacts(text) };
   } catch (error) {
     if (!(error instanceof TsrunError) || error.what.includes(path)) throw error;
@@ -201,13 +262,28 @@ const refuseForeign = (path: string, stat: Stat, head: string): never => {
   const quoted = nameOf(path);
   const build = (scheme: string): string => `convert it first: tsrun build image.sif ${scheme}${path}`;
   if (stat.size === 0) refuse('E_IMAGE_NOT', path, 'the file is empty', 'the copy or download of it failed: fetch it again');
-  if (head.length > 1082 && u16(head, 1080) === 0xef53) refuse('E_IMAGE_EXT3', path, 'it is an ext3 file system', `convert it once: apptainer build new.sif ${quoted}`);
-  if (head.startsWith('ustar', 257)) refuse('E_IMAGE_ARCHIVE', path, 'it is a tar archive', `${build('docker-archive:')} (or oci-archive:, or tar: for a plain root file system)`);
-  if (head.startsWith('\x1f\x8b') || head.startsWith('\x28\xb5\x2f\xfd')) refuse('E_IMAGE_ARCHIVE', path, 'it is compressed data', build('tar:'));
-  if (head.startsWith('sqsh')) refuse('E_IMAGE_NOT', path, 'it is a SquashFS for big-endian machines', 'unpack it with unsquashfs and pack it again');
+  if (head.length > 1082 && u16(head, 1080) === 0xef53)
+    refuse('E_IMAGE_EXT3', path, 'it is an ext3 file system', `convert it once: apptainer build new.sif ${quoted}`);
+  if (head.startsWith('ustar', 257))
+    refuse(
+      'E_IMAGE_ARCHIVE',
+      path,
+      'it is a tar archive',
+      `${build('docker-archive:')} (or oci-archive:, or tar: for a plain root file system)`,
+    );
+  if (head.startsWith('\x1f\x8b') || head.startsWith('\x28\xb5\x2f\xfd'))
+    refuse('E_IMAGE_ARCHIVE', path, 'it is compressed data', build('tar:'));
+  if (head.startsWith('sqsh'))
+    refuse('E_IMAGE_NOT', path, 'it is a SquashFS for big-endian machines', 'unpack it with unsquashfs and pack it again');
   if (head.startsWith('#!')) refuse('E_IMAGE_NOT', path, 'it is a script', `the image comes before the command: tsrun exec IMAGE ${path}`);
-  if (head.startsWith('\x7fELF')) refuse('E_IMAGE_NOT', path, 'it is a program', `the image comes before the command: tsrun exec IMAGE ${path}`);
-  return refuse('E_IMAGE_NOT', path, 'it is neither a SIF nor a SquashFS image', 'fetch or build it again; a damaged start of a file looks like this too');
+  if (head.startsWith('\x7fELF'))
+    refuse('E_IMAGE_NOT', path, 'it is a program', `the image comes before the command: tsrun exec IMAGE ${path}`);
+  return refuse(
+    'E_IMAGE_NOT',
+    path,
+    'it is neither a SIF nor a SquashFS image',
+    'fetch or build it again; a damaged start of a file looks like this too',
+  );
 };
 
 const checkArch = (path: string, arch: string, machine: string): void => {

@@ -7,7 +7,8 @@ const wrong = (op: string, field: string, why: string): Error => new Error(`op $
 
 const fieldText = (op: string, field: string, kind: FieldKind, value: unknown): string => {
   if (kind === 'N' || kind === 'H') {
-    if (typeof value !== 'number' || !Number.isSafeInteger(value) || value < (kind === 'H' ? -1 : 0)) throw wrong(op, field, `is no number: ${String(value)}`);
+    if (typeof value !== 'number' || !Number.isSafeInteger(value) || value < (kind === 'H' ? -1 : 0))
+      throw wrong(op, field, `is no number: ${String(value)}`);
     return String(value);
   }
   if (kind === 'F') return (value as readonly string[]).join(',');

@@ -101,9 +101,18 @@ const showPath = (situation: Situation, table: MountTable, path: string, kind: '
   if (kind === 'directory' && SYSTEM.some((directory) => isWithin(clean, directory))) return false;
   if (request.contain || clean === '/' || mountAt(table, clean) !== undefined || hidesImage(image.facts, clean)) return false;
   const stat = host.stat(clean);
-  if (failed(stat) || (kind === 'directory' && stat.kind !== 'directory') || (name === 'XDG_RUNTIME_DIR' && stat.uid !== situation.identity.ids.euid)) return false;
+  if (
+    failed(stat) ||
+    (kind === 'directory' && stat.kind !== 'directory') ||
+    (name === 'XDG_RUNTIME_DIR' && stat.uid !== situation.identity.ids.euid)
+  )
+    return false;
   const isFile = stat.kind !== 'directory';
-  put(table, { op: 'bind', source: clean, target: clean, flags: isFile ? ['ro', 'optional'] : ['recursive', 'optional'], why: `$${name} names it` }, isFile);
+  put(
+    table,
+    { op: 'bind', source: clean, target: clean, flags: isFile ? ['ro', 'optional'] : ['recursive', 'optional'], why: `$${name} names it` },
+    isFile,
+  );
   return true;
 };
 
@@ -146,7 +155,8 @@ const readEnvFile = ({ host }: Situation, path: string, origin: string): string 
   const refuse = (why: string, hint: string): never => {
     throw new TsrunError({ code: 'E_ENV_FILE', what: `cannot read ${path}`, why, hint, exitCode: EXIT_TSRUN });
   };
-  if (failed(text)) return refuse(text === -2 ? 'there is no such file' : `it cannot be read (errno ${-text})`, `it was asked for with ${origin}`);
+  if (failed(text))
+    return refuse(text === -2 ? 'there is no such file' : `it cannot be read (errno ${-text})`, `it was asked for with ${origin}`);
   if (text.length > MAX_ENV_FILE) return refuse(`it has more than ${MAX_ENV_FILE} bytes`, 'give a file of NAME=VALUE lines');
   if (text.includes('\0')) return refuse('it holds NUL bytes', 'give a text file of NAME=VALUE lines');
   return text;
@@ -194,7 +204,8 @@ export const planEnv = (situation: Situation, table: MountTable, home: string, p
   }
 
   const defaults = new Map<string, Variable>([['PATH', { value: DEFAULT_PATH, why: 'default' }]]);
-  if (!request.hostPython && request.hostEnv !== 'all') defaults.set('PYTHONNOUSERSITE', { value: '1', why: 'packages in ~/.local are not of the image' });
+  if (!request.hostPython && request.hostEnv !== 'all')
+    defaults.set('PYTHONNOUSERSITE', { value: '1', why: 'packages in ~/.local are not of the image' });
   if (request.cleanEnv && !imageHasLocale) defaults.set('LANG', { value: fitLocale(image.facts, 'C.UTF-8') ?? 'C', why: '--cleanenv' });
   if (request.verb === 'shell') defaults.set('PS1', { value: prompt(image.reference, image.facts.bash !== ''), why: 'names the image' });
 
@@ -211,18 +222,22 @@ export const planEnv = (situation: Situation, table: MountTable, home: string, p
     ].map(([key = '', value = '']) => [key, { value, why: 'tsrun' }]),
   );
   if (explicit.has('HOME')) own.delete('HOME');
-  if (request.hostname !== undefined && host.has('HOSTNAME')) own.set('HOSTNAME', { value: request.hostname.text, why: request.hostname.origin });
+  if (request.hostname !== undefined && host.has('HOSTNAME'))
+    own.set('HOSTNAME', { value: request.hostname.text, why: request.hostname.origin });
   return { host, image: fromImage, explicit, defaults, own, around, leftOut, leftOutPython };
 };
 
 /** Image names can hold anything; a prompt is expanded by the shell. */
 export const prompt = (reference: string, bash: boolean): string => {
-  const name = nameOf(reference).replace(/[^A-Za-z0-9._+:@-]/g, '?').slice(0, 40);
+  const name = nameOf(reference)
+    .replace(/[^A-Za-z0-9._+:@-]/g, '?')
+    .slice(0, 40);
   return bash ? `(${name}) \\w\\$ ` : `(${name}) $ `;
 };
 
 /** `value` with what goes around it; no empty part, which would mean the current directory. */
-export const surround = (value: string, before: string, after: string): string => [before, value, after].filter((part) => part !== '').join(':');
+export const surround = (value: string, before: string, after: string): string =>
+  [before, value, after].filter((part) => part !== '').join(':');
 
 /** All of it as one environment, for programs that are started directly. */
 export const finalEnv = (env: PlannedEnv): Map<string, Variable> => {
@@ -233,7 +248,8 @@ export const finalEnv = (env: PlannedEnv): Map<string, Variable> => {
   for (const { name, before, after } of env.around) {
     const variable = all.get(name);
     const value = surround(variable?.value ?? '', before, after);
-    if (value !== (variable?.value ?? '')) all.set(name, { value, why: `${variable?.why ?? 'tsrun'}, with ${[before, after].filter((part) => part !== '').join(' and ')}` });
+    if (value !== (variable?.value ?? ''))
+      all.set(name, { value, why: `${variable?.why ?? 'tsrun'}, with ${[before, after].filter((part) => part !== '').join(' and ')}` });
   }
   return all;
 };

@@ -39,7 +39,7 @@ export const putEtcFiles = (table: MountTable, situation: Situation, home: strin
   const { request, identity, image } = situation;
   const wanted = (path: string): boolean => !request.noMount.includes(path);
   const ops: Op[] = [];
-  if (wanted('/etc/passwd')) ops.push(asFile('/etc/passwd', passwdText(image.facts, identity, home), 'the image\'s, with the caller'));
+  if (wanted('/etc/passwd')) ops.push(asFile('/etc/passwd', passwdText(image.facts, identity, home), "the image's, with the caller"));
   if (wanted('/etc/group')) ops.push(asFile('/etc/group', groupText(image.facts, identity), "the image's, with the caller's groups"));
   if (wanted('/etc/resolv.conf')) ops.push(...showFile(table, situation, '/etc/resolv.conf'));
   if (wanted('/etc/localtime')) ops.push(...showTimeZone(table, situation));
@@ -50,6 +50,7 @@ export const putEtcFiles = (table: MountTable, situation: Situation, home: strin
   const { text: name, origin } = request.hostname;
   ops.push(asFile('/etc/hostname', `${name}\n`, origin));
   const hosts = hostText(situation, '/etc/hosts') ?? '127.0.0.1\tlocalhost\n';
-  if (wanted('/etc/hosts')) ops.push(asFile('/etc/hosts', `${hosts}${hosts.endsWith('\n') ? '' : '\n'}127.0.1.1\t${name}\n`, `the host's, with ${name}`));
+  if (wanted('/etc/hosts'))
+    ops.push(asFile('/etc/hosts', `${hosts}${hosts.endsWith('\n') ? '' : '\n'}127.0.1.1\t${name}\n`, `the host's, with ${name}`));
   return ops;
 };

@@ -1,17 +1,16 @@
 /** --explain: the request with the origin of each value, the image, the plan with the reason of each op, and every read that was made. */
+
+import { printable } from '../util/printable.ts';
 import type { Read } from '../util/recording-host.ts';
 import { fieldsOf } from './encode.ts';
 import type { Op, Plan } from './ops.ts';
 import type { Situation } from './situation.ts';
 
-/** Terminal controls in names and values are shown as "?"; bytes above 0x7F go through. */
-const clean = (text: string): string => text.replace(/[\x00-\x08\x0b-\x1f\x7f]/g, '?');
-
 const columns = (rows: readonly (readonly [string, string, string])[]): string[] => {
   const width = (column: 0 | 1, limit: number): number => Math.min(limit, Math.max(0, ...rows.map((row) => row[column].length)));
   const first = width(0, 24);
   const second = width(1, 72);
-  return rows.map(([a, b, c]) => clean(`  ${a.padEnd(first)}  ${c === '' ? b : `${b.padEnd(second)}  ${c}`}`).replaceAll('\n', '\\n'));
+  return rows.map(([a, b, c]) => printable(`  ${a.padEnd(first)}  ${c === '' ? b : `${b.padEnd(second)}  ${c}`}`).replaceAll('\n', '\\n'));
 };
 
 /** Fields of an op as words: `source=/data target=/data flags=recursive`. */
@@ -48,7 +47,11 @@ export const explainText = (situation: Situation, plan: Plan, reads: readonly Re
     ['verb', request.verb, ''],
     ['image', request.image, ''],
     ...(request.args.length === 0 ? [] : [['arguments', request.args.join(' '), ''] as [string, string, string]]),
-    ...request.given.map(({ flag, text, from, origin }): [string, string, string] => [flag, text, from === 'command line' ? `${from} (${origin})` : origin]),
+    ...request.given.map(({ flag, text, from, origin }): [string, string, string] => [
+      flag,
+      text,
+      from === 'command line' ? `${from} (${origin})` : origin,
+    ]),
   ];
   const environment: [string, string, string][] = [];
   const ops: [string, string, string][] = [];

@@ -62,7 +62,8 @@ export const explainFailure = (host: Host, plan: Plan | undefined, failure: Laun
 };
 
 /** Object and cause as the launcher names them. */
-const causeOf = ({ detail, errno }: LaunchFailure): string => (errno === 0 || detail.includes(': ') ? detail : `${detail}: ${errnoText(errno)}`);
+const causeOf = ({ detail, errno }: LaunchFailure): string =>
+  errno === 0 || detail.includes(': ') ? detail : `${detail}: ${errnoText(errno)}`;
 
 const plainFailure = (failure: LaunchFailure): Told => ({
   code: 'E_LAUNCH',
@@ -77,9 +78,19 @@ const spaceFailure = (failure: LaunchFailure): Told | undefined => {
   switch (failure.errno) {
     case ENOSPC:
       if (failure.step.includes('namespace') || failure.detail.includes('unshare')) return undefined;
-      return { code: 'E_NO_SPACE', what, why, hint: 'make room there, or choose another place: TSRUN_LOCAL=DIR for extracted images, TSRUN_STORE=DIR for the store' };
+      return {
+        code: 'E_NO_SPACE',
+        what,
+        why,
+        hint: 'make room there, or choose another place: TSRUN_LOCAL=DIR for extracted images, TSRUN_STORE=DIR for the store',
+      };
     case EDQUOT:
-      return { code: 'E_NO_SPACE', what, why, hint: 'delete something, or choose another place: TSRUN_LOCAL=DIR for extracted images, TSRUN_STORE=DIR for the store' };
+      return {
+        code: 'E_NO_SPACE',
+        what,
+        why,
+        hint: 'delete something, or choose another place: TSRUN_LOCAL=DIR for extracted images, TSRUN_STORE=DIR for the store',
+      };
     case ENOMEM:
       return { code: 'E_NO_MEMORY', what, why, hint: 'give the job more memory' };
     case EMFILE:
@@ -99,7 +110,9 @@ const namespaceFailure = (host: Host, failure: LaunchFailure): Told | undefined 
   return {
     code: 'E_USERNS',
     what: 'cannot create a user namespace',
-    why: full ? 'the limit of namespaces is reached (user.max_user_namespaces, user.max_mnt_namespaces), or they are nested too deep' : `the kernel refuses it (${errnoText(failure.errno)})`,
+    why: full
+      ? 'the limit of namespaces is reached (user.max_user_namespaces, user.max_mnt_namespaces), or they are nested too deep'
+      : `the kernel refuses it (${errnoText(failure.errno)})`,
     hint: full
       ? 'end other containers of yours, or have an administrator raise the limits'
       : 'inside another container: allow nested user namespaces there (seccomp and AppArmor profile, no chroot); else ask an administrator whether a security module forbids them',
@@ -114,7 +127,12 @@ const bindFailure = (op: Op | undefined, failure: LaunchFailure): Told | undefin
   if (is(op, 'bind_cwd')) {
     const what = `cannot show the current directory at ${op.target}`;
     if (failure.errno === ENOENT && failure.step !== 'prepare the target') {
-      return { code: 'E_CWD', what, why: 'it does not exist any more', hint: 'change to another directory, or choose one of the image with --pwd' };
+      return {
+        code: 'E_CWD',
+        what,
+        why: 'it does not exist any more',
+        hint: 'change to another directory, or choose one of the image with --pwd',
+      };
     }
     return bindWords(what, '.', op.target, op.why, failure);
   }
@@ -128,22 +146,49 @@ const bindWords = (what: string, source: string, target: string, why: string, fa
   const asked = `it was asked for by: ${why}`;
   if (failure.step === 'find the source') {
     if (failure.errno === ENOENT) return { code: 'E_BIND_SOURCE', what, why: 'source does not exist', hint: asked };
-    if (failure.errno === EACCES || failure.errno === EPERM) return { code: 'E_BIND_SOURCE', what, why: 'you may not reach the source', hint: `check with: ls -ld ${source}; ${asked}` };
-    if (failure.errno === ESTALE) return { code: 'E_BIND_SOURCE', what, why: 'source was replaced just now, or its server forgot it', hint: 'try again' };
+    if (failure.errno === EACCES || failure.errno === EPERM)
+      return { code: 'E_BIND_SOURCE', what, why: 'you may not reach the source', hint: `check with: ls -ld ${source}; ${asked}` };
+    if (failure.errno === ESTALE)
+      return { code: 'E_BIND_SOURCE', what, why: 'source was replaced just now, or its server forgot it', hint: 'try again' };
     return { code: 'E_BIND_SOURCE', what, why: causeOf(failure), hint: asked };
   }
   switch (failure.errno) {
     case ENOENT:
-      return { code: 'E_BIND_TARGET', what, why: `there is no ${target} in what is mounted above it`, hint: `make it there first, or choose a target outside of it; ${asked}` };
+      return {
+        code: 'E_BIND_TARGET',
+        what,
+        why: `there is no ${target} in what is mounted above it`,
+        hint: `make it there first, or choose a target outside of it; ${asked}`,
+      };
     case ENOTDIR:
-      return { code: 'E_BIND_TARGET', what, why: 'the target is a file, the source a directory (or a part of the target is no directory)', hint: 'choose another target' };
+      return {
+        code: 'E_BIND_TARGET',
+        what,
+        why: 'the target is a file, the source a directory (or a part of the target is no directory)',
+        hint: 'choose another target',
+      };
     case EISDIR:
-      return { code: 'E_BIND_TARGET', what, why: 'the target is a directory, the source a file', hint: `name the file too: ${source}:${target}/${source.slice(source.lastIndexOf('/') + 1)}` };
+      return {
+        code: 'E_BIND_TARGET',
+        what,
+        why: 'the target is a directory, the source a file',
+        hint: `name the file too: ${source}:${target}/${source.slice(source.lastIndexOf('/') + 1)}`,
+      };
     case EROFS:
-      return { code: 'E_BIND_TARGET', what, why: 'the target is missing, and cannot be made on a read-only file system', hint: `choose another target; ${asked}` };
+      return {
+        code: 'E_BIND_TARGET',
+        what,
+        why: 'the target is missing, and cannot be made on a read-only file system',
+        hint: `choose another target; ${asked}`,
+      };
     case EINVAL:
     case EPERM:
-      return { code: 'E_MOUNT', what, why: causeOf(failure), hint: 'a mount below the source may be locked by the kernel: bind a directory without other mounts in it' };
+      return {
+        code: 'E_MOUNT',
+        what,
+        why: causeOf(failure),
+        hint: 'a mount below the source may be locked by the kernel: bind a directory without other mounts in it',
+      };
     default:
       return { code: 'E_MOUNT', what, why: causeOf(failure), hint: asked };
   }
@@ -152,7 +197,13 @@ const bindWords = (what: string, source: string, target: string, why: string, fa
 const chdirFailure = (op: Op | undefined, failure: LaunchFailure): Told | undefined => {
   if (!is(op, 'chdir')) return undefined;
   const what = `cannot start in ${op.path}`;
-  if (failure.errno === ENOENT) return { code: 'E_CWD', what, why: 'there is no such directory in the run', hint: `choose another with --pwd, or show one there with --bind DIR:${op.path}` };
+  if (failure.errno === ENOENT)
+    return {
+      code: 'E_CWD',
+      what,
+      why: 'there is no such directory in the run',
+      hint: `choose another with --pwd, or show one there with --bind DIR:${op.path}`,
+    };
   if (failure.errno === ENOTDIR) return { code: 'E_CWD', what, why: 'it is not a directory', hint: 'choose another with --pwd' };
   return { code: 'E_CWD', what, why: errnoText(failure.errno), hint: 'choose another directory with --pwd' };
 };
@@ -160,27 +211,62 @@ const chdirFailure = (op: Op | undefined, failure: LaunchFailure): Told | undefi
 const imageFailure = (op: Op | undefined, failure: LaunchFailure): Told | undefined => {
   const path = op !== undefined && (is(op, 'image_mount') || is(op, 'image_directory') || is(op, 'image_extracted')) ? op.path : undefined;
   if (failure.step === 'use FUSE' || (failure.op === 'image_mount' && failure.errno === ENODEV)) {
-    return { code: 'E_FUSE', what: `cannot mount ${path ?? 'the image'}`, why: causeOf(failure), hint: 'an administrator has to run: modprobe fuse && chmod 666 /dev/fuse' };
+    return {
+      code: 'E_FUSE',
+      what: `cannot mount ${path ?? 'the image'}`,
+      why: causeOf(failure),
+      hint: 'an administrator has to run: modprobe fuse && chmod 666 /dev/fuse',
+    };
   }
   if (failure.step === 'use the runtime directory') {
-    return { code: 'E_RUNTIME_DIR', what: 'cannot use the directory for sockets', why: causeOf(failure), hint: 'remove it if it is not yours to keep, or point XDG_RUNTIME_DIR to a directory of your own with mode 0700' };
+    return {
+      code: 'E_RUNTIME_DIR',
+      what: 'cannot use the directory for sockets',
+      why: causeOf(failure),
+      hint: 'remove it if it is not yours to keep, or point XDG_RUNTIME_DIR to a directory of your own with mode 0700',
+    };
   }
   if (failure.step === 'reach the image server') {
-    return { code: 'E_SERVER', what: 'cannot reach the image server', why: causeOf(failure), hint: 'try again; if it stays, report it with the output of tsrun exec --explain' };
+    return {
+      code: 'E_SERVER',
+      what: 'cannot reach the image server',
+      why: causeOf(failure),
+      hint: 'try again; if it stays, report it with the output of tsrun exec --explain',
+    };
   }
   if (path === undefined) return undefined;
   if (failure.op === 'image_extracted' && failure.step === 'extract the image') {
-    return { code: 'E_EXTRACT', what: `cannot extract ${path}`, why: causeOf(failure), hint: 'TSRUN_LOCAL=DIR chooses another place; with a usable /dev/fuse nothing is extracted' };
+    return {
+      code: 'E_EXTRACT',
+      what: `cannot extract ${path}`,
+      why: causeOf(failure),
+      hint: 'TSRUN_LOCAL=DIR chooses another place; with a usable /dev/fuse nothing is extracted',
+    };
   }
-  return { code: 'E_IMAGE_READ', what: `cannot use image ${path}`, why: causeOf(failure), hint: 'check that the file is whole and not being written: fetch or build it again' };
+  return {
+    code: 'E_IMAGE_READ',
+    what: `cannot use image ${path}`,
+    why: causeOf(failure),
+    hint: 'check that the file is whole and not being written: fetch or build it again',
+  };
 };
 
 const kernelMountFailure = (failure: LaunchFailure): Told | undefined => {
   if (failure.op === 'proc' && failure.errno === EPERM) {
-    return { code: 'E_MOUNT', what: 'cannot mount /proc', why: 'a part of the /proc around is hidden, as in most containers', hint: 'leave --pid and --containall out here' };
+    return {
+      code: 'E_MOUNT',
+      what: 'cannot mount /proc',
+      why: 'a part of the /proc around is hidden, as in most containers',
+      hint: 'leave --pid and --containall out here',
+    };
   }
   if (failure.op === 'root' && failure.errno === EINVAL) {
-    return { code: 'E_MOUNT', what: 'cannot make the root', why: causeOf(failure), hint: 'the kernel has to allow overlay mounts to users (Linux 5.11 or newer, or RHEL 8.5)' };
+    return {
+      code: 'E_MOUNT',
+      what: 'cannot make the root',
+      why: causeOf(failure),
+      hint: 'the kernel has to allow overlay mounts to users (Linux 5.11 or newer, or RHEL 8.5)',
+    };
   }
   return undefined;
 };
@@ -193,7 +279,13 @@ const execFailure = (failure: LaunchFailure): Told => {
   const what = `cannot run ${program}`;
   switch (failure.errno) {
     case ENOENT:
-      return { code: 'E_NOT_FOUND', what, why, hint: 'it has to be in the image, or in a directory that is mounted', exitCode: EXIT_NOT_FOUND };
+      return {
+        code: 'E_NOT_FOUND',
+        what,
+        why,
+        hint: 'it has to be in the image, or in a directory that is mounted',
+        exitCode: EXIT_NOT_FOUND,
+      };
     case EACCES:
     case ENOEXEC:
     case EISDIR:

@@ -38,12 +38,28 @@ export const passwdText = (facts: ImageFacts, identity: Identity, home: string):
   if (own !== undefined) {
     const [name = '', password = 'x', , gid = '', gecos = '', , shell = ''] = own;
     const isRoot = uid === '0';
-    const line = [isRoot ? name : field(identity.name), password, uid, gid, isRoot ? gecos : field(identity.gecos), field(home), shell].join(':');
+    const line = [
+      isRoot ? name : field(identity.name),
+      password,
+      uid,
+      gid,
+      isRoot ? gecos : field(identity.gecos),
+      field(home),
+      shell,
+    ].join(':');
     return replaceLine(text, own, `${line}\n`);
   }
   const sameName = findLine(text, 0, identity.name);
   if (sameName !== undefined) text = replaceLine(text, sameName, '');
-  const line = [field(identity.name), 'x', uid, String(identity.ids.egid), field(identity.gecos), field(home), shellFor(identity, facts)].join(':');
+  const line = [
+    field(identity.name),
+    'x',
+    uid,
+    String(identity.ids.egid),
+    field(identity.gecos),
+    field(home),
+    shellFor(identity, facts),
+  ].join(':');
   return `${text}${line}\n`;
 };
 

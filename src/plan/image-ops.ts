@@ -28,7 +28,18 @@ export const planImage = (situation: Situation): Op[] => {
   const noFuse = host.access('/dev/fuse', MAY_READ + MAY_WRITE);
   if (failed(noFuse)) {
     const directory = `${placesOf(situation).local.path}/extracted/${image.key}`;
-    return [alone, { op: 'image_extracted', handle, path, offset, size, directory, why: `${where}, extracted once: /dev/fuse cannot be used (errno ${-noFuse})` }];
+    return [
+      alone,
+      {
+        op: 'image_extracted',
+        handle,
+        path,
+        offset,
+        size,
+        directory,
+        why: `${where}, extracted once: /dev/fuse cannot be used (errno ${-noFuse})`,
+      },
+    ];
   }
   return [
     {

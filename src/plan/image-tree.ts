@@ -3,7 +3,20 @@ import type { ImageFacts } from '../image/facts.ts';
 import { depthOf, isWithin } from '../util/paths.ts';
 
 /** Where an image keeps its software. What a host has there must not cover it. */
-const SYSTEM_DIRECTORIES = ['/usr', '/bin', '/sbin', '/lib', '/lib32', '/lib64', '/libx32', '/etc', '/opt', '/var', '/boot', '/.singularity.d'];
+const SYSTEM_DIRECTORIES = [
+  '/usr',
+  '/bin',
+  '/sbin',
+  '/lib',
+  '/lib32',
+  '/lib64',
+  '/libx32',
+  '/etc',
+  '/opt',
+  '/var',
+  '/boot',
+  '/.singularity.d',
+];
 
 /** True when a host directory shown at `path` would hide software of the image: a system directory the image has, or one right below it. */
 export const hidesImage = (facts: ImageFacts, path: string): boolean =>

@@ -24,7 +24,10 @@ const normal = (name: string): string => {
   if (dot < 0) return name;
   const at = name.indexOf('@', dot);
   const end = at < 0 ? name.length : at;
-  return `${name.slice(0, dot)}.${name.slice(dot + 1, end).toLowerCase().replaceAll('-', '')}${name.slice(end)}`;
+  return `${name.slice(0, dot)}.${name
+    .slice(dot + 1, end)
+    .toLowerCase()
+    .replaceAll('-', '')}${name.slice(end)}`;
 };
 
 /** glibc has C.UTF-8 built in since 2.35. */

@@ -1,5 +1,5 @@
 /** The plan of a run, in the order in which it is carried out. Each step below decides one thing and says why. */
-import { planEnv, leftOutLine } from './env.ts';
+import { leftOutLine, planEnv } from './env.ts';
 import { putEtcFiles } from './etc-files.ts';
 import { planImage } from './image-ops.ts';
 import { inMountOrder, newTable } from './mount-table.ts';
@@ -34,7 +34,12 @@ export const makePlan = (situation: Situation): Plan => {
     ...homePlace(situation, home.path),
     ...etc,
     ...driver,
-    { op: 'root', flags: request.writableTmpfs ? ['writable'] : [], size: 0, why: request.writableTmpfs ? '--writable-tmpfs' : 'the image, read-only' },
+    {
+      op: 'root',
+      flags: request.writableTmpfs ? ['writable'] : [],
+      size: 0,
+      why: request.writableTmpfs ? '--writable-tmpfs' : 'the image, read-only',
+    },
     ...inMountOrder(table),
     { op: 'pivot', why: "leave the host's tree" },
     ...(request.hostname === undefined ? [] : [{ op: 'hostname', name: request.hostname.text, why: request.hostname.origin } as const]),

@@ -23,7 +23,8 @@ export const putKernel = (table: MountTable, situation: Situation): void => {
     if (request.pid) put(table, { op: 'proc', target: '/proc', why: 'a process list of its own' });
     else put(table, { op: 'bind', source: '/proc', target: '/proc', flags: RECURSIVE, why: 'default mount' });
   }
-  if (!leftOut(situation, 'sys')) put(table, { op: 'bind', source: '/sys', target: '/sys', flags: RECURSIVE_OPTIONAL, why: 'default mount' });
+  if (!leftOut(situation, 'sys'))
+    put(table, { op: 'bind', source: '/sys', target: '/sys', flags: RECURSIVE_OPTIONAL, why: 'default mount' });
   if (leftOut(situation, 'dev')) return;
   if (request.contain) {
     putMinimalDevices(table, host, request.ipc);
@@ -59,24 +60,45 @@ export const putHome = (table: MountTable, situation: Situation): HomePlace => {
     return { path, why: 'contained' };
   }
   if (real === undefined) {
-    put(table, { op: 'tmpfs', target: path, mode: 0o700, size: 0, why: 'the home does not exist or cannot be reached: an empty one, in memory' });
+    put(table, {
+      op: 'tmpfs',
+      target: path,
+      mode: 0o700,
+      size: 0,
+      why: 'the home does not exist or cannot be reached: an empty one, in memory',
+    });
     warnings.push(`home ${path} is not there: the program has an empty one in memory`);
     return { path, why: 'not there' };
   }
   if (real === '/' || hidesImage(image.facts, path)) return { path, why: 'not shown: the image has its own directory there' };
   for (const target of real === path ? [path] : [real, path]) {
     if (showsHost(table, target) || hidesImage(image.facts, target)) continue;
-    put(table, { op: 'bind', source: target, target, flags: RECURSIVE, why: target === path ? `home directory (${home.origin})` : 'home directory, behind its symbolic links' });
+    put(table, {
+      op: 'bind',
+      source: target,
+      target,
+      flags: RECURSIVE,
+      why: target === path ? `home directory (${home.origin})` : 'home directory, behind its symbolic links',
+    });
   }
   return { path, why: `home directory (${home.origin})` };
 };
 
-const putChosenHome = (table: MountTable, situation: Situation, chosen: { source: string; target: string | undefined; origin: string }): HomePlace => {
+const putChosenHome = (
+  table: MountTable,
+  situation: Situation,
+  chosen: { source: string; target: string | undefined; origin: string },
+): HomePlace => {
   const source = fromCwd(situation, chosen.source, chosen.origin);
   const stat = situation.host.stat(source);
   if (failed(stat)) throw missingSource(chosen.origin, source, source, stat);
   if (stat.kind !== 'directory') {
-    throw new TsrunError({ code: 'E_BIND_SOURCE', what: `cannot use ${chosen.origin} ${chosen.source}`, why: 'it is not a directory', hint: 'choose a directory as home' });
+    throw new TsrunError({
+      code: 'E_BIND_SOURCE',
+      what: `cannot use ${chosen.origin} ${chosen.source}`,
+      why: 'it is not a directory',
+      hint: 'choose a directory as home',
+    });
   }
   const target = chosen.target ?? source;
   if (target !== '/') put(table, { op: 'bind', source, target, flags: RECURSIVE, why: chosen.origin });
@@ -95,7 +117,12 @@ const fromCwd = (situation: Situation, path: string, origin: string): string => 
 };
 
 const missingSource = (origin: string, source: string, target: string, errno: number): TsrunError => {
-  const why = errno === ENOENT ? 'source does not exist' : errno === EACCES ? 'you may not look into a directory on the way to the source' : `the source cannot be reached (errno ${-errno})`;
+  const why =
+    errno === ENOENT
+      ? 'source does not exist'
+      : errno === EACCES
+        ? 'you may not look into a directory on the way to the source'
+        : `the source cannot be reached (errno ${-errno})`;
   return new TsrunError({
     code: 'E_BIND_SOURCE',
     what: `cannot mount ${source} on ${target}`,
@@ -118,11 +145,21 @@ const putBind = (table: MountTable, situation: Situation, bind: RequestedBind): 
   const { host, warnings } = situation;
   const source = bind.optional && !bind.source.startsWith('/') ? undefined : fromCwd(situation, bind.source, bind.origin);
   if (source === undefined) {
-    throw new TsrunError({ code: 'E_CONFIG', what: `cannot use the config file ${bind.origin}`, why: `bind ${bind.source} is not an absolute path`, hint: 'begin it with /' });
+    throw new TsrunError({
+      code: 'E_CONFIG',
+      what: `cannot use the config file ${bind.origin}`,
+      why: `bind ${bind.source} is not an absolute path`,
+      hint: 'begin it with /',
+    });
   }
   const target = bind.target ?? source;
   if (target === '/') {
-    throw new TsrunError({ code: 'E_BIND_SPEC', what: `cannot use ${bind.origin} ${bind.source}`, why: 'nothing can be shown at / itself', hint: `name a target: ${bind.source}:/host` });
+    throw new TsrunError({
+      code: 'E_BIND_SPEC',
+      what: `cannot use ${bind.origin} ${bind.source}`,
+      why: 'nothing can be shown at / itself',
+      hint: `name a target: ${bind.source}:/host`,
+    });
   }
   const stat = host.stat(source);
   if (failed(stat)) {

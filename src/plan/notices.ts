@@ -1,5 +1,6 @@
 /** Lines for the user on stderr when nothing has failed: few, once for each step of a job, none with --quiet. */
 import type { Environment } from '../request/from-env.ts';
+import { printableLine } from '../util/printable.ts';
 import type { Op } from './ops.ts';
 import type { Situation } from './situation.ts';
 
@@ -19,7 +20,7 @@ export const isFirstRank = (environment: Environment): boolean => {
 const isInJob = (environment: Environment): boolean => JOBS.some((name) => (environment.get(name) ?? '') !== '');
 
 /** One line, whatever names of the host and the image hold. */
-const oneLine = (text: string): string => text.replace(/[\x00-\x1f\x7f]/g, '?').slice(0, 1000);
+const oneLine = (text: string): string => printableLine(text).slice(0, 1000);
 
 /** Warnings always; `remarks` on a terminal or in a job, where somebody reads them. */
 export const noticeOps = ({ host, environment, request }: Situation, warnings: readonly string[], remarks: readonly string[]): Op[] => {

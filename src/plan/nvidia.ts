@@ -23,13 +23,17 @@ export const putNvidia = (table: MountTable, situation: Situation): Op[] => {
     return [];
   }
   if (driver.kernelVersion !== undefined) {
-    warnings.push(`the NVIDIA kernel module is ${driver.kernelVersion}, the libraries are ${driver.version}: the host has to be restarted before its GPUs work`);
+    warnings.push(
+      `the NVIDIA kernel module is ${driver.kernelVersion}, the libraries are ${driver.version}: the host has to be restarted before its GPUs work`,
+    );
   }
   const libraries = fittingLibraries(situation, driver);
   const why = `--nv: driver ${driver.version || 'of WSL'}`;
   put(table, { op: 'bind', source: driver.directory, target: DRIVER_DIRECTORY, flags: ['ro'], why });
-  for (const { path, directory } of driver.files) put(table, { op: 'bind', source: path, target: path, flags: ['ro', 'optional'], why }, !directory);
-  for (const path of driver.programs) put(table, { op: 'bind', source: path, target: `/usr/bin/${nameOf(path)}`, flags: ['ro', 'optional'], why }, true);
+  for (const { path, directory } of driver.files)
+    put(table, { op: 'bind', source: path, target: path, flags: ['ro', 'optional'], why }, !directory);
+  for (const path of driver.programs)
+    put(table, { op: 'bind', source: path, target: `/usr/bin/${nameOf(path)}`, flags: ['ro', 'optional'], why }, true);
   if (driver.socket !== undefined) put(table, { op: 'bind', source: driver.socket, target: driver.socket, flags: ['optional'], why }, true);
   putDevices(table, situation, why);
   if (situation.image.facts.libc.kind !== 'glibc') putGlibc(table, situation);
@@ -55,7 +59,9 @@ const fittingLibraries = ({ image, warnings }: Situation, driver: NvidiaDriver):
   }
   if (tooNew.length > 0) {
     const shown = tooNew.slice(0, 4).map((library) => `${library.name} (glibc ${library.glibc ?? ''})`);
-    warnings.push(`left out, since the image has glibc ${version}: ${shown.join(', ')}${tooNew.length > 4 ? ` and ${tooNew.length - 4} more` : ''}`);
+    warnings.push(
+      `left out, since the image has glibc ${version}: ${shown.join(', ')}${tooNew.length > 4 ? ` and ${tooNew.length - 4} more` : ''}`,
+    );
   }
   return driver.libraries.filter((library) => !tooNew.includes(library));
 };
@@ -77,5 +83,6 @@ const putGlibc = (table: MountTable, { host, warnings, image }: Situation): void
     return;
   }
   const why = "--nv: the host's glibc, for programs of the driver";
-  for (const path of [glibc.loader, ...glibc.libraries]) put(table, { op: 'bind', source: path, target: path, flags: ['ro', 'optional'], why }, true);
+  for (const path of [glibc.loader, ...glibc.libraries])
+    put(table, { op: 'bind', source: path, target: path, flags: ['ro', 'optional'], why }, true);
 };

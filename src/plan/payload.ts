@@ -23,7 +23,13 @@ export const chooseCommand = ({ request, image }: Situation): Command => {
       if (facts.runscript) return { file: RUNSCRIPT, args: [RUNSCRIPT, ...request.args], why: "the image's runscript" };
       const words = [...facts.entrypoint, ...(request.args.length > 0 ? request.args : facts.cmd)];
       const file = words[0] ?? '';
-      if (file !== '') return { file, args: words, why: facts.entrypoint.length > 0 ? "the image's entry point" : request.args.length > 0 ? 'the command line' : "the image's command" };
+      if (file !== '')
+        return {
+          file,
+          args: words,
+          why:
+            facts.entrypoint.length > 0 ? "the image's entry point" : request.args.length > 0 ? 'the command line' : "the image's command",
+        };
       throw new TsrunError({
         code: 'E_NOTHING_TO_RUN',
         what: `cannot run ${image.reference}`,
@@ -32,7 +38,8 @@ export const chooseCommand = ({ request, image }: Situation): Command => {
       });
     }
     case 'shell': {
-      if (request.shell !== undefined) return { file: request.shell.text, args: [request.shell.text, ...request.args], why: request.shell.origin };
+      if (request.shell !== undefined)
+        return { file: request.shell.text, args: [request.shell.text, ...request.args], why: request.shell.origin };
       if (facts.bash !== '') return { file: facts.bash, args: ['bash', '--norc', ...request.args], why: "the image's bash" };
       if (facts.sh !== '') return { file: facts.sh, args: ['sh', ...request.args], why: "the image's sh" };
       throw new TsrunError({
@@ -128,6 +135,17 @@ const sourced = (command: Command, env: PlannedEnv, sh: string): Op[] => {
   const why = "the image's shell, to read its environment scripts";
   const host = assignments(env.host, env.own);
   const explicit = assignments(env.explicit, new Map());
-  const args = ['sh', '-c', SOURCING_SCRIPT, 'tsrun', String(host.length), ...host, String(explicit.length), ...explicit, command.file, ...command.args.slice(1)];
+  const args = [
+    'sh',
+    '-c',
+    SOURCING_SCRIPT,
+    'tsrun',
+    String(host.length),
+    ...host,
+    String(explicit.length),
+    ...explicit,
+    command.file,
+    ...command.args.slice(1),
+  ];
   return [...envOps(first), ...argOps(args, why), { op: 'exec', file: sh, why }];
 };

@@ -45,7 +45,11 @@ const putCwd = (table: MountTable, situation: Situation, path: string): Shown =>
     return { shown: false, why: 'it was left out with --no-mount', hint: elsewhere };
   }
   if (hidesImage(image.facts, path)) {
-    return { shown: false, why: "the image has its own directory there, which the host's would hide", hint: `start in the image's with --pwd ${path}, or show yours elsewhere: --bind ${path}:/host --pwd /host` };
+    return {
+      shown: false,
+      why: "the image has its own directory there, which the host's would hide",
+      hint: `start in the image's with --pwd ${path}, or show yours elsewhere: --bind ${path}:/host --pwd /host`,
+    };
   }
   put(table, { op: 'bind_cwd', target: path, flags: ['recursive'], why: 'the current directory' });
   return { shown: true, why: 'the current directory' };
@@ -65,8 +69,15 @@ export const putStart = (table: MountTable, situation: Situation, home: HomePlac
   const shown: Shown =
     cwd.kind === 'known'
       ? putCwd(table, situation, cwd.path)
-      : { shown: false, why: 'it does not exist any more, or cannot be reached', hint: 'change to another directory, or choose one of the image with --pwd' };
-  const here = cwd.kind === 'known' && shown.shown ? { path: cwd.path, pwd: spelling(table, situation, cwd.path, cwd.spelled), why: shown.why } : undefined;
+      : {
+          shown: false,
+          why: 'it does not exist any more, or cannot be reached',
+          hint: 'change to another directory, or choose one of the image with --pwd',
+        };
+  const here =
+    cwd.kind === 'known' && shown.shown
+      ? { path: cwd.path, pwd: spelling(table, situation, cwd.path, cwd.spelled), why: shown.why }
+      : undefined;
 
   if (request.pwd !== undefined) {
     const path = cleanPath(request.pwd.text);
@@ -93,4 +104,3 @@ const ownDirectory = ({ request, image }: Situation): string | undefined => {
   const path = cleanPath(workingDir);
   return path === '/' ? undefined : path;
 };
-

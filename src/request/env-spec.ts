@@ -56,7 +56,8 @@ export const parseEnvFile = (file: string, text: string): EnvSpec[] => {
     const words = text.slice(at, end);
     const start = /^[ \t]*(?:export[ \t]+)?([^=]*)(=?)/.exec(words);
     const name = (start?.[1] ?? '').trim();
-    const bad = (why: string): never => refuse(`cannot use ${file} line ${line}`, why, 'write NAME=VALUE, with quotes around values that hold quotes or line ends');
+    const bad = (why: string): never =>
+      refuse(`cannot use ${file} line ${line}`, why, 'write NAME=VALUE, with quotes around values that hold quotes or line ends');
     let next = end + 1;
     if (name !== '' && !name.startsWith('#')) {
       if (!isVariableName(name)) bad(`"${name.slice(0, 80)}" is not a variable name`);

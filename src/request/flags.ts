@@ -156,7 +156,15 @@ export const FLAGS = [
     group: 'isolation',
     help: '--contain --cleanenv --pid --ipc',
   },
-  { name: 'pid', short: 'p', kind: 'switch', env: ['PID', 'UNSHARE_PID'], config: 'pid', group: 'isolation', help: 'a process list of its own' },
+  {
+    name: 'pid',
+    short: 'p',
+    kind: 'switch',
+    env: ['PID', 'UNSHARE_PID'],
+    config: 'pid',
+    group: 'isolation',
+    help: 'a process list of its own',
+  },
   {
     name: 'ipc',
     short: 'i',
@@ -205,8 +213,23 @@ export const FLAGS = [
     help: 'the same as --quiet',
   },
   { name: 'verbose', short: 'v', kind: 'switch', env: ['VERBOSE'], global: true, group: 'messages', help: 'say more' },
-  { name: 'debug', short: 'd', kind: 'switch', env: ['DEBUG'], global: true, group: 'messages', help: 'say everything: print the plan, then run it' },
-  { name: 'nocolor', kind: 'switch', env: ['NOCOLOR'], global: true, group: 'messages', help: 'accepted for Apptainer: tsrun run messages have no colours' },
+  {
+    name: 'debug',
+    short: 'd',
+    kind: 'switch',
+    env: ['DEBUG'],
+    global: true,
+    group: 'messages',
+    help: 'say everything: print the plan, then run it',
+  },
+  {
+    name: 'nocolor',
+    kind: 'switch',
+    env: ['NOCOLOR'],
+    global: true,
+    group: 'messages',
+    help: 'accepted for Apptainer: tsrun run messages have no colours',
+  },
 ] as const satisfies readonly Flag[];
 
 export type FlagName = (typeof FLAGS)[number]['name'];
@@ -282,4 +305,14 @@ export const flagsOf = (verb: RunVerb): readonly (Flag & { readonly name: FlagNa
   ALL_FLAGS.filter((flag) => flag.verbs === undefined || flag.verbs.includes(verb));
 
 /** Other keys of the config files; `flags` have theirs in the table above. Read by store, registry and converter. */
-export const CONFIG_ONLY_KEYS = ['store', 'local', 'linger', 'cache-memory', 'mirrors', 'insecure', 'ca-file', 'timeouts', 'limits'] as const;
+export const CONFIG_ONLY_KEYS = [
+  'store',
+  'local',
+  'linger',
+  'cache-memory',
+  'mirrors',
+  'insecure',
+  'ca-file',
+  'timeouts',
+  'limits',
+] as const;

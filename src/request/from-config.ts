@@ -48,7 +48,8 @@ const parseYaml = (file: string, bytes: string): Record<string, unknown> => {
   if (documents.length > 1) refuse(file, 'it holds more than one YAML document', 'take the lines with --- out');
   const [data] = documents;
   if (data === undefined || data === null) return {};
-  if (typeof data !== 'object' || Array.isArray(data)) refuse(file, 'it is not a list of keys and values', 'write lines such as "bind: [/gpfs]"');
+  if (typeof data !== 'object' || Array.isArray(data))
+    refuse(file, 'it is not a list of keys and values', 'write lines such as "bind: [/gpfs]"');
   return toBytes(data) as Record<string, unknown>;
 };
 

@@ -62,20 +62,23 @@ export const parseBinds = (flag: string, text: string): BindSpec[] => {
     if (source === '') refuse(flag, text, 'a source is empty', EXPECTED);
     if (more.length > 0) refuse(flag, text, 'a spec has more than three fields', EXPECTED);
     if (/^(image-src|id)=/.test(option)) {
-      refuse(flag, text, `"${option}" (files out of an image) is not available yet`, 'extract them first: tsrun image extract IMAGE PATH DIR');
+      refuse(
+        flag,
+        text,
+        `"${option}" (files out of an image) is not available yet`,
+        'extract them first: tsrun image extract IMAGE PATH DIR',
+      );
     }
     if (option !== '' && option !== 'ro' && option !== 'rw') refuse(flag, text, `unknown option "${option}"`, 'known are ro and rw');
     return { source, target: target === '' ? undefined : checkTarget(flag, text, target), readOnly: option === 'ro' };
   });
 };
 
-const escape = (path: string): string => path.replace(/[\\,:]/g, '\\$&');
+const escapeField = (path: string): string => path.replace(/[\\,:]/g, '\\$&');
 
 /** The --bind spelling of a spec: parseBinds of it gives the spec again. */
 export const printBind = (spec: BindSpec): string =>
-  escape(spec.source) +
-  (spec.target === undefined && !spec.readOnly ? '' : `:${escape(spec.target ?? '')}`) +
-  (spec.readOnly ? ':ro' : '');
+  escapeField(spec.source) + (spec.target === undefined && !spec.readOnly ? '' : `:${escapeField(spec.target ?? '')}`) + (spec.readOnly ? ':ro' : '');
 
 /** One CSV line (RFC 4180): fields in double quotes may hold commas; a doubled quote is a quote. */
 const splitCsv = (line: string): string[] | null => {
@@ -108,7 +111,8 @@ const splitCsv = (line: string): string[] | null => {
 
 /** The value of --mount. Errors: E_BIND_SPEC. */
 export const parseMount = (flag: string, text: string): BindSpec => {
-  const fields = splitCsv(text) ?? refuse(flag, text, 'a double quote is not closed or stands inside a field', 'put whole fields in double quotes');
+  const fields =
+    splitCsv(text) ?? refuse(flag, text, 'a double quote is not closed or stands inside a field', 'put whole fields in double quotes');
   let type = '';
   let source = '';
   let target = '';

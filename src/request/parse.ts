@@ -25,7 +25,8 @@ export type ForNode = { readonly node: true };
 
 type KnownFlag = Flag & { readonly name: FlagName };
 
-const usage = (what: string, why: string, hint: string): TsrunError => new TsrunError({ code: 'E_USAGE', what, why, hint, exitCode: EXIT_TSRUN });
+const usage = (what: string, why: string, hint: string): TsrunError =>
+  new TsrunError({ code: 'E_USAGE', what, why, hint, exitCode: EXIT_TSRUN });
 
 const isRunVerb = (word: string): word is RunVerb => (RUN_VERBS as readonly string[]).includes(word);
 
@@ -108,13 +109,21 @@ export const parseCommandLine = (args: readonly string[]): CommandLine | ForNode
   const verbAt = args.findIndex((word) => !word.startsWith('-'));
   const verb = args[verbAt] ?? '';
   if (verbAt < 0 || !isRunVerb(verb)) return { node: true };
-  const before = readOptions(args.slice(0, verbAt), 0, ALL_FLAGS.filter((flag) => flag.global === true));
+  const before = readOptions(
+    args.slice(0, verbAt),
+    0,
+    ALL_FLAGS.filter((flag) => flag.global === true),
+  );
   if ('node' in before) return before;
   const options = readOptions(args, verbAt + 1, flagsOf(verb));
   if ('node' in options) return options;
   const image = args[options.next];
   if (image === undefined || image === '') {
-    throw usage(`cannot ${verb}`, 'the image is missing', `write tsrun ${verb} [options] IMAGE${verb === 'exec' ? ' COMMAND' : ''} [arguments]`);
+    throw usage(
+      `cannot ${verb}`,
+      'the image is missing',
+      `write tsrun ${verb} [options] IMAGE${verb === 'exec' ? ' COMMAND' : ''} [arguments]`,
+    );
   }
   const rest = args.slice(options.next + 1);
   if (verb === 'exec' && (rest[0] === undefined || rest[0] === '')) {

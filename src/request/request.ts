@@ -81,7 +81,12 @@ const siteSettings = (rest: Config['rest']): SiteSettings => {
     if (entry === undefined || entry.value === null) return usual;
     const value = factor(String(entry.value));
     if (Number.isSafeInteger(value) && value >= 0) return value;
-    return refuse('E_CONFIG', `cannot use the config file ${entry.origin}`, `the value of "${key}" is no amount`, `write ${key}: ${key === 'linger' ? '10 (seconds)' : '64M'}`);
+    return refuse(
+      'E_CONFIG',
+      `cannot use the config file ${entry.origin}`,
+      `the value of "${key}" is no amount`,
+      `write ${key}: ${key === 'linger' ? '10 (seconds)' : '64M'}`,
+    );
   };
   return {
     store: path('store'),
@@ -100,10 +105,18 @@ const bindsOf = (given: Given): RequestedBind[] => {
 };
 
 const noMountOf = (given: Given): string[] => {
-  const names = given.text.split(',').map((name) => name.trim()).filter((name) => name !== '');
+  const names = given.text
+    .split(',')
+    .map((name) => name.trim())
+    .filter((name) => name !== '');
   for (const name of names) {
     if (name.startsWith('/') || (NO_MOUNT_NAMES as readonly string[]).includes(name)) continue;
-    refuse('E_USAGE', `cannot use ${shown(given)}`, `there is no default mount "${name}"`, `known are ${NO_MOUNT_NAMES.join(' ')} and absolute paths`);
+    refuse(
+      'E_USAGE',
+      `cannot use ${shown(given)}`,
+      `there is no default mount "${name}"`,
+      `known are ${NO_MOUNT_NAMES.join(' ')} and absolute paths`,
+    );
   }
   return names;
 };
@@ -130,7 +143,12 @@ export const makeRequest = (line: CommandLine, given: readonly Given[], rest: Co
   const hostEnv = last('host-env');
   const containAll = isOn('containall');
   if (pwd !== undefined && !pwd.text.startsWith('/')) {
-    refuse('E_USAGE', `cannot use ${shown(pwd)}`, 'it is not an absolute path', `write ${pwd.origin} /DIR, a directory as the program sees it`);
+    refuse(
+      'E_USAGE',
+      `cannot use ${shown(pwd)}`,
+      'it is not an absolute path',
+      `write ${pwd.origin} /DIR, a directory as the program sees it`,
+    );
   }
   if (hostname !== undefined && !HOST_NAME.test(hostname.text)) {
     refuse('E_USAGE', `cannot use ${shown(hostname)}`, 'it is not a host name', 'use at most 64 letters, digits, dots and hyphens');
@@ -148,9 +166,18 @@ export const makeRequest = (line: CommandLine, given: readonly Given[], rest: Co
     noHome: isOn('no-home'),
     noMount: all('no-mount').flatMap(noMountOf),
     writableTmpfs: isOn('writable-tmpfs'),
-    env: all('env').filter((each) => each.from !== 'config').flatMap(envOf),
-    configEnv: all('env').filter((each) => each.from === 'config').flatMap(envOf),
-    envFiles: all('env-file').flatMap((each) => each.text.split(',').filter((path) => path !== '').map((text) => ({ text, origin: each.origin }))),
+    env: all('env')
+      .filter((each) => each.from !== 'config')
+      .flatMap(envOf),
+    configEnv: all('env')
+      .filter((each) => each.from === 'config')
+      .flatMap(envOf),
+    envFiles: all('env-file').flatMap((each) =>
+      each.text
+        .split(',')
+        .filter((path) => path !== '')
+        .map((text) => ({ text, origin: each.origin })),
+    ),
     cleanEnv: containAll || isOn('cleanenv'),
     hostEnv: hostEnv === undefined ? 'none' : hostEnv.text === '' ? 'all' : hostEnv.text.split(',').map((name) => name.trim()),
     hostPython: isOn('host-python'),

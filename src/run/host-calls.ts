@@ -33,22 +33,31 @@ export const parseList = (text: string): string[] => {
 };
 
 const KINDS: Readonly<Record<number, FileKind>> = {
-  0o100000: 'file',
-  0o040000: 'directory',
-  0o120000: 'link',
-  0o020000: 'char',
-  0o060000: 'block',
-  0o010000: 'pipe',
-  0o140000: 'socket',
+  16807: 'file',
+  9604: 'directory',
+  21609: 'link',
+  4802: 'char',
+  14406: 'block',
+  2401: 'pipe',
+  26411: 'socket',
 };
 
 export const kindOfMode = (mode: number): FileKind => KINDS[mode & 0o170000] ?? 'other';
 
-const LETTERS: Readonly<Record<string, DirectoryEntry['kind']>> = { f: 'file', d: 'directory', l: 'link', c: 'char', b: 'block', p: 'pipe', s: 'socket' };
+const LETTERS: Readonly<Record<string, DirectoryEntry['kind']>> = {
+  f: 'file',
+  d: 'directory',
+  l: 'link',
+  c: 'char',
+  b: 'block',
+  p: 'pipe',
+  s: 'socket',
+};
 
 /** "type(octal) mode(octal) uid gid size mtime_s mtime_ns ctime_s ctime_ns dev ino nlink" */
 export const parseStat = (text: string): Stat => {
-  const [type = '', mode = '', uid = '', gid = '', size = '', mtime = '', mtimeNs = '', ctime = '', ctimeNs = '', dev = '', ino = ''] = text.split(' ');
+  const [type = '', mode = '', uid = '', gid = '', size = '', mtime = '', mtimeNs = '', ctime = '', ctimeNs = '', dev = '', ino = ''] =
+    text.split(' ');
   return {
     kind: kindOfMode(Number.parseInt(type, 8)),
     mode: Number.parseInt(mode, 8),

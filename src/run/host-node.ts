@@ -4,6 +4,7 @@ import * as fs from 'node:fs';
 import { hostname, machine } from 'node:os';
 import { isatty } from 'node:tty';
 import { type DirectoryEntry, EINVAL, EIO, EISDIR, type Errno, type Host, type Stat } from '../util/host.ts';
+import { printableLine } from '../util/printable.ts';
 import { kindOfMode } from './host-calls.ts';
 
 const EOVERFLOW = -75;
@@ -83,11 +84,25 @@ const readUpTo = (descriptor: number, position: number | null, limit: number): s
   return Buffer.concat(chunks).toString('latin1');
 };
 
+/** The kernel's own list: process.getgroups() adds the effective group. */
+const supplementaryGroups = (): readonly number[] => {
+  const line = /^Groups:(.*)$/m.exec(fs.readFileSync('/proc/self/status', 'latin1'))?.[1] ?? '';
+  return line
+    .split(/\s+/)
+    .filter((word) => word !== '')
+    .map(Number);
+};
+
 /** The native program keeps these from Node itself and hands them over: NAME=value lines, percent-encoded. */
 const handedOver = (environment: NodeJS.ProcessEnv): string[] => {
   const text = environment['TSRUN_HOST_ENV'] ?? '';
   const lines = text === '' ? [] : text.split('\n');
-  return lines.map((line) => Buffer.from(line.replace(/%([0-9A-Fa-f]{2})/g, (_, hex: string) => String.fromCharCode(Number.parseInt(hex, 16))), 'latin1').toString('latin1'));
+  return lines.map((line) =>
+    Buffer.from(
+      line.replace(/%([0-9A-Fa-f]{2})/g, (_, hex: string) => String.fromCharCode(Number.parseInt(hex, 16))),
+      'latin1',
+    ).toString('latin1'),
+  );
 };
 
 export type NodeHostOptions = {
@@ -109,7 +124,7 @@ export const nodeHost = ({ args, environment = process.env }: NodeHostOptions): 
     euid: process.geteuid?.() ?? 0,
     gid: process.getgid?.() ?? 0,
     egid: process.getegid?.() ?? 0,
-    groups: process.getgroups?.() ?? [],
+    groups: supplementaryGroups(),
   }),
   machine: () => machine(),
   hostname: () => toBytes(hostname()),
@@ -127,7 +142,9 @@ export const nodeHost = ({ args, environment = process.env }: NodeHostOptions): 
   readdir: (path, limit) =>
     attempt<readonly DirectoryEntry[] | Errno>(() => {
       const entries = fs.readdirSync(toPath(path), { withFileTypes: true, encoding: 'buffer' });
-      return entries.length > limit ? EOVERFLOW : entries.map((entry) => ({ kind: kindOfEntry(entry), name: entry.name.toString('latin1') }));
+      return entries.length > limit
+        ? EOVERFLOW
+        : entries.map((entry) => ({ kind: kindOfEntry(entry), name: entry.name.toString('latin1') }));
     }),
   read: (path, offset, limit) =>
     attempt<string | Errno>(() => {
@@ -144,11 +161,15 @@ export const nodeHost = ({ args, environment = process.env }: NodeHostOptions): 
   fstat: (handle) => attempt(() => toStat(fs.fstatSync(handle, { bigint: true }))),
   keepsHandles: false,
   getent: (database, key) => {
-    const { status, stdout, error } = spawnSync('getent', [database, key], { encoding: 'latin1', timeout: GETENT_MS, env: { PATH: '/usr/bin:/bin' } });
+    const { status, stdout, error } = spawnSync('getent', [database, key], {
+      encoding: 'latin1',
+      timeout: GETENT_MS,
+      env: { PATH: '/usr/bin:/bin' },
+    });
     if (error !== undefined) return (error as NodeJS.ErrnoException).code === 'ENOENT' ? ENOSYS : EIO;
     return status === 0 ? stdout : ENOENT;
   },
   log: (line) => {
-    fs.writeSync(2, Buffer.from(`${line.replace(/[\x00-\x08\x0a-\x1f\x7f]/g, '?')}\n`, 'latin1'));
+    fs.writeSync(2, Buffer.from(`${printableLine(line)}\n`, 'latin1'));
   },
 });

@@ -17,6 +17,7 @@ import { parseCommandLine } from '../request/parse.ts';
 import { makeRequest, type Request } from '../request/request.ts';
 import { EXIT_TSRUN, formatError, TsrunError } from '../util/errors.ts';
 import type { Host } from '../util/host.ts';
+import { printable } from '../util/printable.ts';
 import { type Read, recordingHost } from '../util/recording-host.ts';
 
 /** @param input '' at first, 'prepared' after the full program has done what a "prepare" answer asked for. Errors: TsrunError. */
@@ -58,8 +59,7 @@ const look = (host: Host, request: Request, environment: ReadonlyMap<string, str
 
 /** Every way to fail, in words; what is no TsrunError is a mistake of tsrun's own. */
 export const failureOf = (error: unknown): Answer => {
-  // Names from outside may hold terminal controls.
-  if (error instanceof TsrunError) return { kind: 'fail', text: formatError(error).replace(/[\x00-\x08\x0b-\x1f\x7f]/g, '?'), status: error.exitCode };
+  if (error instanceof TsrunError) return { kind: 'fail', text: printable(formatError(error)), status: error.exitCode };
   const text = error instanceof Error ? `${error.message}\n${error.stack ?? ''}` : String(error);
   return {
     kind: 'fail',

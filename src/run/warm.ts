@@ -19,7 +19,18 @@ const FACTS: ImageFacts = {
   envScripts: [],
   sh: '/usr/bin/dash',
   bash: '/usr/bin/bash',
-  tree: { '/bin': 'lusr/bin', '/etc': 'd', '/home': 'd', '/tmp': 'd', '/usr': 'd', '/usr/bin': 'd', '/usr/lib': 'd', '/var': 'd', '/var/tmp': 'd', '/etc/hosts': 'f' },
+  tree: {
+    '/bin': 'lusr/bin',
+    '/etc': 'd',
+    '/home': 'd',
+    '/tmp': 'd',
+    '/usr': 'd',
+    '/usr/bin': 'd',
+    '/usr/lib': 'd',
+    '/var': 'd',
+    '/var/tmp': 'd',
+    '/etc/hosts': 'f',
+  },
   passwd: 'root:x:0:0:root:/root:/bin/bash\n_apt:x:42:65534::/nonexistent:/usr/sbin/nologin\nnobody:x:65534:65534::/:/usr/sbin/nologin\n',
   group: 'root:x:0:\ndaemon:x:1:\nnogroup:x:65534:\n',
   os: { id: 'debian', version: '12', name: 'Debian GNU/Linux 12 (bookworm)' },
@@ -37,19 +48,38 @@ const number = (value: number, bytes: number): string => {
 };
 
 const descriptor = (type: number, id: number, offset: number, size: number, name: string, extra: string): string =>
-  number(type, 4) + '\x01' + number(id, 4) + number(0xf0000001, 4) + number(0, 4) + number(offset, 8) + number(size, 8) + number(size, 8) +
-  number(0, 32) + name.padEnd(128, '\0') + extra.padEnd(384, '\0');
+  number(type, 4) +
+  '\x01' +
+  number(id, 4) +
+  number(0xf0000001, 4) +
+  number(0, 4) +
+  number(offset, 8) +
+  number(size, 8) +
+  number(size, 8) +
+  number(0, 32) +
+  name.padEnd(128, '\0') +
+  extra.padEnd(384, '\0');
 
 /** A SIF file's first part; the root file system needs only its superblock. */
 const invented = (): { readonly text: string; readonly size: number } => {
   const facts = JSON.stringify(FACTS);
   const root = Math.ceil((DATA_OFFSET + facts.length) / 4096) * 4096;
   const header =
-    '#!/usr/bin/env run-singularity\n'.padEnd(32, '\0') + 'SIF_MAGIC\0' + '01\0' + '02\0' + '\0'.repeat(16) + number(0, 16) +
-    number(TABLE_SLOTS - 2, 8) + number(TABLE_SLOTS, 8) + number(TABLE_OFFSET, 8) + number(TABLE_SLOTS * DESCRIPTOR_SIZE, 8) +
-    number(DATA_OFFSET, 8) + number(4096, 8);
+    '#!/usr/bin/env run-singularity\n'.padEnd(32, '\0') +
+    'SIF_MAGIC\0' +
+    '01\0' +
+    '02\0' +
+    '\0'.repeat(16) +
+    number(0, 16) +
+    number(TABLE_SLOTS - 2, 8) +
+    number(TABLE_SLOTS, 8) +
+    number(TABLE_OFFSET, 8) +
+    number(TABLE_SLOTS * DESCRIPTOR_SIZE, 8) +
+    number(DATA_OFFSET, 8) +
+    number(4096, 8);
   const table =
-    descriptor(DATA_TYPES['generic-json'], 1, DATA_OFFSET, facts.length, IMAGE_FACTS_OBJECT, '') + descriptor(DATA_TYPES.partition, 2, root, 96, 'root', number(1, 4) + number(2, 4) + '02\0');
+    descriptor(DATA_TYPES['generic-json'], 1, DATA_OFFSET, facts.length, IMAGE_FACTS_OBJECT, '') +
+    descriptor(DATA_TYPES.partition, 2, root, 96, 'root', number(1, 4) + number(2, 4) + '02\0');
   const superblock = `hsqs${number(0, 24)}${number(4, 2)}${number(0, 2)}${number(0, 8)}${number(96, 8)}`.padEnd(96, '\0');
   const parts = header.padEnd(TABLE_OFFSET, '\0') + table;
   const text = (parts.padEnd(DATA_OFFSET, '\0') + facts).padEnd(root, '\0') + superblock;
@@ -57,12 +87,40 @@ const invented = (): { readonly text: string; readonly size: number } => {
 };
 
 const ENVIRON = [
-  'SHELL=/bin/bash', 'PWD=/work/project', 'LOGNAME=user', 'HOME=/home/user', 'LANG=en_US.UTF-8', 'LC_TIME=de_DE.UTF-8', 'TERM=xterm-256color', 'USER=user',
-  'XDG_RUNTIME_DIR=/run/user/1000', 'PATH=/usr/local/bin:/usr/bin:/bin', 'LD_LIBRARY_PATH=/opt/lib', 'PYTHONPATH=/opt/python', 'CONDA_PREFIX=/opt/conda',
-  'SLURM_JOB_ID=1', 'SLURM_PROCID=0', 'OMP_NUM_THREADS=1', 'TMPDIR=/tmp/job', 'DISPLAY=:0', 'SSH_AUTH_SOCK=/tmp/ssh/agent', 'MODULEPATH=/opt/modules', '_=/usr/bin/tsrun',
+  'SHELL=/bin/bash',
+  'PWD=/work/project',
+  'LOGNAME=user',
+  'HOME=/home/user',
+  'LANG=en_US.UTF-8',
+  'LC_TIME=de_DE.UTF-8',
+  'TERM=xterm-256color',
+  'USER=user',
+  'XDG_RUNTIME_DIR=/run/user/1000',
+  'PATH=/usr/local/bin:/usr/bin:/bin',
+  'LD_LIBRARY_PATH=/opt/lib',
+  'PYTHONPATH=/opt/python',
+  'CONDA_PREFIX=/opt/conda',
+  'SLURM_JOB_ID=1',
+  'SLURM_PROCID=0',
+  'OMP_NUM_THREADS=1',
+  'TMPDIR=/tmp/job',
+  'DISPLAY=:0',
+  'SSH_AUTH_SOCK=/tmp/ssh/agent',
+  'MODULEPATH=/opt/modules',
+  '_=/usr/bin/tsrun',
 ];
 
-const directory: Stat = { kind: 'directory', mode: 0o700, uid: 1000, gid: 1000, size: 4096, mtime: '1.000000000', ctime: '1.000000000', dev: '1', ino: '2' };
+const directory: Stat = {
+  kind: 'directory',
+  mode: 0o700,
+  uid: 1000,
+  gid: 1000,
+  size: 4096,
+  mtime: '1.000000000',
+  ctime: '1.000000000',
+  dev: '1',
+  ino: '2',
+};
 
 const inventedHost = (args: readonly string[]): Host => {
   const image = invented();

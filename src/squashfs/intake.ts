@@ -6,7 +6,7 @@ import { TsrunError } from '../util/errors.ts';
 import type { Contents } from './contents.ts';
 import { addContent } from './contents.ts';
 import type { Slab } from './slab.ts';
-import { CHUNK_BYTES, MAX_SEGMENTS, SEGMENT, SLAB_BYTES, segmentCount, setSegmentCount } from './slab.ts';
+import { CHUNK_BYTES, MAX_SEGMENTS, SEGMENT, segmentCount, setSegmentCount } from './slab.ts';
 import type { FileContent } from './types.ts';
 
 /** A data slab with what the main thread must remember of its segments. */
@@ -91,7 +91,7 @@ export const createIntake = ({ blockSize, contents, acquire, progress, submit }:
       const target = slabWithSegments();
       if (target === undefined) return false;
       used = Math.ceil(used / ALIGNMENT) * ALIGNMENT;
-      const space = SLAB_BYTES - used;
+      const space = target.slab.input.length - used;
       const room = remaining <= space ? remaining : size < blockSize ? 0 : Math.floor(space / unit) * unit;
       if (room > 0) {
         addSegment(target, size < blockSize ? SEGMENT.small : SEGMENT.blocks, room);

@@ -17,10 +17,10 @@ import type { FilledSlab } from './intake.ts';
 import type { Output } from './output.ts';
 import type { Pool } from './pool.ts';
 import type { Slab } from './slab.ts';
-import { CHUNK_BYTES, DIGEST_BYTES, SEGMENT, SLAB_BYTES, STORED_BIT, segmentCount, setSegmentCount } from './slab.ts';
+import { CHUNK_BYTES, DIGEST_BYTES, SEGMENT, STORED_BIT, segmentCount, setSegmentCount } from './slab.ts';
 
 /** Data slabs between the last file of a fragment slab and its place in the image. */
-const FRAGMENT_LAG = 6;
+const FRAGMENT_LAG = 12;
 /** Two consecutive fragment blocks hold more than one block's bytes, so a data slab fills two fragment slabs at most; and the open ones. */
 export const FRAGMENT_SLABS = 2 * FRAGMENT_LAG + 4;
 const NO_CONTENT = 0;
@@ -224,7 +224,6 @@ type FragmentPacker = {
 const createFragmentPacker = (blockSize: number, pool: Pool, output: Output): FragmentPacker => {
   const fragments: Fragments = { count: 0, start: new Float64Array(0), size: new Uint32Array(0) };
   const waiting: { readonly slab: Slab; readonly ordinal: number }[] = [];
-  const blocksPerSlab = SLAB_BYTES / blockSize;
   let slab: Slab | undefined;
   let begun = 0;
   let used = 0;
@@ -260,7 +259,7 @@ const createFragmentPacker = (blockSize: number, pool: Pool, output: Output): Fr
     fragments,
     pack: (file, ordinal) => {
       if (used + file.length > blockSize) closeBlock();
-      if (slab !== undefined && segmentCount(slab) === blocksPerSlab) closeSlab(ordinal);
+      if (slab !== undefined && segmentCount(slab) === slab.input.length / blockSize) closeSlab(ordinal);
       slab ??= pool.acquire('fragment');
       if (slab === undefined) throw new Error('more fragment slabs are under way than the lag allows');
       const offset = used;

@@ -26,6 +26,8 @@ export type Pool = {
   progress(): Promise<void>;
   /** One block at once, for metadata: blocks the calling thread. Valid until the next call. */
   readonly compressNow: SyncCompress;
+  /** No more slabs will come: ends the threads, whose garbage would count in the peak, unless compressNow needs them. */
+  endOfSlabs(): Promise<void>;
   stop(): Promise<void>;
 };
 
@@ -37,8 +39,8 @@ export type PoolOptions = {
 };
 
 /** Enough that a thread finds work while the main thread empties a run of slabs in order. */
-const DATA_SLABS_PER_THREAD = 4;
-const SPARE_DATA_SLABS = 4;
+const DATA_SLABS_PER_THREAD = 6;
+const SPARE_DATA_SLABS = 8;
 /** What a thread makes is garbage at once: a small young generation keeps it from piling up to 70 MB in each. */
 const THREAD_HEAP = { maxYoungGenerationSizeMb: 3 };
 /** A metadata block takes a thread milliseconds; after this long it is dead. */
@@ -103,6 +105,12 @@ export const createPool = (options: PoolOptions): Pool => {
     return (size & STORED_BIT) === 0 ? slab.output.subarray(0, size) : undefined;
   };
 
+  const compressHere = nodeCompress({ ...codec, blockSize: METADATA_BYTES });
+  const stop = async (): Promise<void> => {
+    stopJobs(queue);
+    await Promise.all(workers.map(({ ended }) => ended));
+  };
+
   return {
     acquire: (stock) => {
       const slab = free[stock].pop();
@@ -120,11 +128,11 @@ export const createPool = (options: PoolOptions): Pool => {
       await Promise.race([doneAfter(queue, seen), failed]);
       if (failure !== undefined) throw failure;
     },
-    compressNow: nodeCompress({ ...codec, blockSize: METADATA_BYTES }) ?? compressInThread,
-    stop: async () => {
-      stopJobs(queue);
-      await Promise.all(workers.map(({ ended }) => ended));
+    compressNow: compressHere ?? compressInThread,
+    endOfSlabs: async () => {
+      if (compressHere !== undefined) await stop();
     },
+    stop,
   };
 };
 

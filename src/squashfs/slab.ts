@@ -8,9 +8,9 @@
  *   plain   one block (a fragment block, metadata): compressed only
  *   hole    a stretch of zeros without input; `offset` and `length` mean nothing
  */
-export const SLAB_BYTES = 1 << 20;
+const SLAB_BYTES = 1 << 19;
 /** Bounds the tables of a slab full of tiny files. */
-export const MAX_SEGMENTS = 2048;
+export const MAX_SEGMENTS = 1024;
 export const DIGEST_BYTES = 32;
 /** Contents are hashed in pieces of this size, whatever the block size. Part of the definition of the tree digest. */
 export const CHUNK_BYTES = 128 * 1024;
@@ -40,13 +40,15 @@ export type Slab = {
   readonly digests: Uint8Array;
 };
 
-const maxBlocks = (blockSize: number): number => SLAB_BYTES / blockSize + MAX_SEGMENTS;
+/** Of input and of output: a block never takes more room compressed. */
+const slabBytes = (blockSize: number): number => Math.max(SLAB_BYTES, blockSize);
+const maxBlocks = (blockSize: number): number => slabBytes(blockSize) / blockSize + MAX_SEGMENTS;
 const maxDigests = (blockSize: number): number =>
-  SLAB_BYTES / CHUNK_BYTES + MAX_SEGMENTS + (blockSize === CHUNK_BYTES ? 0 : maxBlocks(blockSize));
+  slabBytes(blockSize) / CHUNK_BYTES + MAX_SEGMENTS + (blockSize === CHUNK_BYTES ? 0 : maxBlocks(blockSize));
 
 export const slabMemory = (blockSize: number): SharedArrayBuffer =>
   new SharedArrayBuffer(
-    4 * (HEADER_WORDS + 3 * MAX_SEGMENTS + maxBlocks(blockSize)) + DIGEST_BYTES * maxDigests(blockSize) + 2 * SLAB_BYTES,
+    4 * (HEADER_WORDS + 3 * MAX_SEGMENTS + maxBlocks(blockSize)) + DIGEST_BYTES * maxDigests(blockSize) + 2 * slabBytes(blockSize),
   );
 
 /** The same views on both sides of the memory. */
@@ -71,8 +73,8 @@ export const slabViews = (memory: SharedArrayBuffer, index: number, blockSize: n
     length: words(MAX_SEGMENTS),
     sizes: words(maxBlocks(blockSize)),
     digests: bytes(DIGEST_BYTES * maxDigests(blockSize)),
-    input: bytes(SLAB_BYTES),
-    output: bytes(SLAB_BYTES),
+    input: bytes(slabBytes(blockSize)),
+    output: bytes(slabBytes(blockSize)),
   };
 };
 

@@ -69,6 +69,7 @@ export const createSquashfsWriter = (options: WriterOptions): Writer => {
     placement.advance(); // an earlier failure is the cause of everything after it
     intake.flush();
     await placement.drain();
+    await pool.endOfSlabs();
     const order = orderTree(tree);
     const { fragments } = placement;
     const written = writeTables({ tree, order, contents, fragments, blockSize, output, compress: pool.compressNow });

@@ -13,7 +13,8 @@ const inWords = (answer: unknown): string => {
   if (failed(answer)) return `errno ${-answer}`;
   if (typeof answer === 'string') return answer.length > 40 || /[^ -~]/.test(answer) ? `${answer.length} bytes` : answer;
   if (Array.isArray(answer)) return `${answer.length} entries`;
-  if (typeof answer === 'object' && answer !== null && 'kind' in answer && 'size' in answer) return `${String(answer.kind)}, ${String(answer.size)} bytes`;
+  if (typeof answer === 'object' && answer !== null && 'kind' in answer && 'size' in answer)
+    return `${String(answer.kind)}, ${String(answer.size)} bytes`;
   return typeof answer === 'object' ? '' : String(answer);
 };
 

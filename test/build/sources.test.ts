@@ -170,16 +170,15 @@ test('missing, exchanged and cut-off blobs of a layout are found', async () => {
     'E_SOURCE',
     /lacks the blob of layer 1/,
   );
-  await fails(
-    convert(
-      damaged((blobs, layer) => writeFileSync(join(blobs, layer), gzipSync(makeTar(base), { level: 9 }))),
-      fresh('x.sif'),
-    ),
-    'E_LAYER|E_DIGEST_MISMATCH',
-    /./,
-  ).catch((error: unknown) => {
-    assert.match(String(error), /E_LAYER|E_DIGEST_MISMATCH|digest|bytes|cut off/);
+  const flipped = damaged((blobs, layer) => {
+    const bytes = readFileSync(join(blobs, layer));
+    bytes.writeUInt8((bytes[bytes.length >> 1] ?? 0) ^ 1, bytes.length >> 1);
+    writeFileSync(join(blobs, layer), bytes);
   });
+  await convert(flipped, fresh('x.sif')).then(
+    () => assert.unreachable('a flipped bit was not noticed'),
+    (error: unknown) => assert.match(String(error), /damaged|digest of its/),
+  );
   await fails(
     convert(
       damaged((blobs, layer) => writeFileSync(join(blobs, layer), readFileSync(join(blobs, layer)).subarray(0, 100))),

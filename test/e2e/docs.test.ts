@@ -8,8 +8,8 @@ import { chownSync, cpSync, mkdirSync, readdirSync, readFileSync, writeFileSync 
 import { join, resolve } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { makePythonTree, run, scratch, tsrunPath } from '../helpers/product.ts';
-import { startRegistry } from '../helpers/registry.ts';
+import { makeBusyboxTree, makePythonTree, run, scratch, tsrunPath } from '../helpers/product.ts';
+import { startRegistry, type TestRegistry } from '../helpers/registry.ts';
 import { testUser } from '../helpers/user.ts';
 
 const test = suite('commands in the documentation');
@@ -30,10 +30,7 @@ const commandsOf = (page: string): readonly Command[] => {
   return commands;
 };
 
-const own = (path: string): string => {
-  chownSync(path, user.uid, user.gid);
-  return path;
-};
+const own = (path: string): void => chownSync(path, user.uid, user.gid);
 
 const pages = [
   'README.md',
@@ -44,23 +41,23 @@ const pages = [
 ];
 const place = scratch('docs');
 const layout = join(place, 'layout');
-let stopRegistry: () => Promise<void> = async () => {};
 
-test.before(async () => {
+/** The image that the pages speak of, in a registry of its own that the configuration knows as registry.example. */
+const publish = async (): Promise<TestRegistry> => {
   const tree = join(place, 'tree');
   mkdirSync(tree);
   makePythonTree(tree);
-  const oci = (program: string, args: readonly string[]): void => {
+  const must = (program: string, args: readonly string[]): void => {
     const done = spawnSync(program, args, { encoding: 'utf8' });
     if (done.status !== 0) throw new Error(`${program} ${args.join(' ')}: ${done.stderr}`);
   };
-  oci('umoci', ['init', '--layout', layout]);
-  oci('umoci', ['new', '--image', `${layout}:1.2`]);
-  oci('umoci', ['insert', '--image', `${layout}:1.2`, tree, '/']);
-  oci('umoci', ['config', '--image', `${layout}:1.2`, '--config.entrypoint', '/usr/bin/python3']);
+  must('umoci', ['init', '--layout', layout]);
+  must('umoci', ['new', '--image', `${layout}:1.2`]);
+  must('umoci', ['insert', '--image', `${layout}:1.2`, tree, '/']);
+  must('umoci', ['config', '--image', `${layout}:1.2`, '--config.entrypoint', '/usr/bin/python3']);
+  must('chmod', ['-R', 'a+rX', layout]);
   const registry = await startRegistry({});
-  stopRegistry = registry.stop;
-  oci('skopeo', [
+  must('skopeo', [
     'copy',
     '--quiet',
     '--insecure-policy',
@@ -69,31 +66,39 @@ test.before(async () => {
     `docker://${registry.host}/team/pipeline:1.2`,
   ]);
   mkdirSync(join(place, 'config/tsrun'), { recursive: true });
-  writeFileSync(join(place, 'config/tsrun/config.yaml'), `mirrors:\n  registry.example: [http://${registry.host}]\n`);
-  mkdirSync(own(join(place, 'bin')), { recursive: true });
-});
-test.after(async () => stopRegistry());
+  own(join(place, 'config/tsrun'));
+  writeFileSync(join(place, 'config/tsrun/config.yaml'), `mirrors:\n  registry.example: [${registry.url}]\n`);
+  return registry;
+};
+
+const registry = await publish();
+test.after(() => registry.stop());
+
+const pipeline = join(place, 'pipeline.sif');
+const built = run(tsrunPath, ['build', '-q', pipeline, `oci:${layout}:1.2`]);
+if (built.status !== 0) throw new Error(built.stderr);
 
 for (const page of pages) {
   const commands = commandsOf(readFileSync(join(top, page), 'utf8'));
   if (commands.length === 0) continue;
   test(`${page}: its ${commands.length} commands work as shown`, () => {
-    const directory = own(scratch('docs-page'));
-    mkdirSync(own(join(directory, 'data')));
+    const directory = scratch('docs-page');
+    mkdirSync(join(directory, 'data'));
     writeFileSync(join(directory, 'data/input.csv'), 'x,y\n1,2\n');
-    writeFileSync(own(join(directory, 'analysis.py')).toString(), 'import json, sys\nprint(json.dumps({"python": sys.version_info[0]}))\n');
-    cpSync(join(place, 'tree'), join(directory, 'rootfs'), { recursive: true, verbatimSymlinks: true });
+    writeFileSync(join(directory, 'analysis.py'), 'import json, sys\nprint(json.dumps({"python": sys.version_info[0]}))\n');
+    own(join(directory, 'data'));
+    mkdirSync(join(directory, 'rootfs'));
+    makeBusyboxTree(join(directory, 'rootfs'));
     const env = {
       PATH: `${join(tsrunPath, '..')}:/usr/bin:/bin`,
       XDG_CONFIG_HOME: join(place, 'config'),
       TSRUN_STORE: join(place, 'store'),
     };
-    if (!commands[0]?.text.startsWith('tsrun build pipeline.sif')) {
-      const built = run(tsrunPath, ['build', '-q', 'pipeline.sif', `oci:${layout}:1.2`], { cwd: directory, env });
-      assert.is(built.status, 0, built.stderr);
-    }
+    if (!commands[0]?.text.startsWith('tsrun build pipeline.sif')) cpSync(pipeline, join(directory, 'pipeline.sif'));
     for (const command of commands) {
-      const ran = run('/bin/bash', ['-c', command.text], { cwd: directory, env });
+      // Logging in goes to the registry itself, never to a mirror.
+      const text = command.text.includes('tsrun log') ? command.text.replace('registry.example', registry.host) : command.text;
+      const ran = run('/bin/bash', ['-c', text], { cwd: directory, env });
       assert.is(ran.status, 0, `${command.text}\n${ran.stdout}${ran.stderr}`);
       if (command.expected !== '') assert.is(ran.stdout, command.expected, command.text);
     }

@@ -21,7 +21,10 @@ const FILES: Tree = { '/etc/passwd': PASSWD, '/etc/group': 'users:x:1000:\nproje
 test('the caller is found in /etc/passwd, without asking anybody', () => {
   const host = machine({ files: FILES });
   const me = identifyCaller(host, envOf({}));
-  assert.equal([me.name, me.gecos, me.home, me.shell, me.groupName, me.source], ['me', 'Me,,,', '/home/me', '/bin/zsh', 'users', '/etc/passwd']);
+  assert.equal(
+    [me.name, me.gecos, me.home, me.shell, me.groupName, me.source],
+    ['me', 'Me,,,', '/home/me', '/bin/zsh', 'users', '/etc/passwd'],
+  );
   assert.not.ok(host.calls.some((call) => call.startsWith('getent')));
 });
 
@@ -70,9 +73,21 @@ test('a line is found by the field, not by a number that stands elsewhere', () =
 
 // --- paths
 
-const LINKED: Tree = { '/u': link('gpfs/u'), '/gpfs/u/me/x': '', '/loop': link('/loop'), '/up': link('/gpfs/../gpfs/u/.'), '/secret': closed(directory(0o700)) };
+const LINKED: Tree = {
+  '/u': link('gpfs/u'),
+  '/gpfs/u/me/x': '',
+  '/loop': link('/loop'),
+  '/up': link('/gpfs/../gpfs/u/.'),
+  '/secret': closed(directory(0o700)),
+};
 
-for (const [path, real] of Object.entries({ '/gpfs/u/me': '/gpfs/u/me', '/u/me': '/gpfs/u/me', '/up/me': '/gpfs/u/me', '/': '/', '/u/../u/me': '/gpfs/u/me' })) {
+for (const [path, real] of Object.entries({
+  '/gpfs/u/me': '/gpfs/u/me',
+  '/u/me': '/gpfs/u/me',
+  '/up/me': '/gpfs/u/me',
+  '/': '/',
+  '/u/../u/me': '/gpfs/u/me',
+})) {
   test(`the real path of ${path} is ${real}`, () => {
     assert.is(realPath(machine({ files: LINKED }), path), real);
   });
@@ -101,7 +116,8 @@ test('PWD is taken for the current directory only when it is the same one', () =
   const files = { '/data/x': directory(), '/l': link('/data/x'), '/other': directory() };
   const cwd = (pwd: string) => findCwd(machine({ files, cwd: '/data/x' }), envOf({ PWD: pwd }));
   assert.equal(cwd('/l'), { kind: 'known', path: '/data/x', spelled: '/l' });
-  for (const pwd of ['/other', '/gone', 'relative', '/data/./x', '']) assert.equal(cwd(pwd), { kind: 'known', path: '/data/x', spelled: '/data/x' }, pwd);
+  for (const pwd of ['/other', '/gone', 'relative', '/data/./x', ''])
+    assert.equal(cwd(pwd), { kind: 'known', path: '/data/x', spelled: '/data/x' }, pwd);
 });
 
 test('PWD that is right costs no call', () => {
@@ -118,7 +134,11 @@ test('a directory that was deleted or is out of reach is lost', () => {
 // --- scope
 
 const scope = (changes: MachineOptions & { cgroup?: string; userns?: string } = {}): string => {
-  const files = { '/proc/self/ns/user': link(changes.userns ?? 'user:[1]'), '/proc/self/ns/pid': link('pid:[2]'), '/proc/self/cgroup': changes.cgroup ?? '0::/a\n' };
+  const files = {
+    '/proc/self/ns/user': link(changes.userns ?? 'user:[1]'),
+    '/proc/self/ns/pid': link('pid:[2]'),
+    '/proc/self/cgroup': changes.cgroup ?? '0::/a\n',
+  };
   const host = machine({ ...changes, files });
   return scopeKey(host, host.ids());
 };
@@ -130,14 +150,19 @@ test('a scope key has only the letters its rule allows', () => {
 
 test('uid, gid, groups, user namespace and cgroup make a scope, the environment and the order of groups do not', () => {
   const usual = scope();
-  for (const other of [{ uid: 1 }, { gid: 1 }, { groups: [5] }, { userns: 'user:[9]' }, { cgroup: '0::/b\n' }]) assert.is.not(scope(other), usual, JSON.stringify(other));
+  for (const other of [{ uid: 1 }, { gid: 1 }, { groups: [5] }, { userns: 'user:[9]' }, { cgroup: '0::/b\n' }])
+    assert.is.not(scope(other), usual, JSON.stringify(other));
   assert.is(scope({ env: { HOME: '/x' }, cwd: '/y' }), usual);
   assert.is(scope({ groups: [1, 2] }), scope({ groups: [2, 1] }));
 });
 
 for (const [what, task, step] of [
   ['cgroup v2', '0::/system.slice/slurmstepd.scope/job_5/step_0/user/task_3\n', '/system.slice/slurmstepd.scope/job_5/step_0'],
-  ['cgroup v1', '9:memory:/slurm/uid_1000/job_5/step_batch/task_0\n4:cpuset:/slurm/uid_1000/job_5/step_batch\n0::/\n', '/slurm/uid_1000/job_5/step_batch'],
+  [
+    'cgroup v1',
+    '9:memory:/slurm/uid_1000/job_5/step_batch/task_0\n4:cpuset:/slurm/uid_1000/job_5/step_batch\n0::/\n',
+    '/slurm/uid_1000/job_5/step_batch',
+  ],
   ['no Slurm', '0::/user.slice/session-1.scope\n', '/user.slice/session-1.scope'],
   ['nothing', '0::/\n', ''],
 ] as const) {
@@ -172,7 +197,11 @@ for (const [name, value, cure] of [
   ['kernel/unprivileged_userns_clone', '0', /unprivileged_userns_clone=1.*sysctl --system/],
   ['user/max_user_namespaces', '0', /max_user_namespaces=15000/],
   ['user/max_mnt_namespaces', '0', /max_mnt_namespaces=15000/],
-  ['kernel/apparmor_restrict_unprivileged_userns', '1', /profile tsrun "\/opt\/tsrun\/bin\/tsrun" flags=\(unconfined\).*apparmor_parser -r/],
+  [
+    'kernel/apparmor_restrict_unprivileged_userns',
+    '1',
+    /profile tsrun "\/opt\/tsrun\/bin\/tsrun" flags=\(unconfined\).*apparmor_parser -r/,
+  ],
 ] as const) {
   test(`${name} = ${value} is named, with the one command that changes it`, () => {
     const refusal = whyNoUserNamespaces(machine({ files: { [`/proc/sys/${name}`]: `${value}\n` } }));
@@ -182,7 +211,12 @@ for (const [name, value, cure] of [
 }
 
 test('where nothing forbids them no reason is given', () => {
-  assert.is(whyNoUserNamespaces(machine({ files: { '/proc/sys/user/max_user_namespaces': '500\n', '/proc/sys/kernel/unprivileged_userns_clone': '1\n' } })), undefined);
+  assert.is(
+    whyNoUserNamespaces(
+      machine({ files: { '/proc/sys/user/max_user_namespaces': '500\n', '/proc/sys/kernel/unprivileged_userns_clone': '1\n' } }),
+    ),
+    undefined,
+  );
 });
 
 test.run();

@@ -14,8 +14,8 @@ import {
   ENOENT,
   ENOTDIR,
   type Errno,
-  failed,
   type FileKind,
+  failed,
   type Host,
   type Stat,
 } from '../../src/util/host.ts';
@@ -89,7 +89,10 @@ export const machine = (options: MachineOptions = {}): Machine => {
 
   /** The path behind `path`; `follow` says whether a link at the end counts too. */
   const walk = (path: string, follow: boolean): string | Errno => {
-    const left = (path.startsWith('/') ? path : `${cwd ?? '/'}/${path}`).split('/').filter((part) => part !== '' && part !== '.').reverse();
+    const left = (path.startsWith('/') ? path : `${cwd ?? '/'}/${path}`)
+      .split('/')
+      .filter((part) => part !== '' && part !== '.')
+      .reverse();
     let at = '/';
     for (let links = 0; left.length > 0; ) {
       const part = left.pop() ?? '';
@@ -108,7 +111,12 @@ export const machine = (options: MachineOptions = {}): Machine => {
         continue;
       }
       if (++links > 40) return ELOOP;
-      left.push(...entry.text.split('/').filter((each) => each !== '' && each !== '.').reverse());
+      left.push(
+        ...entry.text
+          .split('/')
+          .filter((each) => each !== '' && each !== '.')
+          .reverse(),
+      );
       if (entry.text.startsWith('/')) at = '/';
     }
     return at;

@@ -1,6 +1,7 @@
 /** A start on an invented machine in one call, and questions about the plan that comes out. */
-import { IMAGE_FACTS_VERSION, type ImageFacts } from '../../src/image/facts.ts';
+
 import { factsJson } from '../../src/image/compute.ts';
+import { IMAGE_FACTS_VERSION, type ImageFacts } from '../../src/image/facts.ts';
 import { fileKey } from '../../src/image/identity.ts';
 import type { Op, OpName, OpOf } from '../../src/plan/ops.ts';
 import { plan } from '../../src/run/start.ts';
@@ -139,7 +140,12 @@ export const mountedAt = (run: Planned, target: string): string | undefined => {
 export const fileAt = (run: Planned, target: string): string | undefined => opsOf(run, 'file').find((op) => op.target === target)?.content;
 
 export const envOf = (run: Planned): Readonly<Record<string, string>> =>
-  Object.fromEntries(opsOf(run, 'env').map(({ assignment }) => [assignment.slice(0, assignment.indexOf('=')), assignment.slice(assignment.indexOf('=') + 1)]));
+  Object.fromEntries(
+    opsOf(run, 'env').map(({ assignment }) => [
+      assignment.slice(0, assignment.indexOf('=')),
+      assignment.slice(assignment.indexOf('=') + 1),
+    ]),
+  );
 
 export const argsOf = (run: Planned): readonly string[] => opsOf(run, 'arg').map((op) => op.text);
 

@@ -6,7 +6,16 @@ import { archiveImageKey, archOfMachine, fileKey, registryImageKey } from '../..
 import type { Image, Prepare } from '../../src/image/image.ts';
 import { openImage } from '../../src/image/open.ts';
 import { parseFacts } from '../../src/image/read-facts.ts';
-import { codeOfArch, DATA_OFFSET, DATA_TYPES, DESCRIPTOR_SIZE, FILE_SYSTEMS, type SifArch, TABLE_OFFSET, TABLE_SLOTS } from '../../src/sif/format.ts';
+import {
+  codeOfArch,
+  DATA_OFFSET,
+  DATA_TYPES,
+  DESCRIPTOR_SIZE,
+  FILE_SYSTEMS,
+  type SifArch,
+  TABLE_OFFSET,
+  TABLE_SLOTS,
+} from '../../src/sif/format.ts';
 import { failed } from '../../src/util/host.ts';
 import { closed, device, directory, file, link, type MachineOptions, machine, type Tree } from '../helpers/machine.ts';
 import { codeOf, errorOf, facts, squash } from '../helpers/planning.ts';
@@ -19,12 +28,34 @@ const le = (value: number, bytes: number): string => {
   return text;
 };
 
-type SifParts = { readonly facts?: string; readonly arch?: SifArch; readonly fileSystem?: (typeof FILE_SYSTEMS)[number]; readonly root?: string; readonly role?: number };
+type SifParts = {
+  readonly facts?: string;
+  readonly arch?: SifArch;
+  readonly fileSystem?: (typeof FILE_SYSTEMS)[number];
+  readonly root?: string;
+  readonly role?: number;
+};
 
 /** A SIF with a facts object (unless '') and a root file system. */
-const sif = ({ facts: text = factsJson(facts()), arch = 'amd64', fileSystem = 'squashfs', root = squash(), role = 2 }: SifParts = {}): string => {
+const sif = ({
+  facts: text = factsJson(facts()),
+  arch = 'amd64',
+  fileSystem = 'squashfs',
+  root = squash(),
+  role = 2,
+}: SifParts = {}): string => {
   const descriptor = (type: number, id: number, offset: number, size: number, name: string, extra: string): string =>
-    le(type, 4) + '\x01' + le(id, 4) + le(0xf0000001, 4) + le(0, 4) + le(offset, 8) + le(size, 8) + le(size, 8) + le(0, 32) + name.padEnd(128, '\0') + extra.padEnd(384, '\0');
+    le(type, 4) +
+    '\x01' +
+    le(id, 4) +
+    le(0xf0000001, 4) +
+    le(0, 4) +
+    le(offset, 8) +
+    le(size, 8) +
+    le(size, 8) +
+    le(0, 32) +
+    name.padEnd(128, '\0') +
+    extra.padEnd(384, '\0');
   const rootAt = Math.ceil((DATA_OFFSET + text.length) / 4096) * 4096;
   const code = `${codeOfArch(arch)}\0`;
   const objects = [
@@ -32,8 +63,18 @@ const sif = ({ facts: text = factsJson(facts()), arch = 'amd64', fileSystem = 's
     descriptor(DATA_TYPES.partition, 2, rootAt, root.length, 'root', le(FILE_SYSTEMS.indexOf(fileSystem), 4) + le(role, 4) + code),
   ];
   const header =
-    '#!/usr/bin/env run-singularity\n'.padEnd(32, '\0') + 'SIF_MAGIC\0' + '01\0' + code + '\0'.repeat(16) + le(0, 16) + le(TABLE_SLOTS - objects.length, 8) +
-    le(TABLE_SLOTS, 8) + le(TABLE_OFFSET, 8) + le(TABLE_SLOTS * DESCRIPTOR_SIZE, 8) + le(DATA_OFFSET, 8) + le(4096, 8);
+    '#!/usr/bin/env run-singularity\n'.padEnd(32, '\0') +
+    'SIF_MAGIC\0' +
+    '01\0' +
+    code +
+    '\0'.repeat(16) +
+    le(0, 16) +
+    le(TABLE_SLOTS - objects.length, 8) +
+    le(TABLE_SLOTS, 8) +
+    le(TABLE_OFFSET, 8) +
+    le(TABLE_SLOTS * DESCRIPTOR_SIZE, 8) +
+    le(DATA_OFFSET, 8) +
+    le(4096, 8);
   return (header.padEnd(TABLE_OFFSET, '\0') + objects.join('')).padEnd(DATA_OFFSET, '\0').concat(text).padEnd(rootAt, '\0') + root;
 };
 
@@ -41,7 +82,11 @@ const STORE = '/store';
 type Options = { readonly prepared?: boolean; readonly cwd?: string } & MachineOptions;
 
 const open = (reference: string, files: Tree, options: Options = {}): Image | Prepare =>
-  openImage(machine({ ...options, files }), reference, { stores: [STORE, '/local/store'], prepared: options.prepared ?? false, cwd: options.cwd ?? '/work' });
+  openImage(machine({ ...options, files }), reference, {
+    stores: [STORE, '/local/store'],
+    prepared: options.prepared ?? false,
+    cwd: options.cwd ?? '/work',
+  });
 
 const image = (reference: string, files: Tree, options: Options = {}): Image => {
   const opened = open(reference, files, options);
@@ -59,7 +104,10 @@ test('a SIF with its facts is opened with one open, one fstat and two reads', ()
   const host = machine({ files: { '/x.sif': sif() } });
   const opened = openImage(host, '/x.sif', { stores: [STORE], prepared: false, cwd: '/' });
   assert.ok(!('prepare' in opened) && opened.kind === 'squashfs');
-  assert.equal(host.calls.map((call) => call.split(' ')[0]), ['open', 'fstat', 'pread', 'pread', 'pread']);
+  assert.equal(
+    host.calls.map((call) => call.split(' ')[0]),
+    ['open', 'fstat', 'pread', 'pread', 'pread'],
+  );
 });
 
 test('the image tells where its SquashFS lies', () => {
@@ -90,7 +138,10 @@ test('a relative path starts at the current directory; .. is left to the kernel'
 test('a SIF without facts asks the full program, once', () => {
   const files = { '/x.sif': sif({ facts: '' }) };
   assert.equal(open('/x.sif', files), { prepare: ['__prepare', '/x.sif'] });
-  assert.is(codeOf(() => open('/x.sif', files, { prepared: true })), 'E_PREPARE');
+  assert.is(
+    codeOf(() => open('/x.sif', files, { prepared: true })),
+    'E_PREPARE',
+  );
 });
 
 test('facts of an image made by others are found in either store', () => {
@@ -102,13 +153,21 @@ test('facts of an image made by others are found in either store', () => {
 });
 
 test('facts that are broken, of another version or with wide characters count as absent', () => {
-  for (const text of ['{', '{}', factsJson(facts()).replace('"version":1', '"version":2'), factsJson(facts()).replace('debian', '\\u0100')]) {
+  for (const text of [
+    '{',
+    '{}',
+    factsJson(facts()).replace('"version":1', '"version":2'),
+    factsJson(facts()).replace('debian', '\\u0100'),
+  ]) {
     assert.ok('prepare' in open('/x.sif', { '/x.sif': sif({ facts: text }) }), text.slice(0, 40));
   }
 });
 
 test('a bare SquashFS is an image, also behind a line of a shebang', () => {
-  for (const [before, offset] of [['', 0], ['#!/usr/bin/env run-singularity\n', 31]] as const) {
+  for (const [before, offset] of [
+    ['', 0],
+    ['#!/usr/bin/env run-singularity\n', 31],
+  ] as const) {
     const files = { '/x.sqfs': before + squash() };
     const opened = image('/x.sqfs', { ...files, [factsAt(files, '/x.sqfs')]: file(factsJson(facts())) });
     assert.ok(opened.kind === 'squashfs');
@@ -158,7 +217,10 @@ const REFUSED: readonly [string, Tree, string, RegExp][] = [
 ];
 for (const [what, files, code, text] of REFUSED) {
   test(`${what} is refused with ${code}`, () => {
-    assert.is(codeOf(() => open('/x.sif', files)), code);
+    assert.is(
+      codeOf(() => open('/x.sif', files)),
+      code,
+    );
     const message = errorOf(() => open('/x.sif', files));
     assert.match(message, text);
     assert.match(message, /cannot use image \/x\.sif/);
@@ -166,18 +228,27 @@ for (const [what, files, code, text] of REFUSED) {
 }
 
 test('an OCI layout gets the right spelling as hint', () => {
-  assert.match(errorOf(() => open('/l', { '/l/oci-layout': '{}', '/l/index.json': '{}' })), /OCI layout.*oci:\/l/s);
+  assert.match(
+    errorOf(() => open('/l', { '/l/oci-layout': '{}', '/l/index.json': '{}' })),
+    /OCI layout.*oci:\/l/s,
+  );
 });
 
 test('programs of 386 run on amd64, those of amd64 not on arm64', () => {
   assert.is(image('/x.sif', { '/x.sif': sif({ arch: '386' }) }).kind, 'squashfs');
-  assert.is(codeOf(() => open('/x.sif', { '/x.sif': sif() }, { arch: 'aarch64' })), 'E_IMAGE_ARCH');
+  assert.is(
+    codeOf(() => open('/x.sif', { '/x.sif': sif() }, { arch: 'aarch64' })),
+    'E_IMAGE_ARCH',
+  );
   assert.is(archOfMachine('ppc64le'), 'ppc64le');
 });
 
 test('a directory for another machine is refused too', () => {
   const elf = `\x7fELF\x02\x01\x01${'\0'.repeat(9)}\x03\0\xb7\0\x01\0\0\0`.padEnd(64, '\0');
-  assert.is(codeOf(() => open('/img', { '/img/bin/sh': file(elf, 0o755), '/img/etc/x': '' })), 'E_IMAGE_ARCH');
+  assert.is(
+    codeOf(() => open('/img', { '/img/bin/sh': file(elf, 0o755), '/img/etc/x': '' })),
+    'E_IMAGE_ARCH',
+  );
 });
 
 const DIGEST = `sha256:${'a'.repeat(64)}`;
@@ -193,14 +264,23 @@ test('a registry reference that the store knows is opened from there, without a 
 test('one that it does not know asks the full program', () => {
   assert.equal(open('docker://debian:12', {}), { prepare: ['__prepare', 'docker://debian:12'] });
   assert.equal(open('docker://debian:12', REFS), { prepare: ['__prepare', 'docker://debian:12'] });
-  assert.equal(open('docker://debian:12', { [`${STORE}/refs/docker.io/library/debian/:12`]: '{"digest":"../../x"}' }), { prepare: ['__prepare', 'docker://debian:12'] });
-  assert.is(codeOf(() => open('docker://debian:12', {}, { prepared: true })), 'E_PREPARE');
+  assert.equal(open('docker://debian:12', { [`${STORE}/refs/docker.io/library/debian/:12`]: '{"digest":"../../x"}' }), {
+    prepare: ['__prepare', 'docker://debian:12'],
+  });
+  assert.is(
+    codeOf(() => open('docker://debian:12', {}, { prepared: true })),
+    'E_PREPARE',
+  );
 });
 
 test('an image converted from a local archive is found until the archive changes', () => {
   const files = { '/a.tar': 'x', '/work/dir/index.json': '{}' };
   const host = machine({ files });
-  for (const [reference, kind, tag, path] of [['oci-archive:/a.tar:v1', 'oci-archive', 'v1', '/a.tar'], ['docker-archive:/a.tar', 'docker-archive', undefined, '/a.tar'], ['tar:/a.tar', 'tar', undefined, '/a.tar']] as const) {
+  for (const [reference, kind, tag, path] of [
+    ['oci-archive:/a.tar:v1', 'oci-archive', 'v1', '/a.tar'],
+    ['docker-archive:/a.tar', 'docker-archive', undefined, '/a.tar'],
+    ['tar:/a.tar', 'tar', undefined, '/a.tar'],
+  ] as const) {
     const stat = host.stat(path);
     assert.ok(!failed(stat));
     const stored = { ...files, [`${STORE}/images/${archiveImageKey(kind, tag, stat, 'amd64')}.sif`]: sif() };
@@ -210,8 +290,14 @@ test('an image converted from a local archive is found until the archive changes
 });
 
 test('standard input is no image for a run, and a foreign scheme says what to use', () => {
-  assert.is(codeOf(() => open('-', {})), 'E_IMAGE_STDIN');
-  assert.is(codeOf(() => open('library://x', {})), 'E_REFERENCE');
+  assert.is(
+    codeOf(() => open('-', {})),
+    'E_IMAGE_STDIN',
+  );
+  assert.is(
+    codeOf(() => open('library://x', {})),
+    'E_REFERENCE',
+  );
 });
 
 test('facts survive the way through JSON, byte by byte', () => {
@@ -221,7 +307,15 @@ test('facts survive the way through JSON, byte by byte', () => {
 
 test('facts of a wrong shape are none', () => {
   const good = facts();
-  for (const bad of [{ ...good, env: 'x' }, { ...good, sh: 'sh' }, { ...good, tree: { usr: 'd' } }, { ...good, libc: { kind: 'x', version: '' } }, { ...good, cmd: [1] }, { ...good, passwd: 'a\0b' }, { ...good, os: null }]) {
+  for (const bad of [
+    { ...good, env: 'x' },
+    { ...good, sh: 'sh' },
+    { ...good, tree: { usr: 'd' } },
+    { ...good, libc: { kind: 'x', version: '' } },
+    { ...good, cmd: [1] },
+    { ...good, passwd: 'a\0b' },
+    { ...good, os: null },
+  ]) {
     assert.is(parseFacts(JSON.stringify(bad)), null);
   }
   assert.is(parseFacts('x'.repeat(600_000)), null);

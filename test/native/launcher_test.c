@@ -17,6 +17,7 @@
 #define PATIENCE_MS 20000
 
 static char image[] = "/tmp/tsrun-launcher-XXXXXX";
+static bool with_notice; /* a line on stderr just before the payload */
 
 /* --- a plan that runs `sh -c SCRIPT` --- */
 
@@ -51,7 +52,7 @@ static size_t make_plan(char *out, bool own_pids, const char *script)
 		at = append(out, at, "/proc");
 	}
 	for (const char *const *each =
-	         (const char *const[]){"pivot", "no_new_privs", "env", "PATH=/bin:/usr/bin", "arg", "sh", "arg", "-c", "arg", script, "exec", "/bin/sh", "end", NULL};
+	         (const char *const[]){"pivot", "no_new_privs", with_notice ? "notice" : "chdir", with_notice ? "notice" : "/", "env", "PATH=/bin:/usr/bin", "arg", "sh", "arg", "-c", "arg", script, "exec", "/bin/sh", "end", NULL};
 	     *each != NULL; each++)
 		at = append(out, at, *each);
 	return at;
@@ -235,6 +236,22 @@ static void on_a_terminal(bool own_pids)
 	CHECK("and resumes", expect(&session->terminal, "resumed") && expect(&session->report, "exit 3\n"));
 	close_session(session);
 
+	session = open_session(own_pids, "PS1='at''prompt> ' exec bash --norc --noprofile -i");
+	CHECK("an interactive shell prompts", expect(&session->terminal, "atprompt> "));
+	type(session, "sleep 1000\n");
+	expect(&session->terminal, "sleep 1000\r\n");
+	type(session, "\x1a");
+	CHECK("its own jobs stop on Ctrl-Z", expect(&session->terminal, "Stopped"));
+	type(session, "fg\n");
+	CHECK("and come back", expect(&session->terminal, "fg\r\nsleep 1000\r\n"));
+	type(session, "\x03");
+	type(session, "echo status $?\n");
+	CHECK("and end on Ctrl-C", expect(&session->terminal, "status 130"));
+	CHECK("while the shell was never stopped itself", strstr(session->report.text, "stopped") == NULL);
+	type(session, "exit 9\n");
+	CHECK("the shell's status comes out", expect(&session->report, "exit 9\n"));
+	close_session(session);
+
 	session = open_session(own_pids, "[ -t 0 ] && [ -t 2 ] && exec 3</dev/tty && echo on tty && exit 0");
 	CHECK("the controlling terminal stays", expect(&session->terminal, "on tty") && expect(&session->report, "exit 0\n"));
 	close_session(session);
@@ -293,6 +310,43 @@ static void ends_as_the_payload(bool own_pids)
 	close(output.fd);
 }
 
+/* A preparation that hangs (a full pipe here; a dead file server in life) is ended by a signal like any program. */
+static void ends_before_the_payload(void)
+{
+	struct reading output;
+	int full[2], status;
+	pid_t pid;
+	char *line = calloc(1, 65536);
+
+	if (line == NULL || pipe2(full, O_CLOEXEC | O_NONBLOCK) < 0)
+		abort();
+	while (write(full[1], line, 65536) > 0)
+		;
+	fcntl(full[1], F_SETFL, 0);
+	free(line);
+	with_notice = true;
+	for (const int *sig = (const int[]){SIGTERM, SIGINT, SIGUSR1, 0}; *sig != 0; sig++) {
+		int out[2];
+
+		if (pipe2(out, O_CLOEXEC) < 0 || (pid = fork()) < 0)
+			abort();
+		if (pid == 0) {
+			dup2(out[1], STDOUT_FILENO);
+			dup2(full[1], STDERR_FILENO);
+			launch(true, "exit 0");
+		}
+		close(out[1]);
+		output = (struct reading){.fd = out[0]};
+		kill(pid, *sig);
+		CHECK("the run ends by the signal", waitpid(pid, &status, 0) == pid && WIFSIGNALED(status) && WTERMSIG(status) == *sig);
+		CHECK("and nothing of it is left", expect(&output, NULL));
+		close(output.fd);
+	}
+	with_notice = false;
+	close(full[0]);
+	close(full[1]);
+}
+
 static void with_own_pids(void)
 {
 	struct reading output;
@@ -330,6 +384,7 @@ int main(void)
 	ends_as_the_payload(false);
 	ends_as_the_payload(true);
 	with_own_pids();
+	ends_before_the_payload();
 	on_a_terminal(false);
 	on_a_terminal(true);
 	CHECK("nothing was made in the image", rmdir(image) == 0);

@@ -13,7 +13,14 @@ const inside = (host: Env, world: World = {}): Env => env('exec IMG p', host, wo
 
 test('host variables are passed', () => {
   const found = inside({ SLURM_JOB_ID: '7', OMP_NUM_THREADS: '4', CUDA_VISIBLE_DEVICES: '0', PMI_FD: '5', TERM: 'xterm' });
-  for (const [name, value] of Object.entries({ SLURM_JOB_ID: '7', OMP_NUM_THREADS: '4', CUDA_VISIBLE_DEVICES: '0', PMI_FD: '5', TERM: 'xterm' })) assert.is(found[name], value, name);
+  for (const [name, value] of Object.entries({
+    SLURM_JOB_ID: '7',
+    OMP_NUM_THREADS: '4',
+    CUDA_VISIBLE_DEVICES: '0',
+    PMI_FD: '5',
+    TERM: 'xterm',
+  }))
+    assert.is(found[name], value, name);
 });
 
 test("the image's values win over the host's, explicit ones over both", () => {
@@ -28,8 +35,35 @@ test("PATH is the image's, or a default; never the host's", () => {
 });
 
 const LEFT_OUT = [
-  'PYTHONPATH', 'PYTHONHOME', 'LD_LIBRARY_PATH', 'LD_PRELOAD', 'PERL5LIB', 'R_LIBS', 'R_LIBS_USER', 'R_LIBS_SITE', 'CONDA_PREFIX', 'CONDA_DEFAULT_ENV', 'VIRTUAL_ENV', 'JULIA_DEPOT_PATH',
-  'BASH_ENV', 'ENV', 'BASH_FUNC_module%%', 'SHELL', 'OLDPWD', '_', 'CLASSPATH', 'GEM_PATH', 'NODE_PATH', 'LUA_PATH', 'LUA_CPATH_5_3', 'PKG_CONFIG_PATH', 'OPAL_PREFIX', 'LMOD_CMD', 'TSRUN_X', 'APPTAINER_X', 'SINGULARITYENV_',
+  'PYTHONPATH',
+  'PYTHONHOME',
+  'LD_LIBRARY_PATH',
+  'LD_PRELOAD',
+  'PERL5LIB',
+  'R_LIBS',
+  'R_LIBS_USER',
+  'R_LIBS_SITE',
+  'CONDA_PREFIX',
+  'CONDA_DEFAULT_ENV',
+  'VIRTUAL_ENV',
+  'JULIA_DEPOT_PATH',
+  'BASH_ENV',
+  'ENV',
+  'BASH_FUNC_module%%',
+  'SHELL',
+  'OLDPWD',
+  '_',
+  'CLASSPATH',
+  'GEM_PATH',
+  'NODE_PATH',
+  'LUA_PATH',
+  'LUA_CPATH_5_3',
+  'PKG_CONFIG_PATH',
+  'OPAL_PREFIX',
+  'LMOD_CMD',
+  'TSRUN_X',
+  'APPTAINER_X',
+  'SINGULARITYENV_',
 ];
 for (const name of LEFT_OUT) {
   test(`${name} of the host stays outside`, () => {
@@ -37,7 +71,17 @@ for (const name of LEFT_OUT) {
   });
 }
 
-for (const name of ['PYTHONUNBUFFERED', 'JULIA_NUM_THREADS', 'R_MAX_NUM_DLLS', 'LDFLAGS', 'ENVIRONMENT', 'CONDA', 'MALLOC_ARENA_MAX', 'DISPLAY', 'http_proxy']) {
+for (const name of [
+  'PYTHONUNBUFFERED',
+  'JULIA_NUM_THREADS',
+  'R_MAX_NUM_DLLS',
+  'LDFLAGS',
+  'ENVIRONMENT',
+  'CONDA',
+  'MALLOC_ARENA_MAX',
+  'DISPLAY',
+  'http_proxy',
+]) {
   test(`${name} is passed: only its neighbours do harm`, () => {
     assert.is(inside({ [name]: 'x' })[name], 'x');
   });
@@ -73,7 +117,10 @@ test("an image's own PYTHONPATH and LD_LIBRARY_PATH stay", () => {
 
 test('--cleanenv passes TERM and the proxies only, with C.UTF-8', () => {
   const found = env('exec -e IMG p', { TERM: 'xterm', https_proxy: 'p', NO_PROXY: 'n', FOO: 'x', LANG: 'de_DE.UTF-8' });
-  assert.equal([found['TERM'], found['https_proxy'], found['NO_PROXY'], found['FOO'], found['LANG']], ['xterm', 'p', 'n', undefined, 'C.UTF-8']);
+  assert.equal(
+    [found['TERM'], found['https_proxy'], found['NO_PROXY'], found['FOO'], found['LANG']],
+    ['xterm', 'p', 'n', undefined, 'C.UTF-8'],
+  );
 });
 
 test('--cleanenv still lets the image and explicit values in', () => {
@@ -100,8 +147,14 @@ test('a name alone takes the value of the host, also of one that is left out by 
 });
 
 test('an env file that is missing or binary is named', () => {
-  assert.is(codeOf(() => env('exec --env-file /nope IMG p')), 'E_ENV_FILE');
-  assert.is(codeOf(() => env('exec --env-file /b IMG p', {}, { files: { '/b': 'A=\0' } })), 'E_ENV_FILE');
+  assert.is(
+    codeOf(() => env('exec --env-file /nope IMG p')),
+    'E_ENV_FILE',
+  );
+  assert.is(
+    codeOf(() => env('exec --env-file /b IMG p', {}, { files: { '/b': 'A=\0' } })),
+    'E_ENV_FILE',
+  );
 });
 
 test('PREPEND_PATH, APPEND_PATH and PATH of APPTAINERENV_ edit the path of the image', () => {
@@ -115,13 +168,22 @@ test('PREPEND_PATH, APPEND_PATH and PATH of APPTAINERENV_ edit the path of the i
 test('$PATH in an explicit PATH is the one it replaces; nothing else is expanded', () => {
   const world = { facts: { env: ['PATH=/bin'] } };
   assert.is(env('exec --env PATH=/x:$PATH IMG p', {}, world)['PATH'], '/x:/bin');
-  assert.is(env('exec --env PATH=${PATH}:/x IMG p', {}, world)['PATH'], '/bin:/x');
+  assert.is(env(`exec --env PATH=\${PATH}:/x IMG p`, {}, world)['PATH'], '/bin:/x');
   assert.is(env('exec --env A=$PATH IMG p', {}, world)['A'], '$PATH');
 });
 
 test("tsrun's own variables are there, under Apptainer's names too", () => {
   const found = inside({ APPTAINER_NAME: 'outer' });
-  assert.equal([found['APPTAINER_CONTAINER'], found['SINGULARITY_CONTAINER'], found['APPTAINER_NAME'], found['SINGULARITY_NAME'], found['TSRUN_IMAGE']], ['/images/x.sqfs', '/images/x.sqfs', 'x.sqfs', 'x.sqfs', '/images/x.sqfs']);
+  assert.equal(
+    [
+      found['APPTAINER_CONTAINER'],
+      found['SINGULARITY_CONTAINER'],
+      found['APPTAINER_NAME'],
+      found['SINGULARITY_NAME'],
+      found['TSRUN_IMAGE'],
+    ],
+    ['/images/x.sqfs', '/images/x.sqfs', 'x.sqfs', 'x.sqfs', '/images/x.sqfs'],
+  );
 });
 
 test('values that are not UTF-8, hold line ends or equals signs go through', () => {
@@ -140,7 +202,11 @@ test('a TMPDIR that is visible is kept; one elsewhere is mounted; one that is mi
 });
 
 test('contained, TMPDIR and XDG_RUNTIME_DIR are left out', () => {
-  const found = env('exec -c IMG p', { TMPDIR: '/local/job', XDG_RUNTIME_DIR: '/run/user/1000' }, { files: { '/local/job': directory(), '/run/user/1000': directory(0o700, 1000) } });
+  const found = env(
+    'exec -c IMG p',
+    { TMPDIR: '/local/job', XDG_RUNTIME_DIR: '/run/user/1000' },
+    { files: { '/local/job': directory(), '/run/user/1000': directory(0o700, 1000) } },
+  );
   assert.equal([found['TMPDIR'], found['XDG_RUNTIME_DIR']], [undefined, undefined]);
 });
 
@@ -182,7 +248,11 @@ test("a certificate directory of the host's distribution is left out: the image 
 });
 
 test("what the image says of a path variable counts, and the host's path is not mounted", () => {
-  const run = planned('exec IMG p', { env: { SSL_CERT_FILE: '/site.pem' }, files: { '/site.pem': '' }, facts: { env: ['SSL_CERT_FILE=/image.pem'] } });
+  const run = planned('exec IMG p', {
+    env: { SSL_CERT_FILE: '/site.pem' },
+    files: { '/site.pem': '' },
+    facts: { env: ['SSL_CERT_FILE=/image.pem'] },
+  });
   assert.is(envOf(run)['SSL_CERT_FILE'], '/image.pem');
   assert.is(mountedAt(run, '/site.pem'), undefined);
 });

@@ -19,7 +19,10 @@ test('by default /proc /sys /dev /tmp /var/tmp and the home are there', () => {
 test('mounts come parents first', () => {
   const run = planned('exec -B /a/b/c:/x/y/z,/a:/x IMG p', { files: { '/a/b/c/f': '' } });
   const depths = run.ops.filter((op) => op.op === 'bind').map((op) => depthOf(op.target));
-  assert.equal(depths, depths.toSorted((a, b) => a - b));
+  assert.equal(
+    depths,
+    depths.toSorted((a, b) => a - b),
+  );
 });
 
 test('an image whose /var/tmp is a link to /tmp gets /tmp only', () => {
@@ -31,7 +34,11 @@ test('an image whose /var/tmp is a link to /tmp gets /tmp only', () => {
 });
 
 test('a home through a symbolic link is there at both paths', () => {
-  const run = planned('exec IMG p', { files: { '/u': link('/gpfs/u'), '/gpfs/u/me': directory(0o700, 1000) }, env: { HOME: '/u/me' }, cwd: '/gpfs/u/me' });
+  const run = planned('exec IMG p', {
+    files: { '/u': link('/gpfs/u'), '/gpfs/u/me': directory(0o700, 1000) },
+    env: { HOME: '/u/me' },
+    cwd: '/gpfs/u/me',
+  });
   assert.is(mountedAt(run, '/u/me'), '/u/me recursive');
   assert.is(mountedAt(run, '/gpfs/u/me'), '/gpfs/u/me recursive');
   assert.is(envOf(run)['HOME'], '/u/me');
@@ -63,7 +70,10 @@ test("a home in a system directory does not hide the image's", () => {
 test('--no-home leaves the home an empty directory', () => {
   const run = planned('exec --no-home IMG p', { cwd: '/tmp' });
   assert.is(mountedAt(run, '/home/me'), undefined);
-  assert.equal(opsOf(run, 'directory').map((op) => op.target), ['/home/me']);
+  assert.equal(
+    opsOf(run, 'directory').map((op) => op.target),
+    ['/home/me'],
+  );
 });
 
 test('--home SRC:DST is mounted at DST and HOME names it', () => {
@@ -79,8 +89,14 @@ test('--home with a relative source starts at the current directory', () => {
 });
 
 test('--home that is missing or no directory is an error', () => {
-  assert.match(errorOf(() => planned('exec --home /nope IMG p')), /cannot mount \/nope on \/nope: source does not exist/);
-  assert.match(errorOf(() => planned('exec --home /f IMG p', { files: { '/f': '' } })), /not a directory/);
+  assert.match(
+    errorOf(() => planned('exec --home /nope IMG p')),
+    /cannot mount \/nope on \/nope: source does not exist/,
+  );
+  assert.match(
+    errorOf(() => planned('exec --home /f IMG p', { files: { '/f': '' } })),
+    /not a directory/,
+  );
 });
 
 test('a bind shows source at target, read-only where asked', () => {
@@ -94,8 +110,14 @@ test('a bind without target is there at its own path; a relative one from the cu
 });
 
 test('a missing source is named, with target, cause and flag', () => {
-  assert.match(errorOf(() => planned('exec -B /nope:/mnt IMG p')), /cannot mount \/nope on \/mnt: source does not exist \| .*-B.*mkdir -p \/nope/);
-  assert.is(codeOf(() => planned('exec -B /secret/x:/mnt IMG p', { files: { '/secret': closed(directory(0o700)), '/secret/x': '' } })), 'E_BIND_SOURCE');
+  assert.match(
+    errorOf(() => planned('exec -B /nope:/mnt IMG p')),
+    /cannot mount \/nope on \/mnt: source does not exist \| .*-B.*mkdir -p \/nope/,
+  );
+  assert.is(
+    codeOf(() => planned('exec -B /secret/x:/mnt IMG p', { files: { '/secret': closed(directory(0o700)), '/secret/x': '' } })),
+    'E_BIND_SOURCE',
+  );
 });
 
 test('at one target the last bind wins, and replaces a default mount too', () => {
@@ -106,7 +128,10 @@ test('at one target the last bind wins, and replaces a default mount too', () =>
 });
 
 test('a bind of / needs a target', () => {
-  assert.match(errorOf(() => planned('exec -B / IMG p')), /nothing can be shown at \/ itself/);
+  assert.match(
+    errorOf(() => planned('exec -B / IMG p')),
+    /nothing can be shown at \/ itself/,
+  );
   assert.is(mountedAt(planned('exec -B /:/host IMG p'), '/host'), '/ recursive');
 });
 
@@ -118,7 +143,10 @@ test('--no-mount leaves default mounts out by name or path', () => {
   const run = planned('exec --no-mount tmp,dev,/etc/hosts IMG p');
   for (const path of ['/tmp', '/var/tmp', '/dev', '/etc/hosts']) assert.is(mountedAt(run, path), undefined, path);
   assert.ok(mountedAt(run, '/proc'));
-  assert.is(codeOf(() => planned('exec --no-mount temp IMG p')), 'E_USAGE');
+  assert.is(
+    codeOf(() => planned('exec --no-mount temp IMG p')),
+    'E_USAGE',
+  );
 });
 
 test('--pid gives a new /proc and --ipc new queues', () => {
@@ -136,20 +164,37 @@ test('--contain: home, /tmp and /var/tmp are empty, /dev is minimal', () => {
   const run = planned('exec -c IMG p');
   for (const path of ['/home/me', '/tmp', '/var/tmp', '/dev', '/dev/shm']) assert.is(mountedAt(run, path), 'tmpfs', path);
   assert.is(mountedAt(run, '/dev/pts'), 'devpts');
-  for (const name of ['null', 'zero', 'full', 'random', 'urandom', 'tty']) assert.is(mountedAt(run, `/dev/${name}`), `/dev/${name} optional,dev`);
-  assert.equal(opsOf(run, 'symlink').map((op) => op.target).toSorted(), ['/dev/fd', '/dev/ptmx', '/dev/stderr', '/dev/stdin', '/dev/stdout']);
+  for (const name of ['null', 'zero', 'full', 'random', 'urandom', 'tty'])
+    assert.is(mountedAt(run, `/dev/${name}`), `/dev/${name} optional,dev`);
+  assert.equal(
+    opsOf(run, 'symlink')
+      .map((op) => op.target)
+      .toSorted(),
+    ['/dev/fd', '/dev/ptmx', '/dev/stderr', '/dev/stdin', '/dev/stdout'],
+  );
 });
 
 test('what is mounted on a tmpfs of the run finds its place made, behind the tmpfs and before the mount', () => {
   const run = planned('exec -c -B /data/f:/tmp/a/b/f,/data:/home/me/data IMG p', { files: { '/data/f': '' } });
-  const order = run.ops.filter((op) => 'target' in op && (isWithin(op.target, '/tmp') || isWithin(op.target, '/home/me'))).map((op) => `${op.op} ${'target' in op ? op.target : ''}`);
-  assert.equal(order.filter((each) => each.includes('/tmp')), ['tmpfs /tmp', 'directory /tmp/a', 'directory /tmp/a/b', 'file /tmp/a/b/f', 'bind /tmp/a/b/f']);
-  assert.equal(order.filter((each) => each.includes('/home')), ['tmpfs /home/me', 'directory /home/me/data', 'bind /home/me/data']);
+  const order = run.ops
+    .filter((op) => 'target' in op && (isWithin(op.target, '/tmp') || isWithin(op.target, '/home/me')))
+    .map((op) => `${op.op} ${'target' in op ? op.target : ''}`);
+  assert.equal(
+    order.filter((each) => each.includes('/tmp')),
+    ['tmpfs /tmp', 'directory /tmp/a', 'directory /tmp/a/b', 'file /tmp/a/b/f', 'bind /tmp/a/b/f'],
+  );
+  assert.equal(
+    order.filter((each) => each.includes('/home')),
+    ['tmpfs /home/me', 'directory /home/me/data', 'bind /home/me/data'],
+  );
 });
 
 test('nothing is made in directories of the host', () => {
   const run = planned('exec -c -B /data:/tmp -B /data/f:/tmp/f IMG p', { files: { '/data/f': '' } });
-  assert.equal(run.ops.filter((op) => (op.op === 'directory' || op.op === 'file') && isWithin(op.target, '/tmp')), []);
+  assert.equal(
+    run.ops.filter((op) => (op.op === 'directory' || op.op === 'file') && isWithin(op.target, '/tmp')),
+    [],
+  );
 });
 
 test('--contain leaves config binds out and keeps those that were asked for', () => {
@@ -179,7 +224,10 @@ test('--hostname gives a name, its own /etc/hostname and a line in /etc/hosts', 
   assert.is(only(run, 'hostname').name, 'box');
   assert.is(fileAt(run, '/etc/hostname'), 'box\n');
   assert.match(fileAt(run, '/etc/hosts') ?? '', /127\.0\.0\.1 localhost\n127\.0\.1\.1\tbox\n/);
-  assert.is(codeOf(() => planned('exec --hostname a/b IMG p')), 'E_USAGE');
+  assert.is(
+    codeOf(() => planned('exec --hostname a/b IMG p')),
+    'E_USAGE',
+  );
 });
 
 test('resolv.conf and hosts are shown as files of the host', () => {
@@ -189,7 +237,9 @@ test('resolv.conf and hosts are shown as files of the host', () => {
 });
 
 test('a resolv.conf that is a link, here or in the image, is copied', () => {
-  const onHost = planned('exec IMG p', { files: { '/etc/resolv.conf': link('../run/systemd/resolve/stub.conf'), '/run/systemd/resolve/stub.conf': 'nameserver 127.0.0.53\n' } });
+  const onHost = planned('exec IMG p', {
+    files: { '/etc/resolv.conf': link('../run/systemd/resolve/stub.conf'), '/run/systemd/resolve/stub.conf': 'nameserver 127.0.0.53\n' },
+  });
   assert.is(fileAt(onHost, '/etc/resolv.conf'), 'nameserver 127.0.0.53\n');
   assert.is(mountedAt(onHost, '/etc/resolv.conf'), undefined);
   const inImage = planned('exec IMG p', { facts: { tree: { '/etc': 'd', '/etc/resolv.conf': 'l../run/x' } } });
@@ -209,7 +259,10 @@ test('no_new_privs is always set, after the root is left', () => {
 });
 
 test('a socket can be bound on a path of the image', () => {
-  assert.is(mountedAt(planned('exec -B /dev/null:/opt/x:ro IMG p', { files: { '/dev/null': device() } }), '/opt/x'), '/dev/null ro,recursive,dev');
+  assert.is(
+    mountedAt(planned('exec -B /dev/null:/opt/x:ro IMG p', { files: { '/dev/null': device() } }), '/opt/x'),
+    '/dev/null ro,recursive,dev',
+  );
 });
 
 test.run();

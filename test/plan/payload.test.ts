@@ -39,14 +39,20 @@ test("run takes the image's own runscript, and hands it the arguments", () => {
 });
 
 test('an image with nothing to run says so', () => {
-  assert.is(codeOf(() => command('run IMG')), 'E_NOTHING_TO_RUN');
+  assert.is(
+    codeOf(() => command('run IMG')),
+    'E_NOTHING_TO_RUN',
+  );
 });
 
 test('shell is bash without its rc files, else sh, else an error', () => {
   assert.is(command('shell IMG'), '/usr/bin/bash | bash --norc');
   assert.is(command('shell IMG', { bash: '' }), '/usr/bin/dash | sh');
   assert.is(command('shell IMG', { bash: '', sh: '/bin/busybox' }), '/bin/busybox | sh');
-  assert.is(codeOf(() => command('shell IMG', { bash: '', sh: '' })), 'E_NO_SHELL');
+  assert.is(
+    codeOf(() => command('shell IMG', { bash: '', sh: '' })),
+    'E_NO_SHELL',
+  );
   assert.is(command('shell -s /bin/zsh IMG -l'), '/bin/zsh | /bin/zsh -l');
   assert.is(command('shell IMG -c x'), '/usr/bin/bash | bash --norc -c x');
 });
@@ -87,14 +93,24 @@ test('scripts of an image without a shell are left out, with a line', () => {
 
 // --- the script itself, run by a real shell with the directory moved to a temporary one
 
-const sourced = (scripts: Readonly<Record<string, string>>, env: Readonly<Record<string, string>>, args: readonly string[], shell = ['sh']): string => {
+const sourced = (
+  scripts: Readonly<Record<string, string>>,
+  env: Readonly<Record<string, string>>,
+  args: readonly string[],
+  shell = ['sh'],
+): string => {
   const directory = mkdtempSync(join(tmpdir(), 'tsrun-source-'));
   try {
     mkdirSync(join(directory, 'env'));
     for (const [name, text] of Object.entries(scripts)) writeFileSync(join(directory, 'env', name), text);
     const script = SOURCING_SCRIPT.replaceAll('/.singularity.d/env', join(directory, 'env'));
     const [file = '', ...before] = shell;
-    const { stdout, stderr, status } = spawnSync(file, [...before, '-c', script, 'tsrun', ...args], { env, encoding: 'utf8', argv0: 'sh', stdio: ['ignore', 'pipe', 'pipe'] });
+    const { stdout, stderr, status } = spawnSync(file, [...before, '-c', script, 'tsrun', ...args], {
+      env,
+      encoding: 'utf8',
+      argv0: 'sh',
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
     return status === 0 && stderr === '' ? stdout : `${status} ${stdout}${stderr}`;
   } finally {
     rmSync(directory, { recursive: true, force: true });
@@ -106,8 +122,15 @@ const print = (...names: string[]): string[] => ['/bin/sh', '-c', names.map((nam
 for (const shell of [['sh'], ['bash'], ['bash', '--posix'], ['sh', '-u']]) {
   const name = shell.join(' ');
   test(`${name}: scripts run in order, see nothing of the host, and win over it`, () => {
-    const scripts = { '10-a.sh': 'export A="${A:-image}"\nexport B=one\n', '20-b.sh': 'export B="$B-two"\nexport SAW="${H-nothing}"\n', 'not-a-script': 'export A=wrong\n' };
-    assert.is(sourced(scripts, { PATH: '/bin' }, ['2', 'A=host', 'H=host', '0', ...print('A', 'B', 'H', 'SAW')], shell), 'image\none-two\nhost\nnothing\n');
+    const scripts = {
+      '10-a.sh': 'export A="${A:-image}"\nexport B=one\n',
+      '20-b.sh': 'export B="$B-two"\nexport SAW="${H-nothing}"\n',
+      'not-a-script': 'export A=wrong\n',
+    };
+    assert.is(
+      sourced(scripts, { PATH: '/bin' }, ['2', 'A=host', 'H=host', '0', ...print('A', 'B', 'H', 'SAW')], shell),
+      'image\none-two\nhost\nnothing\n',
+    );
   });
 
   test(`${name}: explicit values win over scripts`, () => {
@@ -125,7 +148,15 @@ for (const shell of [['sh'], ['bash'], ['bash', '--posix'], ['sh', '-u']]) {
 
   test(`${name}: what goes around PATH and LD_LIBRARY_PATH is put there behind the scripts`, () => {
     const env = { PATH: '/bin', TSRUN_PATH_BEFORE: '/b', TSRUN_PATH_AFTER: '/z', TSRUN_LIBS_AFTER: '/libs' };
-    assert.is(sourced({ 'a.sh': 'export PATH=/s:$PATH LD_LIBRARY_PATH=/l\n' }, env, ['0', '0', ...print('PATH', 'LD_LIBRARY_PATH', 'TSRUN_LIBS_AFTER')], shell), '/b:/s:/bin:/z\n/l:/libs\nunset\n');
+    assert.is(
+      sourced(
+        { 'a.sh': 'export PATH=/s:$PATH LD_LIBRARY_PATH=/l\n' },
+        env,
+        ['0', '0', ...print('PATH', 'LD_LIBRARY_PATH', 'TSRUN_LIBS_AFTER')],
+        shell,
+      ),
+      '/b:/s:/bin:/z\n/l:/libs\nunset\n',
+    );
     assert.is(sourced({}, { PATH: '/bin' }, ['0', '0', ...print('PATH', 'LD_LIBRARY_PATH')], shell), '/bin\nunset\n');
   });
 }
@@ -137,7 +168,13 @@ test('a script that exits ends the run with its status; the program replaces the
 
 test('nothing of the script is left in the environment', () => {
   const text = sourced({}, { PATH: '/bin' }, ['1', 'H=1', '1', 'E=1', 'env']);
-  assert.equal(text.split('\n').map((line) => line.split('=')[0]).filter((name) => /^tsrun|^TSRUN/.test(name ?? '')), []);
+  assert.equal(
+    text
+      .split('\n')
+      .map((line) => line.split('=')[0])
+      .filter((name) => /^tsrun|^TSRUN/.test(name ?? '')),
+    [],
+  );
 });
 
 test.run();

@@ -34,8 +34,14 @@ test('below a directory that the image has, only the directory itself is shown',
 
 for (const cwd of ['/opt', '/usr', '/etc', '/usr/local', '/opt/conda', '/var/lib', '/bin']) {
   test(`in ${cwd}, which the image has too, it is an error that names --pwd`, () => {
-    assert.match(errorOf(() => planned('exec IMG p', { cwd })), /cannot start in .*--pwd/);
-    assert.is(codeOf(() => planned('exec IMG p', { cwd })), 'E_CWD');
+    assert.match(
+      errorOf(() => planned('exec IMG p', { cwd })),
+      /cannot start in .*--pwd/,
+    );
+    assert.is(
+      codeOf(() => planned('exec IMG p', { cwd })),
+      'E_CWD',
+    );
   });
 }
 
@@ -55,7 +61,10 @@ for (const cwd of ['/proc/sys', '/sys/class', '/dev/shm', '/tmp/x', '/var/tmp/y'
 
 test('with a process list of its own /proc stays, a process of the host does not', () => {
   assert.is(starts('exec --pid IMG p', { cwd: '/proc' }), '/proc');
-  assert.is(codeOf(() => planned('exec --pid IMG p', { cwd: '/proc/77' })), 'E_CWD');
+  assert.is(
+    codeOf(() => planned('exec --pid IMG p', { cwd: '/proc/77' })),
+    'E_CWD',
+  );
 });
 
 test('a directory hidden under another bind is an error that names the bind', () => {
@@ -70,12 +79,18 @@ test('a bind that shows the same directory hides nothing', () => {
 });
 
 test('a deleted directory is an error that names --pwd, and with --pwd it does not matter', () => {
-  assert.match(errorOf(() => planned('exec IMG p', { cwd: null })), /does not exist any more.*--pwd/);
+  assert.match(
+    errorOf(() => planned('exec IMG p', { cwd: null })),
+    /does not exist any more.*--pwd/,
+  );
   assert.is(starts('exec --pwd /opt IMG p', { cwd: null }), '/opt');
 });
 
 test('a relative path needs a current directory', () => {
-  assert.is(codeOf(() => planned('exec --pwd / -B x IMG p', { cwd: null })), 'E_CWD');
+  assert.is(
+    codeOf(() => planned('exec --pwd / -B x IMG p', { cwd: null })),
+    'E_CWD',
+  );
 });
 
 test('--pwd chooses, absolute and cleaned, and the current directory is still shown', () => {
@@ -83,7 +98,10 @@ test('--pwd chooses, absolute and cleaned, and the current directory is still sh
   assert.is(only(run, 'chdir').path, '/opt/y');
   assert.is(envOf(run)['PWD'], '/opt/y');
   assert.is(mountedAt(run, '/data/x'), 'bind_cwd');
-  assert.is(codeOf(() => planned('exec --pwd x IMG p')), 'E_USAGE');
+  assert.is(
+    codeOf(() => planned('exec --pwd x IMG p')),
+    'E_USAGE',
+  );
 });
 
 test('--pwd works where the current directory cannot be shown', () => {
@@ -103,9 +121,15 @@ test('contained, the current directory counts where it was bound, and / stays /'
 });
 
 test('left out with --no-mount cwd it is an error, if nothing else shows it', () => {
-  assert.match(errorOf(() => planned('exec --no-mount cwd IMG p', { cwd: '/data/x' })), /left out with --no-mount.*--pwd/);
+  assert.match(
+    errorOf(() => planned('exec --no-mount cwd IMG p', { cwd: '/data/x' })),
+    /left out with --no-mount.*--pwd/,
+  );
   assert.is(starts('exec --no-mount cwd IMG p', { cwd: '/tmp/x' }), '/tmp/x');
-  assert.is(codeOf(() => planned('exec --no-mount proc IMG p', { cwd: '/proc/1' })), 'E_CWD');
+  assert.is(
+    codeOf(() => planned('exec --no-mount proc IMG p', { cwd: '/proc/1' })),
+    'E_CWD',
+  );
 });
 
 const LINKED = { '/u': link('/gpfs/u'), '/gpfs/u/me/work': directory() };
@@ -124,8 +148,18 @@ test('another spelling of the current directory is shown too', () => {
 });
 
 test('a PWD that is wrong, or that the image has something else at, becomes the real path', () => {
-  assert.is(envOf(planned('exec IMG p', { cwd: '/data/x', env: { PWD: '/data/y' }, files: { '/data/x': directory(), '/data/y': directory() } }))['PWD'], '/data/x');
-  assert.is(envOf(planned('exec IMG p', { cwd: '/data/x', env: { PWD: '/opt/x' }, files: { '/data/x': directory(), '/opt/x': link('/data/x') } }))['PWD'], '/data/x');
+  assert.is(
+    envOf(planned('exec IMG p', { cwd: '/data/x', env: { PWD: '/data/y' }, files: { '/data/x': directory(), '/data/y': directory() } }))[
+      'PWD'
+    ],
+    '/data/x',
+  );
+  assert.is(
+    envOf(planned('exec IMG p', { cwd: '/data/x', env: { PWD: '/opt/x' }, files: { '/data/x': directory(), '/opt/x': link('/data/x') } }))[
+      'PWD'
+    ],
+    '/data/x',
+  );
 });
 
 test("run starts in the image's working directory and says so on a terminal; exec and shell do not", () => {

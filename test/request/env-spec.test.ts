@@ -5,7 +5,8 @@ import { codeOf, errorOf } from '../helpers/planning.ts';
 
 const test = suite('environment specs');
 
-const short = (specs: readonly { name: string; value: string | undefined }[]): string[] => specs.map(({ name, value }) => (value === undefined ? name : `${name}=${value}`));
+const short = (specs: readonly { name: string; value: string | undefined }[]): string[] =>
+  specs.map(({ name, value }) => (value === undefined ? name : `${name}=${value}`));
 
 const FORMS: readonly [string, string[]][] = [
   ['A=1', ['A=1']],
@@ -24,8 +25,14 @@ for (const [text, result] of FORMS) {
 }
 
 test('a name is an identifier', () => {
-  assert.is(codeOf(() => parseEnv('--env', '1A=x')), 'E_ENV_SPEC');
-  assert.is(codeOf(() => parseEnv('--env', 'A-B=x')), 'E_ENV_SPEC');
+  assert.is(
+    codeOf(() => parseEnv('--env', '1A=x')),
+    'E_ENV_SPEC',
+  );
+  assert.is(
+    codeOf(() => parseEnv('--env', 'A-B=x')),
+    'E_ENV_SPEC',
+  );
 });
 
 const LINES: readonly [string, string, string[]][] = [
@@ -47,9 +54,18 @@ for (const [what, text, result] of LINES) {
 }
 
 test('a bad line is named with file and number', () => {
-  assert.match(errorOf(() => parseEnvFile('f.env', 'A=1\n\n1B=2\n')), /f\.env line 3.*"1B"/);
-  assert.match(errorOf(() => parseEnvFile('f.env', 'A="x\ny"\nB="z\n')), /line 3.*quote is not closed/);
-  assert.match(errorOf(() => parseEnvFile('f.env', 'A="x" y\n')), /follows the closing quote/);
+  assert.match(
+    errorOf(() => parseEnvFile('f.env', 'A=1\n\n1B=2\n')),
+    /f\.env line 3.*"1B"/,
+  );
+  assert.match(
+    errorOf(() => parseEnvFile('f.env', 'A="x\ny"\nB="z\n')),
+    /line 3.*quote is not closed/,
+  );
+  assert.match(
+    errorOf(() => parseEnvFile('f.env', 'A="x" y\n')),
+    /follows the closing quote/,
+  );
 });
 
 test.run();

@@ -35,17 +35,41 @@ for (const [text, result] of FORMS) {
 }
 
 test('a target is an absolute path below /', () => {
-  assert.match(errorOf(() => binds('/a:b')), /not an absolute path/);
-  assert.match(errorOf(() => binds('/a:/')), /nothing can be shown at/);
-  assert.match(errorOf(() => binds('/a:/b/..')), /nothing can be shown at/);
+  assert.match(
+    errorOf(() => binds('/a:b')),
+    /not an absolute path/,
+  );
+  assert.match(
+    errorOf(() => binds('/a:/')),
+    /nothing can be shown at/,
+  );
+  assert.match(
+    errorOf(() => binds('/a:/b/..')),
+    /nothing can be shown at/,
+  );
 });
 
 test('what is not understood is refused by name', () => {
-  assert.match(errorOf(() => binds('/a:/b:rx')), /unknown option "rx"/);
-  assert.match(errorOf(() => binds('/a:/b:ro:x')), /more than three fields/);
-  assert.match(errorOf(() => binds(':/b')), /source is empty/);
-  assert.match(errorOf(() => binds('/a:/b:image-src=/x')), /not available yet/);
-  assert.is(codeOf(() => binds('x,'.repeat(1001))), 'E_BIND_SPEC');
+  assert.match(
+    errorOf(() => binds('/a:/b:rx')),
+    /unknown option "rx"/,
+  );
+  assert.match(
+    errorOf(() => binds('/a:/b:ro:x')),
+    /more than three fields/,
+  );
+  assert.match(
+    errorOf(() => binds(':/b')),
+    /source is empty/,
+  );
+  assert.match(
+    errorOf(() => binds('/a:/b:image-src=/x')),
+    /not available yet/,
+  );
+  assert.is(
+    codeOf(() => binds('x,'.repeat(1001))),
+    'E_BIND_SPEC',
+  );
 });
 
 test('printing and parsing a spec gives the spec again', () => {
@@ -81,23 +105,50 @@ test('--mount takes its fields in any order and under all their names', () => {
 
 test('--mount fields in double quotes may hold commas and quotes', () => {
   assert.is(mount('type=bind,"source=/a,b","target=/say ""hi"""'), '/a,b>/say "hi"');
-  assert.match(errorOf(() => mount('type=bind,"source=/a,target=/b')), /double quote/);
-  assert.match(errorOf(() => mount('type=bind,source="/a",target=/b')), /double quote/);
+  assert.match(
+    errorOf(() => mount('type=bind,"source=/a,target=/b')),
+    /double quote/,
+  );
+  assert.match(
+    errorOf(() => mount('type=bind,source="/a",target=/b')),
+    /double quote/,
+  );
 });
 
 test('--mount says what is missing or unknown', () => {
-  assert.match(errorOf(() => mount('source=/a,target=/b')), /type is missing/);
-  assert.match(errorOf(() => mount('type=tmpfs,target=/b')), /type tmpfs/);
-  assert.match(errorOf(() => mount('type=bind,target=/b')), /source is missing/);
-  assert.match(errorOf(() => mount('type=bind,source=/a')), /target is missing/);
-  assert.match(errorOf(() => mount('type=bind,source=/a,target=/b,bind-propagation=shared')), /unknown field/);
+  assert.match(
+    errorOf(() => mount('source=/a,target=/b')),
+    /type is missing/,
+  );
+  assert.match(
+    errorOf(() => mount('type=tmpfs,target=/b')),
+    /type tmpfs/,
+  );
+  assert.match(
+    errorOf(() => mount('type=bind,target=/b')),
+    /source is missing/,
+  );
+  assert.match(
+    errorOf(() => mount('type=bind,source=/a')),
+    /target is missing/,
+  );
+  assert.match(
+    errorOf(() => mount('type=bind,source=/a,target=/b,bind-propagation=shared')),
+    /unknown field/,
+  );
 });
 
 test('--home has a source and perhaps a target', () => {
   assert.equal(parseHome('--home', '/a'), { source: '/a', target: undefined });
   assert.equal(parseHome('--home', '/a:/home/x/'), { source: '/a', target: '/home/x' });
-  assert.is(codeOf(() => parseHome('--home', '/a:/b:/c')), 'E_BIND_SPEC');
-  assert.is(codeOf(() => parseHome('--home', ':/b')), 'E_BIND_SPEC');
+  assert.is(
+    codeOf(() => parseHome('--home', '/a:/b:/c')),
+    'E_BIND_SPEC',
+  );
+  assert.is(
+    codeOf(() => parseHome('--home', ':/b')),
+    'E_BIND_SPEC',
+  );
 });
 
 test.run();

@@ -31,7 +31,10 @@ test('letters of switches may be written together, the last one may take a value
 
 test('a switch can be taken back', () => {
   assert.equal(values('exec --contain=false --pid=yes x.sif p'), ['contain=false', 'pid=true']);
-  assert.is(codeOf(() => parsed('exec --contain=perhaps x.sif p')), 'E_USAGE');
+  assert.is(
+    codeOf(() => parsed('exec --contain=perhaps x.sif p')),
+    'E_USAGE',
+  );
 });
 
 test('-- ends the options, so an image may begin with a hyphen', () => {
@@ -58,7 +61,18 @@ test('-s is the shell for the verb shell, and silence elsewhere', () => {
   assert.equal(values('exec -s x.sif p'), ['silent=true']);
 });
 
-for (const line of ['build x.sif docker://y', 'pull docker://y', '--version', '--help', '', 'exec --help', 'run -h x.sif', 'exec --version', '-v --help', 'frobnicate']) {
+for (const line of [
+  'build x.sif docker://y',
+  'pull docker://y',
+  '--version',
+  '--help',
+  '',
+  'exec --help',
+  'run -h x.sif',
+  'exec --version',
+  '-v --help',
+  'frobnicate',
+]) {
   test(`"${line}" is for the full program`, () => {
     assert.equal(parseCommandLine(line === '' ? [] : line.split(' ')), { node: true });
   });
@@ -69,21 +83,48 @@ test('--help behind the image is for the program in it', () => {
 });
 
 test('a slip in a flag is answered with the flag that was meant', () => {
-  assert.match(errorOf(() => parsed('exec --biind /a x.sif p')), /no such option.*did you mean --bind\?/s);
-  assert.match(errorOf(() => parsed('exec --writeable-tmpfs x.sif p')), /--writable-tmpfs/);
-  assert.is(codeOf(() => parsed('exec --zzzzzz x.sif p')), 'E_USAGE');
+  assert.match(
+    errorOf(() => parsed('exec --biind /a x.sif p')),
+    /no such option.*did you mean --bind\?/s,
+  );
+  assert.match(
+    errorOf(() => parsed('exec --writeable-tmpfs x.sif p')),
+    /--writable-tmpfs/,
+  );
+  assert.is(
+    codeOf(() => parsed('exec --zzzzzz x.sif p')),
+    'E_USAGE',
+  );
 });
 
 test('flags of Apptainer that are not there yet name what to do today', () => {
-  assert.match(errorOf(() => parsed('exec --overlay o.img x.sif p')), /not available yet.*--writable-tmpfs/s);
-  assert.match(errorOf(() => parsed('exec -w x.sif p')), /-w.*not available yet/s);
-  assert.match(errorOf(() => parsed('exec --fakeroot x.sif p')), /not available yet/);
+  assert.match(
+    errorOf(() => parsed('exec --overlay o.img x.sif p')),
+    /not available yet.*--writable-tmpfs/s,
+  );
+  assert.match(
+    errorOf(() => parsed('exec -w x.sif p')),
+    /-w.*not available yet/s,
+  );
+  assert.match(
+    errorOf(() => parsed('exec --fakeroot x.sif p')),
+    /not available yet/,
+  );
 });
 
 test('a missing value, image or command is named', () => {
-  assert.match(errorOf(() => parsed('exec --bind')), /its value is missing/);
-  assert.match(errorOf(() => parsed('exec --pid')), /the image is missing/);
-  assert.match(errorOf(() => parsed('exec x.sif')), /the command is missing.*tsrun run x\.sif/s);
+  assert.match(
+    errorOf(() => parsed('exec --bind')),
+    /its value is missing/,
+  );
+  assert.match(
+    errorOf(() => parsed('exec --pid')),
+    /the image is missing/,
+  );
+  assert.match(
+    errorOf(() => parsed('exec x.sif')),
+    /the command is missing.*tsrun run x\.sif/s,
+  );
   assert.is(parsed('run x.sif').args.length, 0);
 });
 
@@ -99,7 +140,10 @@ test('no two flags of a verb share a name, an alias or, but for the documented s
 
 test('no flag is both there and not available yet, and no environment key means two flags', () => {
   const names = ALL_FLAGS.flatMap((flag) => [flag.name as string, ...(flag.aliases ?? [])]);
-  assert.equal(LATER_FLAGS.filter((flag) => names.includes(flag.name)), []);
+  assert.equal(
+    LATER_FLAGS.filter((flag) => names.includes(flag.name)),
+    [],
+  );
   const keys = ALL_FLAGS.flatMap((flag) => flag.env ?? []);
   assert.is(new Set(keys).size, keys.length);
 });

@@ -6,7 +6,8 @@ import { codeOf, envOf, errorOf, mountedAt, only, opsOf, planned } from '../help
 
 const test = suite('environment and config');
 
-const byEnv = (...entries: string[]): string[] => givenByEnvironment(parseEnviron(entries)).map((each) => `${each.flag}=${each.text} (${each.origin})`);
+const byEnv = (...entries: string[]): string[] =>
+  givenByEnvironment(parseEnviron(entries)).map((each) => `${each.flag}=${each.text} (${each.origin})`);
 
 test('of a variable that is there twice the first counts, as for getenv', () => {
   assert.is(parseEnviron(['A=1', 'A=2', 'broken', '=x']).get('A'), '1');
@@ -31,7 +32,10 @@ test('an empty value counts as not given', () => {
 });
 
 test('a switch that is neither yes nor no is an error that names the variable', () => {
-  assert.match(errorOf(() => byEnv('APPTAINER_NV=maybe')), /APPTAINER_NV=maybe/);
+  assert.match(
+    errorOf(() => byEnv('APPTAINER_NV=maybe')),
+    /APPTAINER_NV=maybe/,
+  );
 });
 
 test('variables an outer container has set are no flags', () => {
@@ -58,16 +62,30 @@ test('keys that are no flags are kept with their file', () => {
 
 test('config text is UTF-8 and becomes bytes', () => {
   assert.is(config('bind: /caf\xc3\xa9\n').given[0]?.text, '/caf\xc3\xa9');
-  assert.match(errorOf(() => config('bind: /caf\xe9\n')), /not UTF-8/);
+  assert.match(
+    errorOf(() => config('bind: /caf\xe9\n')),
+    /not UTF-8/,
+  );
 });
 
 test('a slip in a key is an error that names the nearest key and the file', () => {
-  assert.match(errorOf(() => config('binds: [/x]\n')), /config\.yaml.*"binds".*did you mean "bind"\?/s);
-  assert.is(codeOf(() => config('xyzzy: 1\n')), 'E_CONFIG');
+  assert.match(
+    errorOf(() => config('binds: [/x]\n')),
+    /config\.yaml.*"binds".*did you mean "bind"\?/s,
+  );
+  assert.is(
+    codeOf(() => config('xyzzy: 1\n')),
+    'E_CONFIG',
+  );
 });
 
 test('a config that is no YAML, no mapping, or of the wrong kind is refused', () => {
-  for (const text of ['bind: [', '- a\n', 'nv: perhaps\n', 'bind: {a: [1]}\n']) assert.is(codeOf(() => config(text)), 'E_CONFIG', text);
+  for (const text of ['bind: [', '- a\n', 'nv: perhaps\n', 'bind: {a: [1]}\n'])
+    assert.is(
+      codeOf(() => config(text)),
+      'E_CONFIG',
+      text,
+    );
   assert.equal(config('').given, []);
 });
 
@@ -115,18 +133,30 @@ test('linger is in seconds, cache memory in bytes or with a unit', () => {
   assert.is(scope('').lingerMs, 10_000);
   assert.is(scope('cache-memory: 32M').cacheBytes, 32 * 1024 * 1024);
   assert.is(scope('cache-memory: 1 ').cacheBytes, 1);
-  assert.is(codeOf(() => scope('linger: soon')), 'E_CONFIG');
-  assert.is(codeOf(() => scope('cache-memory: much')), 'E_CONFIG');
+  assert.is(
+    codeOf(() => scope('linger: soon')),
+    'E_CONFIG',
+  );
+  assert.is(
+    codeOf(() => scope('cache-memory: much')),
+    'E_CONFIG',
+  );
 });
 
 test('the store of the config is where facts and images are looked for', () => {
-  const run = planned('exec IMG p', { files: { [SITE]: 'store: /home/me/.cache/tsrun' }, env: { TSRUN_STORE: '', XDG_CACHE_HOME: '/elsewhere' } });
+  const run = planned('exec IMG p', {
+    files: { [SITE]: 'store: /home/me/.cache/tsrun' },
+    env: { TSRUN_STORE: '', XDG_CACHE_HOME: '/elsewhere' },
+  });
   assert.ok(run.machine.calls.some((call) => call.startsWith('read /home/me/.cache/tsrun/facts/')));
 });
 
 test('a user config that cannot be read is as good as none, a site config is not', () => {
   assert.ok(planned('exec IMG p', { files: { '/home/me/.config/tsrun/config.yaml/x': '' } }));
-  assert.is(codeOf(() => planned('exec IMG p', { files: { '/etc/tsrun/config.yaml/x': '' } })), 'E_CONFIG');
+  assert.is(
+    codeOf(() => planned('exec IMG p', { files: { '/etc/tsrun/config.yaml/x': '' } })),
+    'E_CONFIG',
+  );
 });
 
 test.run();

@@ -55,6 +55,12 @@ for (const user of users) {
       assert.match(output({ ...setup, wrapper }, 'inherited'), /cpus 0\n[\s\S]*nice 5 dumpable 1/);
     });
 
+    test(`${where}: what the caller closed stays closed`, () => {
+      const wrapper = ['sh', '-c', 'exec "$@" 0<&- 2>&-', 'sh'];
+      assert.is(output({ ...setup, wrapper }, 'fds'), native(wrapper, 'fds', user));
+      assert.match(native(wrapper, 'fds', user), /^1 /);
+    });
+
     test(`${where}: standard input is the caller's`, () => {
       assert.is(output({ ...setup, input: 'typed\n' }, 'readfd 0'), 'typed\n');
     });

@@ -53,6 +53,17 @@ test('its exit status and signals are Node’s own', () => {
   assert.is(run(top, ['inspect', 'signal', 'SIGTERM']).signal, 'SIGTERM');
 });
 
+test('what has to be fetched before a run is fetched by Node, whose failure is the run’s', () => {
+  const top = installed('release');
+  writeFileSync(join(top, 'lib/cli/main.js'), 'console.error(process.argv.slice(2, 4).join(" ")); process.exit(7);');
+  const result = run(top, ['exec', 'docker://127.0.0.1:1/none:1', 'true']);
+  assert.is(result.status, 7);
+  assert.match(result.err, /docker:\/\/127\.0\.0\.1:1\/none:1\n$/);
+  writeFileSync(join(top, 'lib/cli/main.js'), 'process.kill(process.pid, "SIGKILL")');
+  const killed = run(top, ['exec', 'docker://127.0.0.1:1/none:1', 'true']);
+  assert.ok(killed.status === 137 || killed.signal === 'SIGKILL');
+});
+
 test('what the host sets for its own programs reaches the full program as data only', () => {
   const host = { LD_LIBRARY_PATH: '/opt/x:/opt/y z%\n', LD_PRELOAD: '/none.so', NODE_OPTIONS: '--require /none.js', NODE_PATH: '/modules' };
   const { status, told } = run(installed('release'), ['inspect'], { ...host, OTHER: 'stays', TSRUN_HOST_ENV: 'stale' });

@@ -1,4 +1,4 @@
-import { mkdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { closeSync, mkdirSync, openSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { suite } from 'uvu';
@@ -14,6 +14,7 @@ import {
   runBytes,
   type Setup,
   scratchDirectory,
+  tsrun,
   users,
 } from './helpers.ts';
 
@@ -241,6 +242,28 @@ test('a source that is a link is bound as what it points to', () => {
   const link = join(scratchDirectory(), 'link');
   symlinkSync(source, link);
   assert.is(output({ image, user: ordinary, mounts: [['bind', link, '/data', '']] }, 'ls /data'), 'file sub \n');
+});
+
+test('a run inside a run, three deep', () => {
+  // The second takes the first one's root, with the mounts in it, for its image: no overlay can be made of that.
+  const inside = (depth: number): Buffer => {
+    if (depth === 0)
+      return encodePlan(makePlan({ image, unshare: 'mount,pid', mounts: [['proc', '/proc']] }, ['payload', 'ls', '/', ',', 'pids']));
+    const mounts: readonly Op[] = [
+      ['bind', '/proc', '/proc', 'recursive'],
+      ['bind', '/tmp', '/tmp', 'recursive'],
+      ['bind', tsrun, '/tsrun', ''],
+    ];
+    return encodePlan(makePlan({ image: depth === 2 ? image : '/', mounts, file: '/tsrun' }, ['tsrun', '@plan', String(6 - depth)]));
+  };
+  const fds = [1, 0].map((depth) => {
+    const path = join(scratchDirectory(), 'plan');
+    writeFileSync(path, inside(depth));
+    return openSync(path, 'r');
+  });
+  const result = runBytes(inside(2), { fds });
+  for (const fd of fds) closeSync(fd);
+  assert.equal(result, { status: 0, signal: null, out: 'bin data dev etc proc tmp \npid 2 ppid 1 pgid 0 sid 0\n', err: '' });
 });
 
 test('three hundred binds', () => {

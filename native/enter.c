@@ -1,0 +1,194 @@
+#include <fcntl.h>
+#include <limits.h>
+#include <net/if.h>
+#include <sched.h>
+#include <stdio.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+
+#include "extracted.h"
+#include "run_state.h"
+#include "server.h"
+#include "userns.h"
+
+/* --- in the caller's namespaces --- */
+
+static int open_image(const struct run *run, int64_t handle, const char *path, struct err *err)
+{
+	int fd = handle >= 0 ? run->files->take(run->files->context, handle) : open(path, O_RDONLY | O_CLOEXEC);
+
+	if (fd < 0)
+		return fail(err, handle >= 0 ? -fd : errno, "open the image", "%s", path);
+	return fd;
+}
+
+/* Joins the scope; the server mounts the image when there is one (-1: only the user namespace is wanted). */
+static int join_scope(struct run *run, int image, uint64_t offset, uint64_t size, struct err *err)
+{
+	const struct op *op = &run->plan->ops[run->userns_index];
+	struct server_reply reply = {.userns_fd = -1, .mount_fd = -1};
+	int result;
+
+	if (op->kind != OP_scope)
+		return 0;
+	const struct server_request request = {
+		.dir = op->scope.dir,
+		.key = op->scope.key,
+		.uid = (uid_t)op->scope.uid,
+		.gid = (gid_t)op->scope.gid,
+		.image_fd = image,
+		.offset = offset,
+		.size = size,
+		.linger_ms = (uint32_t)op->scope.linger_ms,
+		.cache_bytes = op->scope.cache_bytes,
+	};
+	result = server_join(&request, &reply, err);
+	run->userns = reply.userns_fd;
+	run->image = reply.mount_fd;
+	return result;
+}
+
+int enter_image_directory(struct run *run, const char *path, struct err *err)
+{
+	run->image_directory = path;
+	if (stat(path, &run->image_stat) < 0)
+		return fail(err, errno, "open the image", "%s", path);
+	if (!S_ISDIR(run->image_stat.st_mode))
+		return fail(err, ENOTDIR, "open the image", "%s", path);
+	return join_scope(run, -1, 0, 0, err);
+}
+
+int enter_image_mount(struct run *run, const struct op_image_mount *op, struct err *err)
+{
+	cleanup_fd int fd = open_image(run, op->handle, op->path, err);
+
+	return fd < 0 ? fd : join_scope(run, fd, op->offset, op->size, err);
+}
+
+int enter_image_extracted(struct run *run, const struct op_image_extracted *op, struct err *err)
+{
+	cleanup_fd int fd = open_image(run, op->handle, op->path, err);
+	int result = fd < 0 ? fd : extracted_directory(fd, op->offset, op->size, op->directory, err);
+
+	return result < 0 ? result : enter_image_directory(run, op->directory, err);
+}
+
+/* Looks at a bind's source where the caller sees it. Going through a directory (by "/.") makes an automounter mount it. */
+static int look_at_source(const char *path, struct stat *st)
+{
+	char through[PATH_MAX + 2];
+
+	snprintf(through, sizeof through, "%s/.", path);
+	if (stat(through, st) == 0)
+		return 0;
+	if (errno != ENOTDIR && errno != EACCES && errno != ENAMETOOLONG)
+		return -errno;
+	return stat(path, st) < 0 ? -errno : 0;
+}
+
+static int look_at_sources(struct run *run, struct err *err)
+{
+	for (size_t i = run->index; run->plan->ops[i].kind != OP_pivot; i++) {
+		const struct op *op = &run->plan->ops[i];
+		struct source *source = &run->sources[i];
+		struct stat st = {.st_mode = S_IFDIR};
+		int result = 0;
+
+		if (op->kind == OP_bind)
+			result = look_at_source(op->bind.source, &st);
+		else if (op->kind == OP_bind_cwd)
+			result = stat(".", &st) < 0 ? -errno : 0;
+		*source = (struct source){.device = st.st_dev, .inode = st.st_ino, .mode = st.st_mode};
+		if (result == 0)
+			continue;
+		source->left_out = op->kind == OP_bind ? (op->bind.flags & FLAG_bind_optional) != 0 : (op->bind_cwd.flags & FLAG_bind_cwd_optional) != 0;
+		if (!source->left_out) {
+			run->index = i;
+			return fail(err, -result, "find the source", "%s", op->kind == OP_bind ? op->bind.source : ".");
+		}
+	}
+	return 0;
+}
+
+/* --- into namespaces of its own --- */
+
+static int enter_userns(struct run *run, struct err *err)
+{
+	size_t index = run->index;
+	const struct op *op = &run->plan->ops[run->userns_index];
+	int result;
+
+	run->index = run->userns_index;
+	result = op->kind == OP_scope ? userns_join(run->userns, err) : userns_new((uid_t)op->userns.uid, (gid_t)op->userns.gid, err);
+	if (result == 0)
+		run->index = index;
+	return result;
+}
+
+/* A new network namespace has nothing but a loopback device that is down. */
+static int bring_up_loopback(struct err *err)
+{
+	cleanup_fd int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	struct ifreq request = {.ifr_name = "lo", .ifr_flags = IFF_UP | IFF_RUNNING};
+
+	return fd < 0 || ioctl(fd, SIOCSIFFLAGS, &request) < 0 ? fail(err, errno, "start the loopback device", "lo") : 0;
+}
+
+/* The image as a mount of this run's namespace. */
+static int copy_image(const struct run *run, struct mount_source *copy, struct err *err)
+{
+	struct bind_flags flags = ROOT_IMAGE_FLAGS;
+	struct stat st;
+	int result;
+
+	if (run->image_directory == NULL) {
+		result = mount_copy(copy, run->image, "", &flags);
+		return result < 0 ? fail(err, -result, "copy the image's mount", "from the scope's server") : 0;
+	}
+	result = mount_copy(copy, AT_FDCWD, run->image_directory, &flags);
+	/* A directory with the host's mounts below it may only be copied with them. */
+	if (result == -EINVAL) {
+		flags.recursive = true;
+		result = mount_copy(copy, AT_FDCWD, run->image_directory, &flags);
+	}
+	if (result < 0 || fstat(copy->fd, &st) < 0)
+		return fail(err, result < 0 ? -result : errno, "open the image", "%s", run->image_directory);
+	if (st.st_dev != run->image_stat.st_dev || st.st_ino != run->image_stat.st_ino)
+		return fail(err, ESTALE, "open the image", "%s was replaced just now", run->image_directory);
+	return 0;
+}
+
+int enter_unshare(struct run *run, const struct op_unshare *op, struct err *err)
+{
+	static const struct {
+		uint64_t flag;
+		int clone;
+	} namespaces[] = {
+		{FLAG_unshare_mount, CLONE_NEWNS}, {FLAG_unshare_pid, CLONE_NEWPID}, {FLAG_unshare_ipc, CLONE_NEWIPC},
+		{FLAG_unshare_uts, CLONE_NEWUTS},  {FLAG_unshare_net, CLONE_NEWNET},
+	};
+	int clone = 0;
+	int result = look_at_sources(run, err);
+
+	if (result == 0)
+		result = enter_userns(run, err);
+	if (result < 0)
+		return result;
+	for (size_t i = 0; i < ARRAY_LEN(namespaces); i++)
+		clone |= (op->flags & namespaces[i].flag) != 0 ? namespaces[i].clone : 0;
+	if (unshare(clone) < 0)
+		return fail(err, errno, "make namespaces", "unshare");
+	run->own_pids = (clone & CLONE_NEWPID) != 0;
+	/* unshare has moved the working directory into the new mount namespace; only from there can it be bound. */
+	run->cwd = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if ((clone & CLONE_NEWNET) != 0 && (result = bring_up_loopback(err)) < 0)
+		return result;
+	if (run->own_pids && (result = init_split(&run->init, err)) < 0)
+		return result;
+	cleanup_source struct mount_source image = MOUNT_SOURCE_NONE;
+	result = copy_image(run, &image, err);
+	if (result < 0)
+		return result;
+	run->umask = umask(0);
+	return root_begin(&run->root, &image, err);
+}

@@ -1,0 +1,44 @@
+/* The state of a run, between run.c (what is done inside) and enter.c (the way in). */
+#ifndef TSRUN_RUN_STATE_H
+#define TSRUN_RUN_STATE_H
+
+#include <sys/stat.h>
+
+#include "init.h"
+#include "root.h"
+#include "run.h"
+
+/* What is known of a mount operation before it is carried out. */
+struct source {
+	dev_t device;
+	ino_t inode;
+	mode_t mode;
+	bool left_out; /* optional and not possible */
+};
+
+struct run {
+	const struct plan *plan;
+	const struct kept_files *files;
+	size_t index;           /* of the op in hand: what a failure is blamed on */
+	size_t userns_index;
+	struct source *sources; /* for each op */
+	int userns;             /* the scope's, or -1 */
+	int image;              /* the image's mount, attached nowhere, or -1 */
+	const char *image_directory;
+	struct stat image_stat; /* of image_directory in the caller's view */
+	int cwd;
+	bool own_pids;
+	struct init init;
+	mode_t umask;
+	struct root root;
+	struct mounted_path *mounted;
+};
+
+/* Operations up to `unshare`: afterwards the run is in namespaces of its own, run->root ready for content. They return 0, or a negative
+ * errno with run->index at the op to blame. */
+int WARN_UNUSED enter_image_mount(struct run *run, const struct op_image_mount *op, struct err *err);
+int WARN_UNUSED enter_image_directory(struct run *run, const char *path, struct err *err);
+int WARN_UNUSED enter_image_extracted(struct run *run, const struct op_image_extracted *op, struct err *err);
+int WARN_UNUSED enter_unshare(struct run *run, const struct op_unshare *op, struct err *err);
+
+#endif
