@@ -90,6 +90,7 @@ int init_fork_payload(struct init *init, struct err *err)
 		return fail(err, errno, STEP, "fork the program");
 	if (pid > 0) {
 		close_all_but(init->channel, -1);
+		(void)!chdir("/");
 		drop_capabilities();
 		reap(pid, init->channel);
 	}

@@ -11,6 +11,8 @@ struct kept_files {
 	void *context;
 };
 
+/* err.step is one of a few fixed phrases ("find the source", "prepare the target", "open the target", "bind", "run the program", …), which the
+ * planner may tell apart; err.detail names the object and, behind ": ", the cause where more is known than errno says. */
 struct failure {
 	size_t index; /* of the op that could not be carried out */
 	enum op_kind op;

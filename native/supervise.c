@@ -187,6 +187,8 @@ NORETURN void supervise(pid_t init_pid, int channel, const sigset_t *mask)
 		end_with_init(&supervisor);
 	}
 	close_all_but(channel, signals);
+	/* Nor must the caller's directory stay in use. */
+	(void)!chdir("/");
 	for (;;) {
 		struct pollfd wait_for[2] = {{.fd = channel, .events = POLLIN}, {.fd = signals, .events = POLLIN}};
 		struct signalfd_siginfo info;

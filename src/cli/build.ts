@@ -126,8 +126,8 @@ const blockSizeOf = (text: string | undefined): number => {
 };
 
 const threadsOf = (threads: number | undefined): number | undefined => {
-  if (threads === undefined || (Number.isInteger(threads) && threads >= 1 && threads <= 1024)) return threads;
-  throw usage(`cannot use --threads ${threads}`, 'it is not a number from 1 to 1024');
+  if (threads === undefined || (Number.isInteger(threads) && threads >= 1 && threads <= 64)) return threads;
+  throw usage(`cannot use --threads ${threads}`, 'it is not a number from 1 to 64');
 };
 
 const limitsOf = ({ limitSize, limitFiles, limitRatio }: BuildArguments): Limits => ({

@@ -1,6 +1,6 @@
 /** File systems that other machines share, by statfs magic number (linux/magic.h and the file systems' own headers). */
 const NETWORK: Readonly<Record<number, string>> = {
-  26985: 'NFS', // 0x6969
+  [0x6969]: 'NFS',
   [0x0bd00bd0]: 'Lustre',
   [0x47504653]: 'GPFS',
   [0xff534d42]: 'CIFS',

@@ -26,7 +26,7 @@ export type NvidiaDriver = {
   readonly directory: string;
   readonly libraries: readonly DriverLibrary[];
   /** Description files and data (EGL, Vulkan, OpenCL, OptiX) that exist. */
-  readonly files: readonly { readonly path: string; readonly directory: boolean }[];
+  readonly files: readonly { readonly path: string; readonly target: string; readonly directory: boolean }[];
   /** Programs of the driver that exist. */
   readonly programs: readonly string[];
   readonly socket: string | undefined;
@@ -69,6 +69,18 @@ const PROGRAMS = ['nvidia-smi', 'nvidia-debugdump', 'nvidia-persistenced', 'nvid
 const PROGRAM_DIRECTORIES = ['/usr/bin', '/usr/local/bin', '/usr/local/nvidia/bin', '/usr/lib/wsl/lib', '/run/current-system/sw/bin'];
 const SOCKETS = ['/run/nvidia-persistenced/socket', '/var/run/nvidia-persistenced/socket'];
 
+/** Drivers that are mounted into container hosts, and those of NixOS, have their /usr/share elsewhere; programs look for it in /usr/share. */
+const SHARES = ['/usr/share', '/usr/local/nvidia/share', '/run/opengl-driver/share'];
+
+const dataFile = (host: Host, target: string): { path: string; target: string; directory: boolean }[] => {
+  const candidates = target.startsWith('/usr/share/') ? SHARES.map((share) => share + target.slice('/usr/share'.length)) : [target];
+  for (const path of candidates) {
+    const stat = host.stat(path);
+    if (!failed(stat)) return [{ path, target, directory: stat.kind === 'directory' }];
+  }
+  return [];
+};
+
 /** "NVRM version: NVIDIA UNIX x86_64 Kernel Module  550.54.15  …", also "… UNIX Open Kernel Module for x86_64  550.54.15 …". */
 const kernelModuleVersion = (host: Host): string | undefined => {
   const text = host.read('/proc/driver/nvidia/version', 0, 4096);
@@ -106,10 +118,7 @@ export const findNvidiaDriver = (host: Host): NvidiaDriver | undefined => {
     kernelVersion: kernelVersion === undefined || version === '' || kernelVersion === version ? undefined : kernelVersion,
     directory,
     libraries: librariesIn(host, directory, version),
-    files: FILES.flatMap((path) => {
-      const stat = host.stat(path);
-      return failed(stat) ? [] : [{ path, directory: stat.kind === 'directory' }];
-    }),
+    files: FILES.flatMap((target) => dataFile(host, target)),
     programs: PROGRAMS.flatMap(
       (name) => PROGRAM_DIRECTORIES.map((place) => `${place}/${name}`).find((path) => !failed(host.access(path, 1))) ?? [],
     ),

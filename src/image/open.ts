@@ -11,6 +11,7 @@ import { type ByteSource, bytesOf } from '../util/bytes.ts';
 import { type ErrorCode, TsrunError } from '../util/errors.ts';
 import { EACCES, EISDIR, ELOOP, ENOENT, ENOTDIR, failed, type Host, type Stat } from '../util/host.ts';
 import { nameOf } from '../util/paths.ts';
+import { sparseBytesOf } from '../util/sparse-bytes.ts';
 import { computeFacts } from './compute.ts';
 import { IMAGE_FACTS_MAX_BYTES, IMAGE_FACTS_OBJECT, type ImageFacts } from './facts.ts';
 import { hostView } from './host-view.ts';
@@ -216,7 +217,7 @@ const squashSize = (path: string, head: string, at: number, room: number): numbe
 };
 
 const lookInsideSif = (host: Host, path: string, handle: number, stat: Stat, head: string): Found => {
-  const headBytes = bytesOf(head);
+  const headBytes = sparseBytesOf(head);
   const source: ByteSource = {
     size: stat.size,
     read: (offset, length) =>

@@ -30,8 +30,8 @@ export const putNvidia = (table: MountTable, situation: Situation): Op[] => {
   const libraries = fittingLibraries(situation, driver);
   const why = `--nv: driver ${driver.version || 'of WSL'}`;
   put(table, { op: 'bind', source: driver.directory, target: DRIVER_DIRECTORY, flags: ['ro'], why });
-  for (const { path, directory } of driver.files)
-    put(table, { op: 'bind', source: path, target: path, flags: ['ro', 'optional'], why }, !directory);
+  for (const { path, target, directory } of driver.files)
+    put(table, { op: 'bind', source: path, target, flags: ['ro', 'optional'], why }, !directory);
   for (const path of driver.programs)
     put(table, { op: 'bind', source: path, target: `/usr/bin/${nameOf(path)}`, flags: ['ro', 'optional'], why }, true);
   if (driver.socket !== undefined) put(table, { op: 'bind', source: driver.socket, target: driver.socket, flags: ['optional'], why }, true);

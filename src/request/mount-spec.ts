@@ -78,7 +78,9 @@ const escapeField = (path: string): string => path.replace(/[\\,:]/g, '\\$&');
 
 /** The --bind spelling of a spec: parseBinds of it gives the spec again. */
 export const printBind = (spec: BindSpec): string =>
-  escapeField(spec.source) + (spec.target === undefined && !spec.readOnly ? '' : `:${escapeField(spec.target ?? '')}`) + (spec.readOnly ? ':ro' : '');
+  escapeField(spec.source) +
+  (spec.target === undefined && !spec.readOnly ? '' : `:${escapeField(spec.target ?? '')}`) +
+  (spec.readOnly ? ':ro' : '');
 
 /** One CSV line (RFC 4180): fields in double quotes may hold commas; a doubled quote is a quote. */
 const splitCsv = (line: string): string[] | null => {

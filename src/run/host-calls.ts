@@ -32,17 +32,27 @@ export const parseList = (text: string): string[] => {
   return list;
 };
 
-const KINDS: Readonly<Record<number, FileKind>> = {
-  16807: 'file',
-  9604: 'directory',
-  21609: 'link',
-  4802: 'char',
-  14406: 'block',
-  2401: 'pipe',
-  26411: 'socket',
+/** From st_mode (inode(7)). */
+export const kindOfMode = (mode: number): FileKind => {
+  switch (mode & 0o170000) {
+    case 0o100000:
+      return 'file';
+    case 0o040000:
+      return 'directory';
+    case 0o120000:
+      return 'link';
+    case 0o020000:
+      return 'char';
+    case 0o060000:
+      return 'block';
+    case 0o010000:
+      return 'pipe';
+    case 0o140000:
+      return 'socket';
+    default:
+      return 'other';
+  }
 };
-
-export const kindOfMode = (mode: number): FileKind => KINDS[mode & 0o170000] ?? 'other';
 
 const LETTERS: Readonly<Record<string, DirectoryEntry['kind']>> = {
   f: 'file',

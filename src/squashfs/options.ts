@@ -9,8 +9,8 @@ import { COMPRESSOR_IDS } from './types.ts';
 const DEFAULT_BLOCK = 128 * 1024;
 const MIN_BLOCK = 4096;
 const MAX_BLOCK = 1 << 20;
-/** A thread takes 50 to 60 MB, nearly all of it garbage that V8 lets pile up outside its heap; the process is to stay below 600 MB. */
-const DEFAULT_MAX_THREADS = 4;
+/** A thread takes up to 75 MB, most of it zlib buffers that V8 lets pile up outside its heap; the process is to stay below 600 MB. */
+const DEFAULT_MAX_THREADS = 3;
 const MAX_THREADS = 64;
 
 export type CheckedOptions = { readonly codec: CodecOptions; readonly threads: number; readonly offset: number };

@@ -40,7 +40,7 @@ export type WriterOptions = {
   readonly level?: number | undefined;
   /** Power of two, 4 KiB … 1 MiB. Default 128 KiB. */
   readonly blockSize?: number | undefined;
-  /** Compressing threads; the bytes written do not depend on it. Default min(cores, 4), which keeps the process below 600 MB. */
+  /** Compressing threads; the bytes written do not depend on it. Default min(cores, 3), which keeps the process below 600 MB. */
   readonly threads?: number | undefined;
   /** Seconds for the super block. Default: the newest mtime in the tree. */
   readonly mkfsTime?: number | undefined;

@@ -166,6 +166,11 @@ for (const place of ['/usr/local/nvidia/lib64', '/run/opengl-driver/lib', '/usr/
   });
 }
 
+test('description files of a driver in /usr/local/nvidia appear where programs look for them', () => {
+  const run = nv({ files: { '/usr/local/nvidia/share/vulkan/icd.d/nvidia_icd.json': '{}' } });
+  assert.is(mountedAt(run, '/usr/share/vulkan/icd.d/nvidia_icd.json'), '/usr/local/nvidia/share/vulkan/icd.d/nvidia_icd.json ro,optional');
+});
+
 test('the libraries of WSL carry no version and all belong to the driver', () => {
   const files = {
     '/usr/lib/wsl/lib/libcuda.so.1': library('libcuda.so.1'),

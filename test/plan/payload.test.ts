@@ -123,8 +123,8 @@ for (const shell of [['sh'], ['bash'], ['bash', '--posix'], ['sh', '-u']]) {
   const name = shell.join(' ');
   test(`${name}: scripts run in order, see nothing of the host, and win over it`, () => {
     const scripts = {
-      '10-a.sh': 'export A="${A:-image}"\nexport B=one\n',
-      '20-b.sh': 'export B="$B-two"\nexport SAW="${H-nothing}"\n',
+      '10-a.sh': `export A="\${A:-image}"\nexport B=one\n`,
+      '20-b.sh': `export B="$B-two"\nexport SAW="\${H-nothing}"\n`,
       'not-a-script': 'export A=wrong\n',
     };
     assert.is(

@@ -145,6 +145,34 @@ for (const user of users) {
   });
 }
 
+for (const user of users) {
+  test(`${user.name}: on a host whose mounts are shared, as under systemd, nothing of the run gets out`, () => {
+    if (!isRoot) return skip('needs root to mount');
+    const drop = user.uid === 0 ? [] : ['setpriv', `--reuid=${user.uid}`, `--regid=${user.gid}`, '--clear-groups'];
+    const wrapper = [
+      'unshare',
+      '-m',
+      'sh',
+      '-c',
+      'mount --make-rshared / && "$@" && grep -c " tsrun " /proc/self/mountinfo',
+      'sh',
+      ...drop,
+    ];
+    const setup: Setup = {
+      image,
+      user: root,
+      userns: [
+        ['userns', user.uid, user.gid],
+        ['image_directory', image],
+      ],
+      skeleton,
+      mounts,
+      wrapper,
+    };
+    assert.is(output(setup, verbs), `${expected}0\n`);
+  });
+}
+
 test('an image with mounts below it is shown with them', () => {
   if (!isRoot) return skip('needs root to mount');
   const script = `mount -t tmpfs none ${image}/data && mkdir ${image}/data/below && exec "$@"`;

@@ -1,0 +1,196 @@
+/** The command line run unbuilt: verbs, their output, errors with code and cure, exit statuses. */
+import { spawnSync } from 'node:child_process';
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join, resolve } from 'node:path';
+import { suite } from 'uvu';
+import * as assert from 'uvu/assert';
+import { hostEnvironment } from '../../src/cli/settings.ts';
+import { VERSION } from '../../src/util/version.ts';
+import { makeTar, writeLayout } from '../helpers/layers.ts';
+import { must } from '../helpers/trees.ts';
+
+const test = suite('command line');
+const place = mkdtempSync(join(tmpdir(), 'tsrun-cli-'));
+test.after(() => rmSync(place, { recursive: true, force: true }));
+const top = resolve(import.meta.dirname, '../..');
+
+type Ran = { readonly status: number | null; readonly stdout: string; readonly stderr: string };
+
+const tsrun = (args: readonly string[], input?: Buffer): Ran => {
+  const env = { PATH: process.env['PATH'] ?? '', HOME: place, TSRUN_STORE: join(place, 'store'), TSRUN_LOCAL: join(place, 'local') };
+  const done = spawnSync(process.execPath, [join(top, 'src/cli/main.ts'), ...args], {
+    cwd: place,
+    env,
+    input,
+    encoding: 'utf8',
+    maxBuffer: 1 << 26,
+  });
+  return { status: done.status, stdout: done.stdout, stderr: done.stderr };
+};
+
+const ok = (args: readonly string[], input?: Buffer): string => {
+  const ran = tsrun(args, input);
+  assert.is(ran.status, 0, ran.stderr);
+  assert.is(ran.stderr, '');
+  return ran.stdout;
+};
+
+const refused = (args: readonly string[], code: string, pattern: RegExp, input?: Buffer): void => {
+  const ran = tsrun(args, input);
+  assert.is(ran.status, 125, ran.stdout + ran.stderr);
+  assert.match(ran.stderr, new RegExp(`^tsrun: .*\\(${code}\\)$`, 'm'));
+  assert.match(ran.stderr, pattern);
+};
+
+const root = makeTar([
+  { path: 'bin/tool', content: '#!/bin/sh\n', mode: 0o755 },
+  { path: 'opt/a/b', content: 'deep\n' },
+  { path: 'etc/os-release', content: 'ID=test\nPRETTY_NAME="A ü"\n' },
+]);
+const layout = join(place, 'layout');
+writeLayout(layout, { layers: [root], config: { Cmd: ['/bin/tool'], Labels: { zeta: 'last', alpha: 'grüße' }, Env: ['A=1'] }, tag: 'v1' });
+const image = join(place, 'image.sif');
+
+test('build is silent on success and writes an executable file', () => {
+  assert.is(ok(['build', image, `oci:${layout}:v1`]), '');
+  assert.ok(existsSync(image));
+});
+
+test('the version is that of package.json', () => {
+  assert.is(VERSION, JSON.parse(readFileSync(join(top, 'package.json'), 'utf8')).version);
+  for (const words of [['version'], ['--version']]) assert.is(ok(words).trim(), `tsrun version ${VERSION}`);
+});
+
+test('help names every verb, and each verb its options; exec, run and shell take theirs from the flag table', () => {
+  const help = ok(['--help']);
+  for (const verb of ['build', 'pull', 'exec', 'run', 'shell', 'inspect', 'image', 'login', 'logout', 'version', 'help', 'completion'])
+    assert.match(help, new RegExp(`tsrun ${verb}`));
+  assert.not.match(help, /__prepare/);
+  assert.match(ok(['help', 'build']), /--compress/);
+  for (const words of [
+    ['exec', '--help'],
+    ['help', 'exec'],
+  ])
+    assert.match(ok(words), /--writable-tmpfs/);
+  assert.match(ok(['completion']), /complete|compdef/);
+});
+
+test('mistakes on the command line say what is meant', () => {
+  refused(['biuld', 'x', 'y'], 'E_USAGE', /build/);
+  refused([], 'E_USAGE', /say what to do/);
+  refused(['build', 'only-one'], 'E_USAGE', /not enough/);
+  refused(['build', '--compres', 'gzip', 'x', 'y'], 'E_USAGE', /compres/);
+  refused(['build', '--compress', 'brotli', 'x.sif', 'tar:x'], 'E_USAGE', /zstd, gzip, xz, lz4/);
+  refused(['build', '--compress', 'zstd:99', 'x.sif', 'tar:x'], 'E_USAGE', /1 to 22/);
+  refused(['build', '--block-size', '100K', 'x.sif', 'tar:x'], 'E_USAGE', /powers of two/);
+  refused(['build', '--threads', '0', 'x.sif', 'tar:x'], 'E_USAGE', /1 to 64/);
+  refused(['build', '--arch', 'vax', 'x.sif', 'tar:x'], 'E_PLATFORM', /known/);
+  refused(['build', 'x.sif', 'library://x/y'], 'E_REFERENCE', /Apptainer/);
+  refused(['pull', 'tar:x'], 'E_USAGE', /tsrun build/);
+  refused(['pull', 'a', 'b', 'c'], 'E_USAGE', /too many/);
+});
+
+test('an existing file is only replaced with --force, and never by its own source', () => {
+  refused(['build', image, `oci:${layout}:v1`], 'E_EXISTS', /--force/);
+  assert.is(ok(['build', '-F', image, `oci:${layout}:v1`]), '');
+  refused(['build', '-F', image, image], 'E_USAGE', /the source itself/);
+});
+
+test('standard input may be a tar stream, plain or compressed', () => {
+  for (const [name, input] of [
+    ['plain', root],
+    ['gzip', must('gzip', ['-c'], root)],
+    ['zstd', must('zstd', ['-c'], root)],
+  ] as const) {
+    ok(['build', join(place, `${name}.sif`), '-'], input);
+    assert.is(ok(['image', 'cat', join(place, `${name}.sif`), 'opt/a/b']), 'deep\n');
+  }
+  refused(['build', join(place, 'none.sif'), '-'], 'E_TAR', /without its end mark/, Buffer.alloc(0));
+  refused(['build', join(place, 'none.sif'), '-'], 'E_LAYER', /no tar archive/, Buffer.from('hello '.repeat(200)));
+  assert.not.ok(existsSync(join(place, 'none.sif')));
+});
+
+test('pull names its output after image and tag', () => {
+  ok(['pull', `oci:${layout}:v1`]);
+  assert.ok(existsSync(join(place, 'layout_v1.sif')));
+  ok(['pull', 'own.sif', `oci:${layout}:v1`]);
+  assert.ok(existsSync(join(place, 'own.sif')));
+});
+
+test('inspect prints labels sorted, the parts asked for, and JSON', () => {
+  assert.is(ok(['inspect', image]), 'alpha: grüße\nzeta: last\n');
+  assert.is(ok(['inspect', '-d', image]), 'bootstrap: oci\nfrom: layout:v1\n\n');
+  assert.match(ok(['inspect', '-r', image]), /'\/bin\/tool'/);
+  assert.match(ok(['inspect', '-e', image]), /^=== \/\.singularity\.d\/env\/10-docker2singularity\.sh ===\n#!\/bin\/sh\n/);
+  const { data, type } = JSON.parse(ok(['inspect', '--json', image]));
+  assert.equal([data.attributes, type], [{ labels: { alpha: 'grüße', zeta: 'last' } }, 'container']);
+});
+
+test('inspect of a directory reads its files', () => {
+  const directory = join(place, 'tree');
+  mkdirSync(join(directory, '.singularity.d'), { recursive: true });
+  writeFileSync(join(directory, '.singularity.d/labels.json'), '{"from":"directory"}');
+  assert.is(ok(['inspect', directory]), 'from: directory\n');
+});
+
+test('image ls, cat, extract, facts and objects look into an image', () => {
+  assert.match(ok(['image', 'ls', image, '/opt']), /\/opt\/a\/b$/m);
+  assert.is(ok(['image', 'cat', image, '/opt/a/b', '/opt/a/b']), 'deep\ndeep\n');
+  ok(['image', 'extract', image, join(place, 'extracted')]);
+  assert.is(readFileSync(join(place, 'extracted/opt/a/b'), 'utf8'), 'deep\n');
+  assert.match(ok(['image', 'facts', image]), /^system: +A ü$[\s\S]*^tree digest: +sha256:[0-9a-f]{64}$/m);
+  assert.equal(JSON.parse(ok(['image', 'facts', '--json', image])).cmd, ['/bin/tool']);
+  assert.match(ok(['image', 'objects', image]), /^\d+ +\|1 +\|NONE +\|\d+-\d+ +\|FS \(Squashfs\/\*System\/amd64\) image\.squashfs$/m);
+  assert.is(tsrun(['image', 'cat', image, '/missing']).status === 0, false);
+});
+
+test('what is no image is named', () => {
+  const junk = join(place, 'junk');
+  writeFileSync(junk, 'nothing of the kind');
+  refused(['image', 'ls', junk], 'E_IMAGE_NOT', /junk/);
+  refused(['inspect', '/nowhere'], 'E_SOURCE', /no such file/);
+  refused(['image', 'facts', join(place, 'layout')], 'E_SOURCE', /directory/);
+});
+
+test('the store gets the facts of images made by others, and converted archives', () => {
+  const bare = join(place, 'bare.squashfs');
+  must('mksquashfs', [join(place, 'tree'), bare, '-quiet', '-no-progress']);
+  ok(['__prepare', bare]);
+  assert.is(
+    must('find', [join(place, 'store/facts'), '-name', '*.json'])
+      .toString()
+      .trim()
+      .split('\n').length,
+    1,
+  );
+  ok(['__prepare', `oci:${layout}:v1`]);
+  const [path = ''] = must('find', [join(place, 'store/images'), '-name', 'oci-layout-*.sif'])
+    .toString()
+    .trim()
+    .split('\n');
+  assert.is(ok(['image', 'cat', path, '/opt/a/b']), 'deep\n');
+  assert.is(must('find', [join(place, 'store/partial'), '-type', 'f']).toString(), '');
+});
+
+test("what the launcher keeps from Node is the user's environment again", () => {
+  const env = hostEnvironment({ HOME: '/h', TSRUN_HOST_ENV: 'LD_LIBRARY_PATH=/a%3A/b%0Ac\nNODE_OPTIONS=%C3%BC' });
+  assert.equal(env, { HOME: '/h', LD_LIBRARY_PATH: '/a:/b\nc', NODE_OPTIONS: 'ü' });
+});
+
+test('a config file that says nonsense is named with its key', () => {
+  mkdirSync(join(place, '.config/tsrun'), { recursive: true });
+  const file = join(place, '.config/tsrun/config.yaml');
+  for (const [text, pattern] of [
+    ['insecure: {a: 1}\n', /insecure/],
+    ['mirrors: [x]\n', /mirrors/],
+    ['timeouts: {connect: soon}\n', /timeouts/],
+    ['stroe: /x\n', /store/],
+  ] as const) {
+    writeFileSync(file, text);
+    refused(['build', join(place, 'c.sif'), `oci:${layout}:v1`], 'E_CONFIG', pattern);
+  }
+  rmSync(file);
+});
+
+test.run();
