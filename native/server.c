@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/sysinfo.h>
@@ -44,6 +45,7 @@ struct server {
 	uint32_t bare_linger_ms;
 	unsigned connections; /* that wait for their question to arrive */
 	int epoll, wake;
+	int fd_limit; /* of pidfds: beyond are only enough for runs that come and their images */
 };
 
 static int64_t now_ms(void)
@@ -92,7 +94,7 @@ static void add_run(struct server *server, int sock, struct image *image)
 	struct run *run = malloc(sizeof *run);
 	int cleanup_fd pidfd = run == NULL ? -1 : pidfd_of_peer(sock);
 
-	if (pidfd < 0 || fcntl(pidfd, F_SETFD, FD_CLOEXEC) < 0 || watch(server, pidfd, run) < 0) {
+	if (pidfd < 0 || pidfd >= server->fd_limit || fcntl(pidfd, F_SETFD, FD_CLOEXEC) < 0 || watch(server, pidfd, run) < 0) {
 		free(run);
 		linger(server, image);
 		return;
@@ -354,6 +356,7 @@ static uint64_t cache_size(uint64_t asked)
 static int prepare_loop(struct server *server, uint64_t cache_bytes, struct err *err)
 {
 	static enum watched listener = LISTENER, wake = WAKE;
+	struct rlimit files;
 	int rc;
 
 	server->cache = squash_cache_new(cache_size(cache_bytes));
@@ -361,6 +364,8 @@ static int prepare_loop(struct server *server, uint64_t cache_bytes, struct err 
 	server->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (server->cache == NULL || server->epoll < 0 || server->wake < 0)
 		return fail(err, errno, SERVER_STEP_SERVER, "preparing its loop");
+	if (getrlimit(RLIMIT_NOFILE, &files) == 0)
+		server->fd_limit = files.rlim_cur > INT_MAX ? INT_MAX : (int)(files.rlim_cur / 4 * 3);
 	server->bare_deadline = now_ms() + START_GRACE_MS;
 	rc = watch(server, server->box.listener, &listener);
 	if (rc == 0)

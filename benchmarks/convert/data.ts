@@ -28,7 +28,8 @@ export type Data = {
   readonly entries: number;
 };
 
-const FOLDERS = ['usr/lib', 'usr/share', 'usr/bin', 'usr/include', 'usr/sbin'] as const;
+/** Documentation and scripts first, so that there are many small files as well as libraries. */
+const FOLDERS = ['usr/share', 'usr/include', 'usr/lib', 'usr/bin', 'usr/sbin'] as const;
 const LAYERS = 3;
 
 /** About `wanted` bytes of this machine's /usr. Made once in `directory`. */
@@ -40,7 +41,7 @@ export const systemData = async (directory: string, wanted: number): Promise<Dat
   if (!existsSync(tar)) {
     const share = Math.ceil(list.length / LAYERS);
     for (const [at, part] of parts.entries()) {
-      writeFileSync(join(directory, 'names'), `${list.slice(at * share, (at + 1) * share).join('\0')}\0`);
+      writeFileSync(join(directory, 'names'), `${list.slice(at * share, (at + 1) * share).join('\0')}\0`, 'latin1');
       execFileSync('tar', [
         '-C',
         '/',

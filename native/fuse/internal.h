@@ -24,7 +24,7 @@ struct imagefs_worker {
 struct imagefs {
 	struct imagefs_config config;
 	bool has_xattrs;
-	bool open_refusable, opendir_refusable; /* the kernel takes ENOSYS for "never ask again" */
+	_Atomic bool open_refusable, opendir_refusable; /* the kernel takes ENOSYS for "never ask again" */
 	_Atomic unsigned running;
 	_Atomic unsigned complaints;
 	unsigned count;

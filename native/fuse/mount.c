@@ -47,7 +47,8 @@ static int configure(int fs, int device, uid_t uid, gid_t gid)
 {
 	if (sys_fsconfig(fs, FSCONFIG_SET_STRING, "source", "tsrun") < 0 || set_number(fs, "fd", (unsigned)device, false) < 0
 		|| set_number(fs, "rootmode", S_IFDIR | 0755, true) < 0 || set_number(fs, "user_id", uid, false) < 0
-		|| set_number(fs, "group_id", gid, false) < 0 || sys_fsconfig(fs, FSCONFIG_SET_FLAG, "default_permissions", NULL) < 0
+		|| set_number(fs, "group_id", gid, false) < 0 || set_number(fs, "max_read", SQUASH_READ_MAX, false) < 0
+		|| sys_fsconfig(fs, FSCONFIG_SET_FLAG, "default_permissions", NULL) < 0
 		|| sys_fsconfig(fs, FSCONFIG_SET_FLAG, "ro", NULL) < 0)
 		return -errno;
 	return sys_fsconfig(fs, FSCONFIG_CMD_CREATE, NULL, NULL) < 0 ? -errno : 0;

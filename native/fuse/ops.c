@@ -7,7 +7,6 @@
 
 #define FOR_EVER UINT64_MAX
 #define COMPLAINTS_MAX 20u
-#define MAX_PAGES 256u      /* 1 MiB */
 #define MAX_BACKGROUND 64u  /* read-ahead requests in flight; the kernel's default of 12 is for disks */
 
 struct request {
@@ -141,9 +140,9 @@ static void do_init(const struct request *r)
 	out.congestion_threshold = MAX_BACKGROUND * 3 / 4;
 	out.max_write = 4096;
 	out.time_gran = 1000000000;
-	out.max_pages = MAX_PAGES;
-	r->fs->open_refusable = in->flags & FUSE_NO_OPEN_SUPPORT;
-	r->fs->opendir_refusable = in->flags & FUSE_NO_OPENDIR_SUPPORT;
+	out.max_pages = (uint16_t)(SQUASH_READ_MAX / (size_t)sysconf(_SC_PAGESIZE));
+	atomic_store(&r->fs->open_refusable, in->flags & FUSE_NO_OPEN_SUPPORT);
+	atomic_store(&r->fs->opendir_refusable, in->flags & FUSE_NO_OPENDIR_SUPPORT);
 	reply(r, &out, sizeof out);
 }
 
@@ -206,7 +205,8 @@ static void do_read(const struct request *r)
 	struct squash_pieces pieces;
 	struct squash_inode inode;
 	struct err err = { 0 };
-	int rc = r->arg_len < sizeof *in ? -EINVAL : stat_node(r, &inode, &err);
+	/* The mount's max_read keeps it from asking for more; less than asked for would mean the end of the file. */
+	int rc = r->arg_len < sizeof *in || in->size > SQUASH_READ_MAX ? -EINVAL : stat_node(r, &inode, &err);
 
 	if (rc == 0)
 		rc = squash_read(r->sq, &inode, in->offset, in->size, &pieces, &err);

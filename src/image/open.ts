@@ -8,6 +8,7 @@ import { parseReference, type Reference, type RegistryReference } from '../oci/r
 import { findObject, primaryPartition, readSif } from '../sif/read.ts';
 import { factsPath, imagePath, referencePath } from '../store/layout.ts';
 import { type ByteSource, bytesOf } from '../util/bytes.ts';
+import { errnoText } from '../util/errno.ts';
 import { type ErrorCode, TsrunError } from '../util/errors.ts';
 import { EACCES, EISDIR, ELOOP, ENOENT, ENOTDIR, failed, type Host, type Stat } from '../util/host.ts';
 import { nameOf } from '../util/paths.ts';
@@ -107,7 +108,7 @@ const openPath = (host: Host, path: string, typed: string, options: OpenOptions)
   const handle = host.openKeep(path);
   if (failed(handle)) return refuseMissing(path, handle);
   const stat = host.fstat(handle);
-  if (failed(stat)) return refuse('E_IMAGE_READ', path, `it cannot be examined (errno ${-stat})`);
+  if (failed(stat)) return refuse('E_IMAGE_READ', path, `it cannot be examined (${errnoText(stat)})`);
   if (stat.kind === 'directory') return openDirectory(host, absolutePath(path, options.cwd), typed);
 
   const kept = host.keepsHandles ? handle : -1;
@@ -141,7 +142,7 @@ const refuseMissing = (path: string, errno: number): never => {
   if (errno === ENOTDIR) refuse('E_IMAGE_MISSING', path, 'a part of the path is a file, not a directory', 'check the path');
   if (errno === EACCES) refuse('E_IMAGE_READ', path, 'you may not read it', `ask its owner for read permission; see ls -l ${path}`);
   if (errno === ELOOP) refuse('E_IMAGE_READ', path, 'its symbolic links lead in a circle', 'check the path');
-  return refuse('E_IMAGE_READ', path, `it cannot be opened for reading (errno ${-errno})`, 'an image is a regular file or a directory');
+  return refuse('E_IMAGE_READ', path, `it cannot be opened for reading (${errnoText(errno)})`, 'an image is a regular file or a directory');
 };
 
 const readAt = (host: Host, path: string, handle: number, offset: number, length: number): string => {
@@ -151,7 +152,7 @@ const readAt = (host: Host, path: string, handle: number, offset: number, length
     return refuse(
       'E_IMAGE_READ',
       path,
-      `reading at ${offset} failed (errno ${-text})`,
+      `reading at ${offset} failed (${errnoText(text)})`,
       'the file system has a fault, or the file changed: try again or copy the file',
     );
   }

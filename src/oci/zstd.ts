@@ -34,7 +34,11 @@ export async function* zstdDecode(source: AsyncIterable<Uint8Array>): AsyncGener
     const decoder = createZstdDecompress({ chunkSize: MEBIBYTE });
     const input = Readable.from(joined(frame, rest), { objectMode: false, highWaterMark: MEBIBYTE });
     input.on('error', (error) => decoder.destroy(error));
-    yield* input.pipe(decoder) as AsyncIterable<Buffer>;
+    try {
+      yield* input.pipe(decoder) as AsyncIterable<Buffer>;
+    } finally {
+      input.destroy();
+    }
   }
 }
 

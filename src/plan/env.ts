@@ -4,6 +4,7 @@
  */
 import { parseEnvFile } from '../request/env-spec.ts';
 import { PREFIXES } from '../request/from-env.ts';
+import { errnoText } from '../util/errno.ts';
 import { EXIT_TSRUN, TsrunError } from '../util/errors.ts';
 import { failed } from '../util/host.ts';
 import { isWithin, nameOf, resolveFrom } from '../util/paths.ts';
@@ -151,12 +152,13 @@ const explicitVariables = (situation: Situation): Map<string, Variable> => {
 };
 
 const readEnvFile = ({ host }: Situation, path: string, origin: string): string => {
-  const text = host.read(path, 0, MAX_ENV_FILE + 1);
+  // The one device people give where a file is asked for.
+  const text = path === '/dev/null' ? '' : host.read(path, 0, MAX_ENV_FILE + 1);
   const refuse = (why: string, hint: string): never => {
     throw new TsrunError({ code: 'E_ENV_FILE', what: `cannot read ${path}`, why, hint, exitCode: EXIT_TSRUN });
   };
   if (failed(text))
-    return refuse(text === -2 ? 'there is no such file' : `it cannot be read (errno ${-text})`, `it was asked for with ${origin}`);
+    return refuse(text === -2 ? 'there is no such file' : `it cannot be read (${errnoText(text)})`, `it was asked for with ${origin}`);
   if (text.length > MAX_ENV_FILE) return refuse(`it has more than ${MAX_ENV_FILE} bytes`, 'give a file of NAME=VALUE lines');
   if (text.includes('\0')) return refuse('it holds NUL bytes', 'give a text file of NAME=VALUE lines');
   return text;

@@ -1,6 +1,7 @@
 /** Where the image's files come from: served over FUSE by the scope's server; without a usable /dev/fuse extracted once; directories as they are. */
 import { runtimeDirectory, scopeKey } from '../facts/scope.ts';
 import { storePlaces } from '../store/places.ts';
+import { errnoText } from '../util/errno.ts';
 import { failed, MAY_READ, MAY_WRITE } from '../util/host.ts';
 import type { Op } from './ops.ts';
 import type { Situation } from './situation.ts';
@@ -37,7 +38,7 @@ export const planImage = (situation: Situation): Op[] => {
         offset,
         size,
         directory,
-        why: `${where}, extracted once: /dev/fuse cannot be used (errno ${-noFuse})`,
+        why: `${where}, extracted once: /dev/fuse cannot be used (${errnoText(noFuse)})`,
       },
     ];
   }

@@ -1,5 +1,6 @@
 /** What of the host is shown in the run, and where: default mounts, config binds, the user's own binds. In the order of the decisions. */
 import type { RequestedBind } from '../request/request.ts';
+import { errnoText } from '../util/errno.ts';
 import { TsrunError } from '../util/errors.ts';
 import { EACCES, ENOENT, failed } from '../util/host.ts';
 import { isWithin, parentOf, resolveFrom } from '../util/paths.ts';
@@ -122,7 +123,7 @@ const missingSource = (origin: string, source: string, target: string, errno: nu
       ? 'source does not exist'
       : errno === EACCES
         ? 'you may not look into a directory on the way to the source'
-        : `the source cannot be reached (errno ${-errno})`;
+        : `the source cannot be reached (${errnoText(errno)})`;
   return new TsrunError({
     code: 'E_BIND_SOURCE',
     what: `cannot mount ${source} on ${target}`,

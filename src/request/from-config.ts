@@ -4,6 +4,7 @@
  * silently without effect. YAML is parsed only when a file is there.
  */
 import { loadAll } from 'js-yaml';
+import { errnoText } from '../util/errno.ts';
 import { TsrunError } from '../util/errors.ts';
 import { failed, type Host } from '../util/host.ts';
 import { nearest } from '../util/nearest.ts';
@@ -107,7 +108,7 @@ const readConfig = (host: Host, file: string): Config => {
   if (failed(text)) {
     if (text === ENOENT || text === ENOTDIR) return { given: [], rest: {} };
     // A home that cannot be read is met again, and named, where it is mounted.
-    return file === SITE_CONFIG ? refuse(file, `it cannot be read (errno ${-text})`) : { given: [], rest: {} };
+    return file === SITE_CONFIG ? refuse(file, `it cannot be read (${errnoText(text)})`) : { given: [], rest: {} };
   }
   if (text.length > MAX_BYTES) refuse(file, `it has more than ${MAX_BYTES} bytes`);
   return parseConfig(file, text);

@@ -266,7 +266,7 @@ test('an ordinary user without any rights converts an image with devices, setuid
         content: 'y',
         uid: 4242,
         gid: 4343,
-        xattrs: { 'security.capability': '\x01\x00\x00\x02\x00\x20\x00\x00' + '\0'.repeat(12) },
+        xattrs: { 'security.capability': `\x01\x00\x00\x02\x00\x20\x00\x00${'\0'.repeat(12)}` },
       },
     ]),
   );

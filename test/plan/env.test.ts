@@ -146,6 +146,10 @@ test('a name alone takes the value of the host, also of one that is left out by 
   assert.is(env('exec --env NOTHING IMG p')['NOTHING'], undefined);
 });
 
+test('an env file may be /dev/null', () => {
+  assert.is(env('exec --env-file /dev/null --env A=1 IMG p')['A'], '1');
+});
+
 test('an env file that is missing or binary is named', () => {
   assert.is(
     codeOf(() => env('exec --env-file /nope IMG p')),

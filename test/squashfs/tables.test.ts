@@ -3,6 +3,9 @@
 import { closeSync, lstatSync, openSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
+import { addContent, createContents } from '../../src/squashfs/contents.ts';
+import { writeInode } from '../../src/squashfs/inodes.ts';
+import { createRecordWriter } from '../../src/squashfs/records.ts';
 import {
   addDetachedFile,
   addDevice,
@@ -18,9 +21,10 @@ import {
   setFileContent,
   setMeta,
 } from '../../src/squashfs/tree.ts';
-import { treeStats } from '../../src/squashfs/tree-order.ts';
+import { orderTree, treeStats } from '../../src/squashfs/tree-order.ts';
 import type { Meta } from '../../src/squashfs/types.ts';
 import { createSquashfsWriter } from '../../src/squashfs/writer.ts';
+import { NO_XATTRS } from '../../src/squashfs/xattr-table.ts';
 import { failure } from '../helpers/throws.ts';
 import {
   assertSameTree,
@@ -266,6 +270,28 @@ int main(int argc, char **argv)
 	return length > 0 && write(1, text, length) == length ? 0 : 1;
 }
 `;
+
+test('a file beyond the first 4 GiB of the image gets the extended inode with its place', () => {
+  const tree = createTree();
+  const contents = createContents();
+  const content = addContent(contents, 200_000);
+  setFileContent(tree, addFile(tree, ROOT, bytes('far'), META), content);
+  const order = orderTree(tree);
+  const inodeAt = (start: number): Buffer => {
+    contents.start[content] = start;
+    const put: Buffer[] = [];
+    const stream = { block: () => 0, offset: () => 0, put: (part: Uint8Array) => put.push(Buffer.from(part)), end: () => 0 };
+    const record = createRecordWriter(4200);
+    const context = { tree, order, contents, blockSize: 131_072, record, stream, ids: { ids: new Map() }, listings: new Map() };
+    writeInode({ ...context, xattrIndex: () => NO_XATTRS }, order.inodes[0] as number, 1);
+    return Buffer.concat(put);
+  };
+  contents.blockSizes.fill(77, 0, 2);
+  const near = inodeAt(2 ** 32 - 1);
+  assert.equal([near.readUInt16LE(0), near.length, near.readUInt32LE(16)], [2, 40, 2 ** 32 - 1]);
+  const far = inodeAt(2 ** 32);
+  assert.equal([far.readUInt16LE(0), far.length, far.readBigUInt64LE(16)], [9, 64, 2n ** 32n]);
+});
 
 test('options outside the format are refused', async () => {
   const fd = openSync(scratch(), 'w+');
