@@ -30,6 +30,8 @@
 
 #include "util.h"
 
+#include <signal.h>
+
 int image_main(int argc, char **argv); /* argv[0] is "@image" */
 
 /* Writes all files of the SquashFS at `offset` of `fd` below `dest`, as the calling user: owners are not kept, nor are setuid and setgid
@@ -38,6 +40,9 @@ int image_main(int argc, char **argv); /* argv[0] is "@image" */
  * made is removed; when interrupted, the signal is then delivered to the caller. The work is done in a child process, so the caller stays
  * single-threaded and a hostile image cannot reach its memory. `skipped` (may be NULL): number of device nodes left out. */
 int WARN_UNUSED image_extract(int fd, uint64_t offset, uint64_t size, const char *dest, uint64_t *skipped, struct err *err);
+
+/* The work of it, in this process with threads: into the empty directory `dest`. -EINTR once `*interrupted` is not zero. What it has made stays when it fails. */
+int WARN_UNUSED image_unpack(int fd, uint64_t offset, uint64_t size, int dest, const volatile sig_atomic_t *interrupted, uint64_t *skipped, struct err *err);
 
 /* Writes directory `path` to `out` as a PAX archive: names sorted by bytes, relative ("./bin/sh"), the directory itself first; owners as numbers,
  * modes, times with nanoseconds (`mtime`), xattrs (SCHILY.xattr.NAME, value's bytes as they are), hard links, devices and fifos. Names are bytes: what is

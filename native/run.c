@@ -23,9 +23,15 @@ static int make_target(struct run *run, const struct op *op, const struct source
 {
 	struct tree *tree = &run->root.tree;
 	bool directory = S_ISDIR(source->mode);
-	struct spot spot;
-	int result = tree_walk(tree, op_target(op), directory ? S_IFDIR | 0755 : S_IFREG | 0644, &spot, err);
+	struct spot spot = {0};
+	int result = 0;
 
+	if (op->kind == OP_bind_cwd && (op->bind_cwd.flags & FLAG_bind_cwd_absent) != 0)
+		result = tree_walk(tree, op_target(op), 0, &spot, err);
+	if (result == 0 && spot.mode != 0 && !spot.below_mount)
+		return fail(err, EEXIST, "prepare the target", "%s is in the image", op_target(op));
+	if (result == 0)
+		result = tree_walk(tree, op_target(op), directory ? S_IFDIR | 0755 : S_IFREG | 0644, &spot, err);
 	if (result < 0 || spot.below_mount)
 		return result;
 	if (directory != S_ISDIR(spot.mode))

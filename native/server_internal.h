@@ -6,8 +6,6 @@
 #include "server.h"
 #include "server_wire.h"
 
-#include <pthread.h>
-#include <stdatomic.h>
 #include <sys/stat.h>
 
 /* --- server_setup.c: becoming a server --- */
@@ -17,19 +15,32 @@ struct server_box {
 	int listener; /* on the scope's socket */
 	ino_t socket_ino;
 	int userns;   /* the scope's user namespace */
+	/* On kernels without the mount calls of Linux 5.2: the server's mount namespace, which runs enter, and the inode of the one it was copied from.
+	 * Else -1: the server has a root with next to nothing in it. */
+	int view;
+	uint64_t view_of;
 	const char *key;
 	uid_t uid;
 	gid_t gid;
 	const char *device_path; /* /dev/fuse as it is to be found from in here */
+	uint64_t cache_bytes;    /* for each image */
 };
-/* From a freshly exec'ed process to one that listens in its own namespaces. The lock is the starter's and this process's. */
+/* From a freshly exec'ed process to one that listens in its own namespaces. The lock is the starter's and this process's. The working directory is
+ * then a tmpfs where images can be mounted. */
 int WARN_UNUSED server_enter_box(struct server_box *box, const char *key, const char *uid, const char *gid, struct err *err);
 /* Removes socket and lock file, if they are still this server's. With the lock held. */
 void server_leave_directory(const struct server_box *box);
-/* One line, with the time, to the scope's log. From any thread. */
+/* One line, with the time, to the scope's log. */
 void server_log(const struct server_box *box, const char *text);
 
+/* --- server_filter.c --- */
+
+/* From here on the process can do nothing but serve: no files, no sockets, no other processes. -errno. */
+int WARN_UNUSED server_filter(void);
+
 /* --- server_images.c: the images being served --- */
+
+enum watched { LISTENER, CONNECTION, RUN, IMAGE };
 
 struct waiter { /* a joining run whose image is still being opened */
 	struct waiter *next;
@@ -38,40 +49,75 @@ struct waiter { /* a joining run whose image is still being opened */
 };
 
 struct image {
+	enum watched what; /* its channel, for the control loop */
 	struct image *next;
 	const struct server_box *box;
-	struct squash_cache *cache;
-	int wake; /* eventfd of the control loop */
 	/* Which image: the file that was opened, as it was then, and the part of it. */
 	struct stat identity;
 	uint64_t offset, size;
 	int fd;
 
-	/* Control loop only. */
 	enum { IMAGE_OPENING, IMAGE_SERVING, IMAGE_LEAVING } state;
 	unsigned runs;
 	int64_t deadline; /* milliseconds of CLOCK_MONOTONIC; when there are no runs */
 	uint32_t linger_ms;
 	struct waiter *waiters;
 
-	/* Written by the opening thread before `opened`, by the last worker before `ended`. */
-	_Atomic bool opened, ended;
-	pthread_t opener;
-	int rc;
-	struct err err;
-	struct squash *squash;
-	struct imagefs *fs;
+	/* Its mount: a descriptor that any run can clone, or attached under `number` in the server's working directory. */
 	int mount;
+	uint32_t number;
+	dev_t device;
+
+	struct supervised *serving;
+	bool ended;
 };
 
-/* The image the descriptor is of, being opened or served; or a new one, which a thread begins to open. Takes `fd` if it makes a new one, else closes it. */
-struct image *images_find_or_open(struct image **images, const struct server_box *box, struct squash_cache *cache, int wake, int fd, uint64_t offset,
-	uint64_t size, struct err *err);
-/* The opening thread has finished: `rc` and `err` are there. */
-void image_opened(struct image *image);
+/* The image the descriptor is of, being opened or served; or a new one, which a process begins to open. Takes `fd` if it makes a new one, else closes
+ * it. */
+struct image *images_find_or_open(struct image **images, const struct server_box *box, int fd, uint64_t offset, uint64_t size, struct err *err);
+/* How a run gets at the image: fills `reply`; returns the descriptor to send (not to be closed), or -errno. `*own` is to be closed when it is sent. */
+int WARN_UNUSED image_show(const struct image *image, struct wire_reply *reply, int *own, struct err *err);
 /* Nobody is known to use it: lets go of our own reference. Whoever still has one keeps it alive. */
 void image_leave(struct image *image);
 /* Frees an image that failed to open or whose mount has ended. */
 void image_forget(struct image **images, struct image *image);
+
+/* --- supervisor.c: one image's serving process: started, watched, replaced when it dies --- */
+
+/* Makes devices of the one (which it takes in any case) and starts the first process. The image must stay where it is. */
+int WARN_UNUSED supervise_image(struct supervised **out, const struct image *image, int device, struct err *err);
+/* Becomes readable when the process has something to say, or has ended; another one after it has. */
+int supervised_channel(const struct supervised *serving);
+enum supervised_news { NEWS_NONE, NEWS_OPENED, NEWS_FAILED, NEWS_ENDED, NEWS_REPLACED };
+/* What it says. OPENED: it serves. FAILED: it could not open the image (`err`), or there is no way to go on: the devices are closed, whoever uses the mount gets
+ * errors. ENDED: the mount and every use of it are gone. REPLACED: the channel is another one. */
+enum supervised_news supervised_hear(struct supervised *serving, struct err *err);
+/* When it is to be looked after, in milliseconds of CLOCK_MONOTONIC; INT64_MAX: there is no need to. */
+int64_t supervised_due(const struct supervised *serving);
+void supervised_look(struct supervised *serving);
+const struct imagefs_shared *supervised_shared(const struct supervised *serving);
+pid_t supervised_pid(const struct supervised *serving);
+void supervised_free(struct supervised *serving);
+
+int64_t server_now_ms(void);
+
+/* --- serving.c: the process itself --- */
+
+struct serving {
+	const struct server_box *box;
+	struct imagefs_shared *shared;
+	const int *devices;
+	const struct stat *identity; /* a file that has become another is not served */
+	int image, channel;
+	uint64_t offset, size;
+};
+enum serving_says { SAYS_OPENED, SAYS_RECOVERED, SAYS_LOG, SAYS_WATCH };
+struct serving_message {
+	enum serving_says says;
+	int rc;         /* SAYS_OPENED: negative errno when it could not */
+	struct err err; /* SAYS_OPENED; SAYS_LOG: the text is its detail */
+};
+/* In the new process. Exit status 0: the mount has ended. */
+NORETURN void serving_main(const struct serving *serving);
 
 #endif

@@ -46,7 +46,10 @@ await main(async () => {
   for (const { file, name, lines } of await pages()) {
     const path = join(root, file);
     const before = readFileSync(path, 'utf8');
-    const after = before.replace(new RegExp(`(<!-- ${name}: [^>]*-->\n)[^]*?(<!-- end -->)`), (_, head, tail) => `${head}${lines.join('\n')}\n${tail}`);
+    const after = before.replace(
+      new RegExp(`(<!-- ${name}: [^>]*-->\n)[^]*?(<!-- end -->)`),
+      (_, head, tail) => `${head}${lines.join('\n')}\n${tail}`,
+    );
     if (before === after) continue;
     stale += 1;
     if (check) say(`${file} is not what its table says: run node scripts/docs.mjs`);

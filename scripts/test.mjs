@@ -1,8 +1,11 @@
 // `npm test`: sets up what is missing, then runs every check and every test, going on after a failure. The last line is
 // `N passed, N failed, N skipped` over all stages.
 import { spawn } from 'node:child_process';
-import { environment, main, makeJobs, root, say, seconds } from './lib.mjs';
-import { setUp } from './setup.mjs';
+import { chmodSync, mkdtempSync, rmdirSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { environment, isRoot, main, makeJobs, root, runQuiet, say, seconds } from './lib.mjs';
+import { setUp, TEST_USER } from './setup.mjs';
 
 /** Each stage is one program. `counts`: its last line is `N passed, N failed, N skipped`; else it counts as one check. */
 const stages = [
@@ -16,9 +19,24 @@ const stages = [
 
 const COUNTS = /^(\d+) passed, (\d+) failed, (\d+) skipped$/gm;
 
+/**
+ * The test user must reach the checkout. Where it cannot (below a directory of root's own), the stages see the checkout at a place that it
+ * can reach, each in a mount namespace of its own; the words returned go in front of a command.
+ */
+const reachable = () => {
+  if (!isRoot || runQuiet('setpriv', ['--reuid', TEST_USER, '--clear-groups', 'test', '-r', join(root, 'package.json')]).status === 0)
+    return [];
+  const place = mkdtempSync(join(tmpdir(), 'tsrun-checkout-'));
+  chmodSync(place, 0o755);
+  process.on('exit', () => rmdirSync(place));
+  const script = 'mount --bind "$0" "$1" && cd "$1" && PATH="$1/node_modules/.bin:$PATH" && shift && exec "$@"';
+  return ['unshare', '--mount', 'sh', '-c', script, root, place];
+};
+
 /** Runs a program; what counts is shown as it comes, what does not only when it fails. */
-const runStage = ({ command: [program, ...args], counts = false }) =>
+const runStage = ({ command, counts = false }, prefix) =>
   new Promise((resolve) => {
+    const [program, ...args] = [...prefix, ...command];
     const child = spawn(program, args, { cwd: root, env: environment, stdio: ['ignore', 'pipe', 'pipe'] });
     let text = '';
     const take = (chunk) => {
@@ -61,10 +79,11 @@ await main(async () => {
     stageDone('set-up', started, { passed: 0, failed: 1, skipped: 0 });
   }
   if (total.failed === 0) {
+    const prefix = reachable();
     for (const stage of stages) {
       console.log(`\n== ${stage.title}`);
       const since = performance.now();
-      stageDone(stage.title, since, countsOf(stage, await runStage(stage)));
+      stageDone(stage.title, since, countsOf(stage, await runStage(stage, prefix)));
     }
   }
   console.log(`\n${lines.join('\n')}\nall in ${seconds(started)}\n`);

@@ -1,36 +1,80 @@
 /* An image as a mounted file system: the FUSE protocol (include/uapi/linux/fuse.h of the kernel), spoken on /dev/fuse without libfuse.
  *
  * An image never changes, so the kernel is told to keep everything for ever: attributes, names, also names that are not there, symbolic
- * links, directories, pages. What needs no answer (open, opendir, flush, …) is refused once, and never asked again. */
+ * links, directories, pages. What needs no answer (open, opendir, flush, …) is refused once, and never asked again.
+ *
+ * The process that answers may die: a request lies in memory shared with whoever started it from before the kernel counts it as taken until it is
+ * answered, and the successor, on the same devices, begins with what it finds there. */
 #ifndef TSRUN_IMAGEFS_H
 #define TSRUN_IMAGEFS_H
 
 #include "../squash/squash.h"
 
+#include <stdatomic.h>
 #include <sys/types.h>
 
-/* Makes a mount that is attached nowhere yet (read-only, nosuid, nodev, permissions checked by the kernel, for this user and group only) and
- * the device descriptor that serves it. The caller is in the user namespace the mount will belong to, and in a mount namespace of it;
- * `device_path` is a fuse device there. Both descriptors are close-on-exec. */
-int WARN_UNUSED imagefs_mount(const char *device_path, uid_t uid, gid_t gid, int *device, int *mount, struct err *err);
+/* --- mounts; the caller is in the user namespace the mount will belong to, and in a mount namespace of it. Read-only, nosuid, nodev, permissions
+ * checked by the kernel, for this user and group only. `device_path` is a fuse device there; the device that comes out serves the mount. --- */
 
-struct imagefs;
+/* A mount that is attached nowhere yet (Linux 5.2). */
+int WARN_UNUSED imagefs_mount(const char *device_path, uid_t uid, gid_t gid, int *device, int *mount, struct err *err);
+/* A mount at `directory`, on any kernel. */
+int WARN_UNUSED imagefs_mount_at(const char *device_path, uid_t uid, gid_t gid, const char *directory, int *device, struct err *err);
+/* Another device for the same mount: requests taken from different ones are answered without a lock in common. Where the kernel has no such thing,
+ * the same one again. -errno. */
+int WARN_UNUSED imagefs_clone_device(const char *device_path, int device);
+
+/* --- what survives the serving process --- */
+
+#define IMAGEFS_WORKERS_MAX 16u
+/* A request: FUSE_MIN_READ_BUFFER at least, and the header with max_write. No request we can get is larger: nothing is written. */
+#define IMAGEFS_REQUEST_MAX 8192u
+
+enum imagefs_count { COUNT_LOOKUP, COUNT_GETATTR, COUNT_READ, COUNT_READDIR, COUNT_OTHER, COUNT_BYTES, COUNT_FAILED, IMAGEFS_COUNTS };
+
+struct imagefs_slot {
+	/* The request in hand; its first four bytes, its length, are 0 when there is none. */
+	char request[IMAGEFS_REQUEST_MAX] __attribute__((aligned(8)));
+	_Atomic uint32_t again; /* how often a successor has begun to answer it */
+	_Atomic uint64_t interrupted; /* the request whose asker got a signal while it waited */
+	_Atomic uint64_t counts[IMAGEFS_COUNTS];
+} __attribute__((aligned(64)));
+
+struct imagefs_shared {
+	uint32_t workers;
+	_Atomic bool open_refusable, opendir_refusable; /* the kernel takes ENOSYS for "never ask again" */
+	_Atomic bool watched;     /* somebody looks after slots that are not answered; else `watch` is called with the next request */
+	_Atomic uint32_t reading; /* reads of the image that have not come back yet */
+	_Atomic uint32_t alone;   /* 1 + the slot that is being answered again with nothing beside it; 0: none */
+	_Atomic uint64_t cache_bytes; /* of the block cache, a moment ago */
+	struct imagefs_slot slots[];
+};
+/* Memory that children of the process share; NULL when there is none. */
+struct imagefs_shared *imagefs_shared_new(unsigned workers);
+void imagefs_shared_free(struct imagefs_shared *shared);
+/* The request in slot `index`, 0 for none. From any process. */
+uint64_t imagefs_in_hand(const struct imagefs_shared *shared, unsigned index);
+/* Answers it with an error, on its device, if that has not been done. */
+void imagefs_give_up(const struct imagefs_shared *shared, unsigned index, int device, int error);
+
+/* --- serving --- */
+
 struct imagefs_config {
 	struct squash *squash;
-	const char *device_path;
+	struct imagefs_shared *shared;
+	const int *devices; /* one for each of shared->workers */
 	/* Shown as the owner of everything: these are the ids that the user namespace maps. */
 	uid_t uid;
 	gid_t gid;
-	unsigned workers; /* 0: by the number of processors */
 	/* Something that a person should know (a read of the image that failed). Called by any worker, a few times at most. */
 	void (*log)(void *ctx, const char *text);
-	/* The mount and every use of it are gone (or, should it come to that, the device broke). Called by the last worker as its last act. */
-	void (*ended)(void *ctx);
+	/* Requests are coming, and nobody is watching (see shared->watched). From any worker. */
+	void (*watch)(void *ctx);
+	/* The requests that a predecessor left are answered. */
+	void (*recovered)(void *ctx);
 	void *ctx;
 };
-/* Starts the threads that answer the kernel's requests. Takes `device` in any case. */
-int WARN_UNUSED imagefs_start(struct imagefs **out, const struct imagefs_config *config, int device, struct err *err);
-/* Waits for all workers, which end when the mount does, and frees. */
-void imagefs_join(struct imagefs *fs);
+/* Answers what is in the slots, then the kernel's requests, with threads of its own, until the mount and every use of it are gone. */
+int WARN_UNUSED imagefs_serve(const struct imagefs_config *config, struct err *err);
 
 #endif

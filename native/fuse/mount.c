@@ -1,7 +1,10 @@
 #include "imagefs.h"
 
 #include <fcntl.h>
+#include <linux/fuse.h>
 #include <stdio.h>
+#include <sys/ioctl.h>
+#include <sys/mount.h>
 #include <sys/syscall.h>
 
 /* Not every libc has these yet. */
@@ -54,19 +57,24 @@ static int configure(int fs, int device, uid_t uid, gid_t gid)
 	return sys_fsconfig(fs, FSCONFIG_CMD_CREATE, NULL, NULL) < 0 ? -errno : 0;
 }
 
-/* Here is the place for kernels that lack a call: mount(2) of the device into the server's own mount namespace (before 5.2), which
- * joining runs then enter. */
+static int open_device(const char *device_path, struct err *err)
+{
+	int device = open(device_path, O_RDWR | O_CLOEXEC);
+
+	return device < 0 ? fail(err, errno, STEP, "opening /dev/fuse") : device;
+}
+
 int imagefs_mount(const char *device_path, uid_t uid, gid_t gid, int *device, int *mount, struct err *err)
 {
-	int cleanup_fd dev = open(device_path, O_RDWR | O_CLOEXEC);
+	int cleanup_fd dev = open_device(device_path, err);
 	int cleanup_fd fs = -1;
 	int rc;
 
 	if (dev < 0)
-		return fail(err, errno, STEP, "opening /dev/fuse");
+		return dev;
 	fs = sys_fsopen("fuse");
 	if (fs < 0)
-		return fail(err, errno, STEP, "%s", errno == ENOSYS ? "the kernel has no fsopen (Linux 5.2)" : "fsopen");
+		return fail(err, errno, STEP, "fsopen");
 	rc = configure(fs, dev, uid, gid);
 	if (rc < 0)
 		return fail(err, -rc, STEP, "making the mount");
@@ -75,4 +83,31 @@ int imagefs_mount(const char *device_path, uid_t uid, gid_t gid, int *device, in
 		return fail(err, errno, STEP, "fsmount");
 	*device = steal_fd(&dev);
 	return 0;
+}
+
+int imagefs_mount_at(const char *device_path, uid_t uid, gid_t gid, const char *directory, int *device, struct err *err)
+{
+	int cleanup_fd dev = open_device(device_path, err);
+	char options[160];
+
+	if (dev < 0)
+		return dev;
+	snprintf(options, sizeof options, "fd=%d,rootmode=%o,user_id=%u,group_id=%u,max_read=%u,default_permissions", dev, S_IFDIR | 0755u, uid, gid,
+		SQUASH_READ_MAX);
+	if (mount("tsrun", directory, "fuse", MS_RDONLY | MS_NOSUID | MS_NODEV, options) < 0)
+		return fail(err, errno, STEP, "making the mount");
+	*device = steal_fd(&dev);
+	return 0;
+}
+
+int imagefs_clone_device(const char *device_path, int device)
+{
+	int cleanup_fd clone = open(device_path, O_RDWR | O_CLOEXEC);
+	uint32_t source = (uint32_t)device;
+	int same;
+
+	if (clone >= 0 && ioctl(clone, FUSE_DEV_IOC_CLONE, &source) == 0)
+		return steal_fd(&clone);
+	same = fcntl(device, F_DUPFD_CLOEXEC, 0);
+	return same < 0 ? -errno : same;
 }

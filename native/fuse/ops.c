@@ -32,6 +32,14 @@ static uint64_t ref_of(const struct squash *sq, uint64_t node)
 
 /* --- replies --- */
 
+static void count(const struct request *r, enum imagefs_count what, uint64_t amount)
+{
+	_Atomic uint64_t *at = &r->worker->slot->counts[what];
+
+	/* Nobody else writes it. */
+	atomic_store_explicit(at, atomic_load_explicit(at, memory_order_relaxed) + amount, memory_order_relaxed);
+}
+
 static void reply_vector(const struct request *r, int error, struct iovec *parts, unsigned count, size_t len)
 {
 	struct fuse_out_header out = {
@@ -41,6 +49,7 @@ static void reply_vector(const struct request *r, int error, struct iovec *parts
 	};
 
 	parts[0] = (struct iovec) { &out, sizeof out };
+	count(r, COUNT_BYTES, len);
 	/* Fails when the asker has been killed or the mount is gone; then nobody waits for it. */
 	while (writev(r->worker->device, parts, (int)count) < 0 && errno == EINTR)
 		;
@@ -65,6 +74,7 @@ static void reply_failure(const struct request *r, int rc, const struct err *err
 {
 	struct imagefs *fs = r->fs;
 
+	count(r, COUNT_FAILED, rc == -EIO || rc == -EUCLEAN || rc == -ENOMEM || rc == -ESTALE);
 	if (err->step[0] != '\0' && (rc == -EIO || rc == -EUCLEAN || rc == -ENOMEM || rc == -ESTALE)
 		&& atomic_fetch_add(&fs->complaints, 1) < COMPLAINTS_MAX) {
 		char text[sizeof err->step + sizeof err->detail + 64];
@@ -141,8 +151,8 @@ static void do_init(const struct request *r)
 	out.max_write = 4096;
 	out.time_gran = 1000000000;
 	out.max_pages = (uint16_t)(SQUASH_READ_MAX / (size_t)sysconf(_SC_PAGESIZE));
-	atomic_store(&r->fs->open_refusable, in->flags & FUSE_NO_OPEN_SUPPORT);
-	atomic_store(&r->fs->opendir_refusable, in->flags & FUSE_NO_OPENDIR_SUPPORT);
+	atomic_store(&r->fs->config.shared->open_refusable, in->flags & FUSE_NO_OPEN_SUPPORT);
+	atomic_store(&r->fs->config.shared->opendir_refusable, in->flags & FUSE_NO_OPENDIR_SUPPORT);
 	reply(r, &out, sizeof out);
 }
 
@@ -375,19 +385,49 @@ static void do_xattr(const struct request *r, bool list)
 	reply_xattr(r, len, in->size, value, &err);
 }
 
+/* The asker of another request got a signal. It may be a deadly one: whoever watches will answer for the worker if that does not come to it. Requests that
+ * are answered soon are not disturbed: programs do not expect EINTR of stat. */
+static void do_interrupt(const struct request *r)
+{
+	const struct fuse_interrupt_in *in = (const void *)r->arg;
+	struct imagefs_shared *shared = r->fs->config.shared;
+
+	for (unsigned i = 0; r->arg_len >= sizeof *in && i < shared->workers; i++)
+		if (imagefs_in_hand(shared, i) == in->unique)
+			atomic_store(&shared->slots[i].interrupted, in->unique);
+}
+
+static enum imagefs_count kind_of(uint32_t opcode)
+{
+	switch (opcode) {
+	case FUSE_LOOKUP:
+		return COUNT_LOOKUP;
+	case FUSE_GETATTR:
+		return COUNT_GETATTR;
+	case FUSE_READ:
+		return COUNT_READ;
+	case FUSE_READDIR:
+	case FUSE_READDIRPLUS:
+		return COUNT_READDIR;
+	default:
+		return COUNT_OTHER;
+	}
+}
+
 void imagefs_answer(struct imagefs_worker *worker, size_t len)
 {
 	struct request r = {
 		.worker = worker,
 		.fs = worker->fs,
 		.sq = worker->fs->config.squash,
-		.in = (const void *)worker->request,
-		.arg = worker->request + sizeof *r.in,
+		.in = (const void *)worker->slot->request,
+		.arg = worker->slot->request + sizeof *r.in,
 	};
 
 	if (len < sizeof *r.in)
 		return;
 	r.arg_len = len - sizeof *r.in;
+	count(&r, kind_of(r.in->opcode), 1);
 	switch (r.in->opcode) {
 	case FUSE_INIT:
 		do_init(&r);
@@ -416,15 +456,18 @@ void imagefs_answer(struct imagefs_worker *worker, size_t len)
 		do_xattr(&r, r.in->opcode == FUSE_LISTXATTR);
 		break;
 	case FUSE_OPEN:
-		do_open(&r, r.fs->open_refusable, FOPEN_KEEP_CACHE);
+		do_open(&r, r.fs->config.shared->open_refusable, FOPEN_KEEP_CACHE);
 		break;
 	case FUSE_OPENDIR:
-		do_open(&r, r.fs->opendir_refusable, FOPEN_KEEP_CACHE | FOPEN_CACHE_DIR);
+		do_open(&r, r.fs->config.shared->opendir_refusable, FOPEN_KEEP_CACHE | FOPEN_CACHE_DIR);
 		break;
 	case FUSE_RELEASE:
 	case FUSE_RELEASEDIR:
 	case FUSE_DESTROY:
 		reply_error(&r, 0);
+		break;
+	case FUSE_INTERRUPT:
+		do_interrupt(&r); /* no answer */
 		break;
 	case FUSE_FORGET:
 	case FUSE_BATCH_FORGET:

@@ -1,26 +1,89 @@
-/* The threads of a mounted image: each takes a request from its device descriptor, answers it, takes the next. */
+/* The threads of a mounted image: each takes a request from its device into its slot, answers it, takes the next. */
 #include "internal.h"
 
-#include <fcntl.h>
-#include <sched.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/ioctl.h>
+#include <sys/mman.h>
 
 #define STACK_BYTES (256u << 10)
+#define TRIES_MAX 5u
+
+/* --- slots --- */
+
+static size_t shared_size(unsigned workers)
+{
+	return sizeof(struct imagefs_shared) + workers * sizeof(struct imagefs_slot);
+}
+
+struct imagefs_shared *imagefs_shared_new(unsigned workers)
+{
+	/* Populated, and locked if that is allowed: a page that is missing when the kernel copies a request into it would be that request's end. */
+	struct imagefs_shared *shared
+		= mmap(NULL, shared_size(workers), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+
+	if (shared == MAP_FAILED)
+		return NULL;
+	(void)!mlock(shared, shared_size(workers));
+	shared->workers = workers;
+	return shared;
+}
+
+void imagefs_shared_free(struct imagefs_shared *shared)
+{
+	if (shared != NULL)
+		munmap(shared, shared_size(shared->workers));
+}
+
+static _Atomic uint32_t *length_of(struct imagefs_slot *slot)
+{
+	return (_Atomic uint32_t *)(void *)slot->request;
+}
+
+uint64_t imagefs_in_hand(const struct imagefs_shared *shared, unsigned index)
+{
+	const struct imagefs_slot *slot = &shared->slots[index];
+	const struct fuse_in_header *header = (const void *)slot->request;
+
+	if (atomic_load((const _Atomic uint32_t *)(const void *)slot->request) == 0)
+		return 0;
+	return atomic_load_explicit((const _Atomic uint64_t *)&header->unique, memory_order_relaxed);
+}
+
+void imagefs_give_up(const struct imagefs_shared *shared, unsigned index, int device, int error)
+{
+	struct fuse_out_header out = { .len = sizeof out, .error = error, .unique = imagefs_in_hand(shared, index) };
+
+	/* Fails when it has been answered meanwhile. */
+	if (out.unique != 0)
+		(void)!write(device, &out, sizeof out);
+}
+
+/* --- one request after the other --- */
+
+static void done(struct imagefs_slot *slot)
+{
+	atomic_store(length_of(slot), 0);
+}
 
 static void *serve(void *ctx)
 {
 	struct imagefs_worker *worker = ctx;
 	struct imagefs *fs = worker->fs;
+	struct imagefs_shared *shared = fs->config.shared;
 
 	for (;;) {
-		ssize_t len = read(worker->device, worker->request, IMAGEFS_REQUEST_MAX);
+		ssize_t len = read(worker->device, worker->slot->request, IMAGEFS_REQUEST_MAX);
 
-		if (len >= 0)
+		if (len >= 0) {
+			if (!atomic_load(&shared->watched) && !atomic_exchange(&shared->watched, true))
+				fs->config.watch(fs->config.ctx);
 			imagefs_answer(worker, (size_t)len);
-		else if (errno != EINTR && errno != EAGAIN && errno != ENOENT) /* ENOENT: the request was withdrawn meanwhile */
+			done(worker->slot);
+			continue;
+		}
+		if (errno != EINTR && errno != EAGAIN && errno != ENOENT)
 			break;
+		done(worker->slot); /* ENOENT: the request was withdrawn while it was copied */
 	}
 	if (errno != ENODEV) {
 		char text[128];
@@ -28,106 +91,64 @@ static void *serve(void *ctx)
 		snprintf(text, sizeof text, "cannot read requests: %s", strerror(errno));
 		fs->config.log(fs->config.ctx, text);
 	}
-	if (atomic_fetch_sub(&fs->running, 1) == 1)
-		fs->config.ended(fs->config.ctx);
 	return NULL;
 }
 
-/* A descriptor of its own for each worker: requests are then answered without a lock in common. Kernels that cannot share the one. */
-static int clone_device(const char *device_path, int device)
+/* What a predecessor had in hand, one at a time, so that it is known which request a process dies of: one that has been the death of two is answered
+ * with EIO. (Whoever starts us clears `alone` when the death had nothing to do with it; for ever it is not tried even so.) */
+static void recover(struct imagefs *fs)
 {
-	int cleanup_fd clone = open(device_path, O_RDWR | O_CLOEXEC);
-	uint32_t source = (uint32_t)device;
+	struct imagefs_shared *shared = fs->config.shared;
+	uint32_t blamed = atomic_load(&shared->alone);
 
-	if (clone >= 0 && ioctl(clone, FUSE_DEV_IOC_CLONE, &source) == 0)
-		return steal_fd(&clone);
-	return fcntl(device, F_DUPFD_CLOEXEC, 0);
-}
+	atomic_store(&shared->reading, 0);
+	for (unsigned i = 0; i < shared->workers; i++) {
+		struct imagefs_worker *worker = &fs->workers[i];
+		uint32_t len = atomic_load(length_of(worker->slot));
 
-static unsigned worker_count(unsigned wanted)
-{
-	cpu_set_t cpus;
-	unsigned count = wanted;
-
-	/* More than processors: a worker may wait for a slow file system while others have what is asked for. */
-	if (count == 0)
-		count = sched_getaffinity(0, sizeof cpus, &cpus) == 0 ? 2 * (unsigned)CPU_COUNT(&cpus) : 0;
-	if (count < 8 && wanted == 0)
-		count = 8;
-	return count > IMAGEFS_WORKERS_MAX ? IMAGEFS_WORKERS_MAX : count;
-}
-
-static int prepare_worker(struct imagefs *fs, unsigned index, int device)
-{
-	struct imagefs_worker *worker = &fs->workers[index];
-
-	worker->fs = fs;
-	worker->device = index == 0 ? device : clone_device(fs->config.device_path, device);
-	if (worker->device < 0)
-		return -errno;
-	fs->count = index + 1;
-	worker->request = malloc(IMAGEFS_REQUEST_MAX);
-	return worker->request == NULL ? -ENOMEM : 0;
-}
-
-static void release(struct imagefs *fs)
-{
-	for (unsigned i = 0; i < fs->count; i++) {
-		close(fs->workers[i].device);
-		free(fs->workers[i].request);
-		free(fs->workers[i].dirents);
+		if (len == 0 || len > IMAGEFS_REQUEST_MAX) {
+			done(worker->slot);
+			continue;
+		}
+		if (blamed == i + 1 || atomic_fetch_add(&worker->slot->again, 1) >= TRIES_MAX) {
+			fs->config.log(fs->config.ctx, "a request that ended two serving processes is answered with an error");
+			imagefs_give_up(shared, i, worker->device, -EIO);
+		} else {
+			atomic_store(&shared->alone, i + 1);
+			imagefs_answer(worker, len);
+		}
+		done(worker->slot);
+		atomic_store(&shared->alone, 0);
+		atomic_store(&worker->slot->again, 0);
 	}
-	free(fs);
+	atomic_store(&shared->alone, 0);
 }
 
-int imagefs_start(struct imagefs **out, const struct imagefs_config *config, int device, struct err *err)
+int imagefs_serve(const struct imagefs_config *config, struct err *err)
 {
 	struct imagefs *fs = calloc(1, sizeof *fs);
-	unsigned wanted = worker_count(config->workers), started = 0;
+	unsigned started = 0;
 	pthread_attr_t attr;
-	int rc = 0;
 
-	if (fs == NULL) {
-		close(device);
+	if (fs == NULL)
 		return fail(err, ENOMEM, "serve the image", "out of memory");
-	}
 	fs->config = *config;
 	fs->has_xattrs = squash_statfs(config->squash).has_xattrs;
-	for (unsigned i = 0; rc == 0 && i < wanted; i++)
-		rc = prepare_worker(fs, i, device);
-	if (rc < 0) {
-		release(fs);
-		return fail(err, -rc, "serve the image", "preparing %u workers", wanted);
-	}
+	for (unsigned i = 0; i < config->shared->workers; i++)
+		fs->workers[i] = (struct imagefs_worker) { .fs = fs, .slot = &config->shared->slots[i], .device = config->devices[i] };
+	recover(fs);
+	config->recovered(config->ctx);
 	pthread_attr_init(&attr);
 	pthread_attr_setstacksize(&attr, STACK_BYTES);
-	atomic_store(&fs->running, wanted);
-	while (rc == 0 && started < wanted) {
-		rc = -pthread_create(&fs->workers[started].thread, &attr, serve, &fs->workers[started]);
-		started += rc == 0;
-	}
+	/* Fewer than wished for also do: this thread is one, too. */
+	while (started + 1 < config->shared->workers && pthread_create(&fs->workers[started + 1].thread, &attr, serve, &fs->workers[started + 1]) == 0)
+		started++;
 	pthread_attr_destroy(&attr);
-	if (started == 0) {
-		release(fs);
-		return fail(err, -rc, "serve the image", "starting a thread");
-	}
-	/* Fewer workers than wished for also do. */
-	for (unsigned i = started; i < wanted; i++) {
-		close(fs->workers[i].device);
-		free(fs->workers[i].request);
-	}
-	fs->count = started;
-	if (started < wanted && atomic_fetch_sub(&fs->running, wanted - started) == wanted - started)
-		config->ended(config->ctx);
-	*out = fs;
-	return 0;
-}
-
-void imagefs_join(struct imagefs *fs)
-{
-	if (fs == NULL)
-		return;
-	for (unsigned i = 0; i < fs->count; i++)
+	serve(&fs->workers[0]);
+	for (unsigned i = 1; i <= started; i++)
 		pthread_join(fs->workers[i].thread, NULL);
-	release(fs);
+	for (unsigned i = 0; i < config->shared->workers; i++)
+		free(fs->workers[i].dirents);
+	free(fs);
+	return 0;
 }

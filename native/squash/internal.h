@@ -64,6 +64,7 @@ struct squash {
 	int fd;
 	uint64_t offset;
 	struct stat opened; /* the file as it was at squash_open */
+	_Atomic uint32_t *pending; /* where reads that have not come back are counted, or NULL */
 
 	uint32_t inodes, block_size, fragments;
 	uint16_t compressor, ids, flags;

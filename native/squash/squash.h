@@ -31,6 +31,8 @@ uint64_t squash_cache_bytes(struct squash_cache *cache);
  * caller's and must stay open; so must the cache. */
 int WARN_UNUSED squash_open(struct squash **out, struct squash_cache *cache, int fd, uint64_t offset, uint64_t size, struct err *err);
 void squash_close(struct squash *sq);
+/* From now on `*pending` is how many reads of the file have not come back yet. */
+void squash_count_reads(struct squash *sq, _Atomic uint32_t *pending);
 
 struct squash_statfs {
 	uint32_t block_size;

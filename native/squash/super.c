@@ -32,6 +32,18 @@ static bool has_changed(const struct squash *sq)
 		|| now.st_mtim.tv_nsec != sq->opened.st_mtim.tv_nsec;
 }
 
+static ssize_t counted_pread(struct squash *sq, void *buf, size_t len, uint64_t pos)
+{
+	ssize_t got;
+
+	if (sq->pending == NULL)
+		return RETRY(pread(sq->fd, buf, len, (off_t)pos));
+	atomic_fetch_add(sq->pending, 1);
+	got = RETRY(pread(sq->fd, buf, len, (off_t)pos));
+	atomic_fetch_sub(sq->pending, 1);
+	return got;
+}
+
 int squash_pread(struct squash *sq, uint64_t pos, void *buf, size_t len, struct err *err)
 {
 	char *at = buf;
@@ -40,7 +52,7 @@ int squash_pread(struct squash *sq, uint64_t pos, void *buf, size_t len, struct 
 	if (add_overflows(pos, len, &end) || end > sq->bytes)
 		return squash_corrupt(err, "bytes %" PRIu64 "+%zu are wanted, but the image ends at %" PRIu64, pos, len, sq->bytes);
 	while (len > 0) {
-		ssize_t got = RETRY(pread(sq->fd, at, len, (off_t)(sq->offset + pos)));
+		ssize_t got = counted_pread(sq, at, len, sq->offset + pos);
 
 		if (got < 0)
 			return fail(err, errno, READING, "reading %zu bytes at %" PRIu64 " failed", len, pos);
@@ -266,6 +278,11 @@ int squash_open(struct squash **out, struct squash_cache *cache, int fd, uint64_
 	}
 	*out = sq;
 	return 0;
+}
+
+void squash_count_reads(struct squash *sq, _Atomic uint32_t *pending)
+{
+	sq->pending = pending;
 }
 
 void squash_close(struct squash *sq)

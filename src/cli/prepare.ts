@@ -2,6 +2,7 @@
  * `tsrun __prepare REFERENCE…`: what the planner asks for when an image is not ready to run. An image of a registry or archive is converted
  * into the store; of a SIF or SquashFS made by others the facts are found out. Paths and keys: store/layout.ts, image/identity.ts.
  */
+import { randomBytes } from 'node:crypto';
 import { mkdir, rename, rm, stat } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { convertImage } from '../build/convert.ts';
@@ -58,7 +59,7 @@ const prepareImage = async (
   try {
     const path = imagePath(store.path, await imageKey(reference, registry, platform.architecture));
     await mkdir(dirname(path), { recursive: true, mode: 0o700 });
-    const temporary = `${scratch}/convert-${process.pid}.sif`;
+    const temporary = `${scratch}/convert-${randomBytes(8).toString('hex')}.sif`;
     try {
       await convertImage(source.image, temporary, {
         ...compressionOf(undefined),

@@ -3,18 +3,23 @@
  * (System V gABI, chapters 4 and 5; symbol versioning of the Linux Standard Base). It goes by program headers, as the loader does,
  * so files without section headers are read too. No Node API: the planner uses it in the embedded engine.
  */
-import { type ByteSource, byteString, untilNul, viewOf } from '../util/bytes.ts';
+import { type ByteSource, byteString } from '../util/bytes.ts';
+import { fieldAt } from '../util/byte-fields.ts';
 
-export type ElfInfo = {
+/** What header and program headers say: in most files one small read. */
+export type ElfHead = {
   readonly class: 32 | 64;
   readonly littleEndian: boolean;
   /** As `uname -m` names it, or `machine-NUMBER`. */
   readonly machine: string;
+  /** The dynamic loader; null in libraries and static programs. */
+  readonly interp: string | null;
+};
+
+export type ElfInfo = ElfHead & {
   readonly soname: string | null;
   /** Sonames of the libraries it is linked with, in their order. */
   readonly needed: readonly string[];
-  /** The dynamic loader; null in libraries and static programs. */
-  readonly interp: string | null;
   readonly rpath: string | null;
   readonly runpath: string | null;
   readonly versionNeeds: readonly ElfVersionNeed[];
@@ -55,8 +60,9 @@ const DT = {
 const KNOWN_TAGS: ReadonlySet<number> = new Set(Object.values(DT));
 const VER_FLG_BASE = 1;
 
-const PAGE = 16_384;
-const MAX_PAGES = 256;
+/** Small, because in the planner every byte that is read costs; header, program headers and interpreter usually lie in the first. */
+const PAGE = 1024;
+const MAX_PAGES = 4096;
 const MAX_STRING = 4096;
 const MAX_TEXT = 1 << 20;
 const MAX_PROGRAM_HEADERS = 512;
@@ -66,48 +72,54 @@ const MAX_VERSIONS = 16_384;
 /** The file does not keep to the format, or asks for more than a real one does. */
 class Unreadable extends Error {}
 
+/** A file whose parts come as byte strings. */
+export type ElfSource = {
+  /** In bytes. */
+  readonly size: number;
+  /** Exactly `length` bytes from `offset`; throws when the file does not have them. Never asked for more than `size` says. */
+  readonly read: (offset: number, length: number) => string;
+};
+
 /** Fields and strings at file offsets, read by pages: what a loader needs lies in few places. */
 type Fields = {
+  readonly wide: boolean;
   readonly u16: (at: number) => number;
   readonly u32: (at: number) => number;
   /** An address, offset or size: 4 or 8 bytes by the file's class. */
   readonly word: (at: number) => number;
   /** The low 32 bits of a word: some dynamic tags use all 64, those read here do not. */
   readonly lowWord: (at: number) => number;
-  readonly bytes: (at: number, length: number) => Uint8Array;
   /** A byte string up to its NUL. */
   readonly string: (at: number) => string;
 };
 
-const pagedBytes = (source: ByteSource): Fields['bytes'] => {
-  const pages = new Map<number, Uint8Array>();
-  const page = (number: number): Uint8Array => {
+const pagesOf = (source: ElfSource): ((number: number) => string) => {
+  const pages = new Map<number, string>();
+  return (number) => {
     const known = pages.get(number);
     if (known !== undefined) return known;
-    if (pages.size === MAX_PAGES) throw new Unreadable();
-    const fresh = source.read(number * PAGE, Math.min(PAGE, source.size - number * PAGE));
+    const at = number * PAGE;
+    if (pages.size === MAX_PAGES || at >= source.size) throw new Unreadable();
+    const fresh = source.read(at, Math.min(PAGE, source.size - at));
     pages.set(number, fresh);
     return fresh;
   };
-  return (at, length) => {
-    if (!(at >= 0 && length >= 0 && length <= PAGE && at + length <= source.size)) throw new Unreadable();
-    const first = Math.floor(at / PAGE);
-    const start = at - first * PAGE;
-    if (start + length <= PAGE) return page(first).subarray(start, start + length);
-    const joined = new Uint8Array(length);
-    joined.set(page(first).subarray(start), 0);
-    joined.set(page(first + 1).subarray(0, start + length - PAGE), PAGE - start);
-    return joined;
-  };
 };
 
-const fieldsOf = (source: ByteSource, wide: boolean, little: boolean): Fields => {
-  const bytes = pagedBytes(source);
-  const u32 = (at: number): number => viewOf(bytes(at, 4)).getUint32(0, little);
+const fieldsOf = (source: ElfSource, wide: boolean, little: boolean): Fields => {
+  const page = pagesOf(source);
+  const number = (at: number, length: 2 | 4): number => {
+    if (!(at >= 0 && at + length <= source.size)) throw new Unreadable();
+    const start = at % PAGE;
+    const text = page((at - start) / PAGE);
+    if (start + length <= PAGE) return fieldAt(text, start, length, little);
+    return fieldAt(text.slice(start) + page((at - start) / PAGE + 1).slice(0, length), 0, length, little);
+  };
+  const u32 = (at: number): number => number(at, 4);
   let textLeft = MAX_TEXT;
   return {
-    bytes,
-    u16: (at) => viewOf(bytes(at, 2)).getUint16(0, little),
+    wide,
+    u16: (at) => number(at, 2),
     u32,
     lowWord: (at) => u32(wide && !little ? at + 4 : at),
     word: (at) => {
@@ -117,18 +129,27 @@ const fieldsOf = (source: ByteSource, wide: boolean, little: boolean): Fields =>
       return value;
     },
     string: (at) => {
-      const room = Math.min(MAX_STRING, source.size - at);
-      const text = untilNul(bytes(at, room));
-      textLeft -= text.length;
-      if (text.length === room || textLeft < 0) throw new Unreadable();
-      return text;
+      if (!(at >= 0)) throw new Unreadable();
+      let text = '';
+      for (let from = at; text.length <= MAX_STRING; from = at + text.length) {
+        const start = from % PAGE;
+        const piece = page((from - start) / PAGE);
+        const end = piece.indexOf('\0', start);
+        text += piece.slice(start, end < 0 ? piece.length : end);
+        if (end < 0) continue;
+        textLeft -= text.length;
+        if (text.length >= MAX_STRING || textLeft < 0) break;
+        return text;
+      }
+      throw new Unreadable();
     },
   };
 };
 
 type Segment = { readonly type: number; readonly offset: number; readonly address: number; readonly size: number };
 
-const readSegments = (fields: Fields, wide: boolean): Segment[] => {
+const readSegments = (fields: Fields): Segment[] => {
+  const { wide } = fields;
   const table = fields.word(wide ? 32 : 28);
   const entrySize = fields.u16(wide ? 54 : 42);
   const count = fields.u16(wide ? 56 : 44);
@@ -145,10 +166,10 @@ const readSegments = (fields: Fields, wide: boolean): Segment[] => {
 };
 
 /** Tag and value of each entry of the dynamic section, up to DT_NULL. */
-const readDynamic = (fields: Fields, segments: readonly Segment[], wide: boolean): [tag: number, value: number][] => {
+const readDynamic = (fields: Fields, segments: readonly Segment[]): [tag: number, value: number][] => {
   const segment = segments.find(({ type }) => type === PT_DYNAMIC);
   if (segment === undefined) return [];
-  const entrySize = wide ? 16 : 8;
+  const entrySize = fields.wide ? 16 : 8;
   const entries: [number, number][] = [];
   for (let at = segment.offset; at + entrySize <= segment.offset + segment.size; at += entrySize) {
     if (entries.length === MAX_DYNAMIC_ENTRIES) throw new Unreadable();
@@ -195,14 +216,28 @@ const readVersionDefs = (fields: Fields, at: number, count: number, text: (offse
   return defs;
 };
 
-const parse = (source: ByteSource): ElfInfo => {
-  const ident = source.read(0, 6);
-  const wide = ident[4] === 2;
-  const littleEndian = ident[5] === 1;
-  if ((!wide && ident[4] !== 1) || (!littleEndian && ident[5] !== 2)) throw new Unreadable();
+type Opened = { readonly head: ElfHead; readonly fields: Fields; readonly segments: readonly Segment[] };
+
+const open = (source: ElfSource): Opened => {
+  const first = source.read(0, Math.min(PAGE, source.size));
+  const wide = first.charCodeAt(4) === 2;
+  const littleEndian = first.charCodeAt(5) === 1;
+  if ((!wide && first.charCodeAt(4) !== 1) || (!littleEndian && first.charCodeAt(5) !== 2)) throw new Unreadable();
   const fields = fieldsOf(source, wide, littleEndian);
-  const segments = readSegments(fields, wide);
-  const dynamic = readDynamic(fields, segments, wide);
+  const segments = readSegments(fields);
+  const interp = segments.find(({ type }) => type === PT_INTERP);
+  const machine = fields.u16(18);
+  const head: ElfHead = {
+    class: wide ? 64 : 32,
+    littleEndian,
+    machine: MACHINES[machine] ?? `machine-${machine}`,
+    interp: interp === undefined ? null : fields.string(interp.offset),
+  };
+  return { head, fields, segments };
+};
+
+const parse = ({ head, fields, segments }: Opened): ElfInfo => {
+  const dynamic = readDynamic(fields, segments);
 
   const tagged = (tag: number): number | null => dynamic.find((entry) => entry[0] === tag)?.[1] ?? null;
   const offsetOf = (address: number): number => {
@@ -224,15 +259,10 @@ const parse = (source: ByteSource): ElfInfo => {
     return address === null ? [] : read(fields, offsetOf(address), tagged(countTag) ?? 0, text);
   };
 
-  const interp = segments.find(({ type }) => type === PT_INTERP);
-  const machine = fields.u16(18);
   return {
-    class: wide ? 64 : 32,
-    littleEndian,
-    machine: MACHINES[machine] ?? `machine-${machine}`,
+    ...head,
     soname: textOf(DT.SONAME),
     needed: dynamic.filter((entry) => entry[0] === DT.NEEDED).map((entry) => text(entry[1])),
-    interp: interp === undefined ? null : fields.string(interp.offset),
     rpath: textOf(DT.RPATH),
     runpath: textOf(DT.RUNPATH),
     versionNeeds: chain(DT.VERNEED, DT.VERNEEDNUM, readVersionNeeds),
@@ -240,15 +270,37 @@ const parse = (source: ByteSource): ElfInfo => {
   };
 };
 
-export const isElf = (head: Uint8Array): boolean => byteString(head.subarray(0, 4)) === '\x7fELF';
+const MAGIC = '\x7fELF';
 
-/** What the file tells; null when it is no ELF file or a damaged one (errors of `source` itself pass through). */
-export const readElf = (source: ByteSource): ElfInfo | null => {
-  if (source.size < 52 || !isElf(source.read(0, 4))) return null;
+export const isElf = (head: Uint8Array): boolean => byteString(head.subarray(0, 4)) === MAGIC;
+
+/** `take` of an ELF file; null when it is none or a damaged one (errors of `source` itself pass through). */
+const reading = <T>(source: ElfSource, take: (opened: Opened) => T): T | null => {
+  if (source.size < 52) return null;
+  let first: string | undefined;
+  const once: ElfSource = {
+    size: source.size,
+    read: (offset, length) => {
+      if (offset !== 0) return source.read(offset, length);
+      first ??= source.read(0, length);
+      return first;
+    },
+  };
+  if (!once.read(0, Math.min(PAGE, source.size)).startsWith(MAGIC)) return null;
   try {
-    return parse(source);
+    return take(open(once));
   } catch (error) {
     if (error instanceof Unreadable) return null;
     throw error;
   }
 };
+
+/** What header and program headers tell; null when it is no ELF file or a damaged one (errors of `source` itself pass through). */
+export const readElfHead = (source: ElfSource): ElfHead | null => reading(source, ({ head }) => head);
+
+/** What the file tells; null as above. */
+export const readElfText = (source: ElfSource): ElfInfo | null => reading(source, parse);
+
+/** The same from bytes. */
+export const readElf = (source: ByteSource): ElfInfo | null =>
+  readElfText({ size: source.size, read: (offset, length) => byteString(source.read(offset, length)) });

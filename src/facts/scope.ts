@@ -40,5 +40,16 @@ export const runtimeDirectory = (host: Host, environment: Environment, ids: Ids)
     const type = fits ? host.fileSystemType(own) : -1;
     if (fits && !failed(type) && networkFileSystem(type) === undefined) return `${own}/tsrun`;
   }
-  return `/tmp/tsrun-${ids.euid}`;
+  return `/tmp/tsrun-${outerUid(host, ids)}`;
+};
+
+/**
+ * In a user namespace of its own (rootless containers, unshare -r) everybody is uid 0; their directories are told apart by the id behind it, which
+ * is also who owns them. uid_map is relative to the namespace around.
+ */
+const outerUid = (host: Host, ids: Ids): number => {
+  if (ids.euid !== 0) return ids.euid;
+  const map = host.read('/proc/self/uid_map', 0, 4096);
+  const outside = failed(map) ? undefined : /^\s*0\s+(\d{1,10})\s/m.exec(map)?.[1];
+  return outside === undefined ? 0 : Number(outside);
 };

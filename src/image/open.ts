@@ -291,7 +291,7 @@ const refuseForeign = (path: string, stat: Stat, head: string): never => {
 const checkArch = (path: string, arch: string, machine: string): void => {
   const here = archOfMachine(machine);
   if (archRuns(arch, here)) return;
-  refuse('E_IMAGE_ARCH', path, `it is for ${arch}, this machine is ${here}`, `fetch it for this machine: tsrun pull --arch ${here} …`);
+  refuse('E_IMAGE_ARCH', path, `it is for ${arch}, this machine is ${here}`, `fetch it for this machine: tsrun pull --arch ${here} ...`);
 };
 
 const storedFacts = (host: Host, stores: readonly string[], key: string): ImageFacts | null => {

@@ -9,7 +9,7 @@ import { TsrunError } from '../util/errors.ts';
 import { type Digest, digestAlgorithm } from './descriptor.ts';
 import { type Limits, limitError, RATIO_FREE_BYTES } from './limits.ts';
 import { layerCompression } from './media-types.ts';
-import { ZstdFormatError, zstdDecode } from './zstd.ts';
+import { DECODER_OPTIONS, ZstdFormatError, zstdDecode } from './zstd.ts';
 
 export type LayerSource = {
   /** For messages: "layer 2 of 5 (sha256:0123456789ab)". */
@@ -103,7 +103,7 @@ const decoded = async function* (source: AsyncIterable<Uint8Array>, layer: Layer
 };
 
 async function* gunzip(source: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
-  const decoder = createGunzip({ chunkSize: CHUNK });
+  const decoder = createGunzip(DECODER_OPTIONS);
   const input = Readable.from(source, { objectMode: false, highWaterMark: CHUNK });
   input.on('error', (error) => decoder.destroy(error));
   try {

@@ -138,9 +138,11 @@ const addTo = (hidden: HiddenNames, record: LayerRecord): void => {
   }
 };
 
-/** The second reading, only of layers that have something, and only as far as needed. */
-const fetchMissing = async (work: Work, tree: Tree, missing: readonly MissingContent[]): Promise<void> => {
+/** The second reading, only of layers that have something; to their end, so that their digests are checked again. */
+const fetchMissing = async (first: Work, tree: Tree, missing: readonly MissingContent[]): Promise<void> => {
   const layers = Map.groupBy(missing, (item) => item.layer);
+  // What is read again does not count twice against the limits.
+  const work: Work = { ...startWork(first), kept: first.kept, keptBytes: first.keptBytes };
   for (const at of [...layers.keys()].sort((a, b) => b - a)) {
     const wanted = new Map((layers.get(at) ?? []).map((item) => [item.index, item.inode]));
     const layer = work.layers[at] as LayerSource;
@@ -157,6 +159,7 @@ const fetchMissing = async (work: Work, tree: Tree, missing: readonly MissingCon
       },
     );
   }
+  first.contents += work.contents;
 };
 
 type Visitor = {

@@ -24,7 +24,13 @@ export const putMinimalDevices = (table: MountTable, host: Host, ownIpc: boolean
   for (const [name, link] of LINKS) put(table, { op: 'symlink', target: `/dev/${name}`, link, why });
   put(table, { op: 'tmpfs', target: '/dev/shm', mode: 0o1777, size: 0, why });
   put(table, { op: 'devpts', target: '/dev/pts', why });
-  if (ownIpc && !failed(host.stat('/dev/mqueue'))) put(table, { op: 'mqueue', target: '/dev/mqueue', why: 'message queues of its own' });
+  // The terminal's own name is not in the new /dev/pts; where programs look next, it can be found.
+  const terminal = host.isTerminal(0) ? host.readlink('/proc/self/fd/0') : '';
+  if (!failed(terminal) && terminal.startsWith('/dev/'))
+    put(table, { op: 'bind', source: terminal, target: '/dev/console', flags: ['optional', 'dev'], why: 'the terminal' }, true);
+  // It is there in kernels with POSIX message queues, also where nobody has mounted them.
+  if (ownIpc && !failed(host.stat('/proc/sys/fs/mqueue')))
+    put(table, { op: 'mqueue', target: '/dev/mqueue', why: 'message queues of its own' });
 };
 
 /** Names in /dev that begin with `start`; none where /dev cannot be read. */

@@ -48,7 +48,8 @@ export const encodeAnswer = (answer: Answer): string => {
       break;
     case 'print':
     case 'fail':
-      out.push(answer.kind, answer.text.replaceAll('\0', '?'), String(answer.status));
+      // Whatever went wrong, its words get out: one wide character would have the engine refuse them all.
+      out.push(answer.kind, answer.text.replace(/\0|[^\0-\xff]/g, '?'), String(answer.status));
       break;
     case 'node':
       out.push('node', '');

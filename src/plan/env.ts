@@ -109,11 +109,9 @@ const showPath = (situation: Situation, table: MountTable, path: string, kind: '
   )
     return false;
   const isFile = stat.kind !== 'directory';
-  put(
-    table,
-    { op: 'bind', source: clean, target: clean, flags: isFile ? ['ro', 'optional'] : ['recursive', 'optional'], why: `$${name} names it` },
-    isFile,
-  );
+  // Programs add tickets to a Kerberos cache; certificates are only read.
+  const flags = !isFile ? ['recursive', 'optional'] : name === 'KRB5CCNAME' ? ['optional'] : ['ro', 'optional'];
+  put(table, { op: 'bind', source: clean, target: clean, flags, why: `$${name} names it` }, isFile);
   return true;
 };
 
@@ -158,7 +156,10 @@ const readEnvFile = ({ host }: Situation, path: string, origin: string): string 
     throw new TsrunError({ code: 'E_ENV_FILE', what: `cannot read ${path}`, why, hint, exitCode: EXIT_TSRUN });
   };
   if (failed(text))
-    return refuse(text === -2 ? 'there is no such file' : `it cannot be read (${errnoText(text)})`, `it was asked for with ${origin}`);
+    return refuse(
+      text === -2 ? 'there is no such file' : text === -95 ? 'it is not a regular file' : `it cannot be read (${errnoText(text)})`,
+      text === -95 ? 'write the lines to a file first' : `it was asked for with ${origin}`,
+    );
   if (text.length > MAX_ENV_FILE) return refuse(`it has more than ${MAX_ENV_FILE} bytes`, 'give a file of NAME=VALUE lines');
   if (text.includes('\0')) return refuse('it holds NUL bytes', 'give a text file of NAME=VALUE lines');
   return text;

@@ -3,7 +3,10 @@ import { whyNoUserNamespaces } from '../facts/userns.ts';
 import { errnoText } from '../util/errno.ts';
 import { EXIT_NOT_EXECUTABLE, EXIT_NOT_FOUND, TsrunError } from '../util/errors.ts';
 import type { Host } from '../util/host.ts';
+import { isWithin } from '../util/paths.ts';
 import type { Op, OpName, OpOf, Plan } from './ops.ts';
+import { NOT_FOUND_HINT, OPTION_HINT } from './payload.ts';
+import { hidingCwd } from './start.ts';
 
 /** What the launcher reports: "INDEX\0OPNAME\0ERRNO\0STEP\0DETAIL\0". */
 export type LaunchFailure = {
@@ -24,6 +27,7 @@ const E2BIG = 7;
 const ENOEXEC = 8;
 const ENOMEM = 12;
 const EACCES = 13;
+const EEXIST = 17;
 const ENODEV = 19;
 const ENOTDIR = 20;
 const EISDIR = 21;
@@ -53,7 +57,7 @@ export const explainFailure = (host: Host, plan: Plan | undefined, failure: Laun
     (failure.op === 'exec' ? execFailure(failure) : undefined) ??
     spaceFailure(failure) ??
     namespaceFailure(host, failure) ??
-    bindFailure(op, failure) ??
+    bindFailure(plan, op, failure) ??
     chdirFailure(op, failure) ??
     imageFailure(op, failure) ??
     kernelMountFailure(failure) ??
@@ -69,7 +73,7 @@ const plainFailure = (failure: LaunchFailure): Told => ({
   code: 'E_LAUNCH',
   what: `cannot ${failure.step}`,
   why: causeOf(failure),
-  hint: 'see what was being done with tsrun exec --explain …',
+  hint: 'see what was being done with tsrun exec --explain ...',
 });
 
 const spaceFailure = (failure: LaunchFailure): Told | undefined => {
@@ -119,13 +123,22 @@ const namespaceFailure = (host: Host, failure: LaunchFailure): Told | undefined 
   };
 };
 
-const bindFailure = (op: Op | undefined, failure: LaunchFailure): Told | undefined => {
+const bindFailure = (plan: Plan | undefined, op: Op | undefined, failure: LaunchFailure): Told | undefined => {
   if (is(op, 'bind')) {
     const what = `cannot mount ${op.source} on ${op.target}`;
-    return bindWords(what, op.source, op.target, op.why, failure);
+    return bindWords(what, op.source, op.target, op.why, shownAround(plan, op.target), failure);
   }
   if (is(op, 'bind_cwd')) {
     const what = `cannot show the current directory at ${op.target}`;
+    if (failure.errno === EEXIST) return { code: 'E_CWD', what: `cannot start in ${op.target}`, ...hidingCwd(op.target) };
+    if (failure.errno === EACCES && failure.step === 'find the source') {
+      return {
+        code: 'E_CWD',
+        what,
+        why: 'you may not look into it',
+        hint: 'chmod u+x it, change to another directory, or choose one with --pwd',
+      };
+    }
     if (failure.errno === ENOENT && failure.step !== 'prepare the target') {
       return {
         code: 'E_CWD',
@@ -134,7 +147,7 @@ const bindFailure = (op: Op | undefined, failure: LaunchFailure): Told | undefin
         hint: 'change to another directory, or choose one of the image with --pwd',
       };
     }
-    return bindWords(what, '.', op.target, op.why, failure);
+    return bindWords(what, '.', op.target, op.why, shownAround(plan, op.target), failure);
   }
   if (is(op, 'tmpfs') || is(op, 'directory') || is(op, 'file') || is(op, 'symlink')) {
     return { code: 'E_MOUNT', what: `cannot make ${op.target}`, why: causeOf(failure), hint: `it belongs to: ${op.why}` };
@@ -142,7 +155,23 @@ const bindFailure = (op: Op | undefined, failure: LaunchFailure): Told | undefin
   return undefined;
 };
 
-const bindWords = (what: string, source: string, target: string, why: string, failure: LaunchFailure): Told => {
+/** The bind that shows the directory in which `target` should be. */
+const shownAround = (plan: Plan | undefined, target: string): OpOf<'bind'> | undefined => {
+  let found: OpOf<'bind'> | undefined;
+  for (const op of plan?.ops ?? []) {
+    if (is(op, 'bind') && op.target !== target && isWithin(target, op.target) && op.target.length > (found?.target.length ?? 0)) found = op;
+  }
+  return found;
+};
+
+const bindWords = (
+  what: string,
+  source: string,
+  target: string,
+  why: string,
+  around: OpOf<'bind'> | undefined,
+  failure: LaunchFailure,
+): Told => {
   const asked = `it was asked for by: ${why}`;
   if (failure.step === 'find the source') {
     if (failure.errno === ENOENT) return { code: 'E_BIND_SOURCE', what, why: 'source does not exist', hint: asked };
@@ -157,15 +186,20 @@ const bindWords = (what: string, source: string, target: string, why: string, fa
       return {
         code: 'E_BIND_TARGET',
         what,
-        why: `there is no ${target} in what is mounted above it`,
-        hint: `make it there first, or choose a target outside of it; ${asked}`,
+        why:
+          around === undefined
+            ? 'the target is missing'
+            : `${around.source} is shown at ${around.target}, and has no ${target.slice(around.target.length + 1)} to mount on`,
+        hint: `choose a target outside of ${around?.target ?? 'other mounts'}, or make it in there first; ${asked}`,
       };
     case ENOTDIR:
       return {
         code: 'E_BIND_TARGET',
         what,
-        why: 'the target is a file, the source a directory (or a part of the target is no directory)',
-        hint: 'choose another target',
+        why: failure.detail.includes('what is to be mounted')
+          ? 'the target is a file, the source a directory'
+          : 'a part of the target is a file, not a directory',
+        hint: `choose another target; ${asked}`,
       };
     case EISDIR:
       return {
@@ -283,7 +317,7 @@ const execFailure = (failure: LaunchFailure): Told => {
         code: 'E_NOT_FOUND',
         what,
         why,
-        hint: 'it has to be in the image, or in a directory that is mounted',
+        hint: program.startsWith('-') ? OPTION_HINT : NOT_FOUND_HINT,
         exitCode: EXIT_NOT_FOUND,
       };
     case EACCES:

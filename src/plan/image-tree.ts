@@ -18,9 +18,14 @@ const SYSTEM_DIRECTORIES = [
   '/.singularity.d',
 ];
 
-/** True when a host directory shown at `path` would hide software of the image: a system directory the image has, or one right below it. */
-export const hidesImage = (facts: ImageFacts, path: string): boolean =>
-  facts.tree[path] !== undefined && SYSTEM_DIRECTORIES.some((directory) => isWithin(path, directory));
+/** True where software of the image may lie. */
+export const isSystemPath = (path: string): boolean => SYSTEM_DIRECTORIES.some((directory) => isWithin(path, directory));
+
+/**
+ * True when a host directory shown at `path` is known to hide software of the image: a system directory the image has, or one right below it.
+ * Deeper down only the launcher can tell.
+ */
+export const hidesImage = (facts: ImageFacts, path: string): boolean => facts.tree[path] !== undefined && isSystemPath(path);
 
 /** The image's symbolic link at `path`, as far as it is known. */
 export const linkAt = (facts: ImageFacts, path: string): string | undefined => {

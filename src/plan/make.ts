@@ -3,7 +3,7 @@ import { leftOutLine, planEnv } from './env.ts';
 import { putEtcFiles } from './etc-files.ts';
 import { planImage } from './image-ops.ts';
 import { inMountOrder, newTable } from './mount-table.ts';
-import { putBinds, putHome, putKernel, putTemporary } from './mounts.ts';
+import { putBinds, putHome, putKernel, putTemporary, settleHome } from './mounts.ts';
 import { noticeOps } from './notices.ts';
 import { putNvidia } from './nvidia.ts';
 import type { Op, Plan } from './ops.ts';
@@ -21,6 +21,7 @@ export const makePlan = (situation: Situation): Plan => {
   const home = putHome(table, situation);
   const etc = putEtcFiles(table, situation, home.path);
   putBinds(table, situation);
+  settleHome(table, situation);
   const start = putStart(table, situation, home);
   const driver = request.nv ? putNvidia(table, situation) : [];
   const env = planEnv(situation, table, home.path, start.pwd, driver.length > 0);

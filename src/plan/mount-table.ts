@@ -41,6 +41,10 @@ export const mountAt = (table: MountTable, path: string): MountOp | undefined =>
   return found;
 };
 
+/** The mount in which `target` itself lies. */
+export const mountAround = (table: MountTable, target: string): MountOp | undefined =>
+  mountAt({ ...table, entries: table.entries.filter((entry) => entry.target !== target) }, target);
+
 /** True when `path` shows in the run what it shows on the host. */
 export const showsHost = (table: MountTable, path: string): boolean => {
   const mount = mountAt(table, path);
@@ -49,7 +53,7 @@ export const showsHost = (table: MountTable, path: string): boolean => {
 
 /** What has to be made on a tmpfs of this run so that `target` can be mounted on; the launcher makes other missing targets, or the host has them. */
 const placesFor = (table: MountTable, target: string, made: Set<string>): TableEntry[] => {
-  const around = mountAt({ ...table, entries: table.entries.filter((entry) => entry.target !== target) }, target);
+  const around = mountAround(table, target);
   if (around?.op !== 'tmpfs') return [];
   const places: TableEntry[] = [];
   for (let path = parentOf(target); path !== around.target; path = parentOf(path)) {

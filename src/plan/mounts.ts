@@ -6,7 +6,7 @@ import { EACCES, ENOENT, failed } from '../util/host.ts';
 import { isWithin, parentOf, resolveFrom } from '../util/paths.ts';
 import { putMinimalDevices } from './devices.ts';
 import { hidesImage, linkAt } from './image-tree.ts';
-import { type MountTable, put, showsHost } from './mount-table.ts';
+import { type MountTable, mountAround, put, showsHost } from './mount-table.ts';
 import type { Situation } from './situation.ts';
 
 export const RECURSIVE: readonly string[] = ['recursive'];
@@ -51,7 +51,7 @@ export const putTemporary = (table: MountTable, situation: Situation): void => {
 
 /** The home directory, at the path people write and at the one behind its symbolic links. Says where HOME points. */
 export const putHome = (table: MountTable, situation: Situation): HomePlace => {
-  const { request, home, image, warnings } = situation;
+  const { request, home, image } = situation;
   if (request.home !== undefined) return putChosenHome(table, situation, request.home);
   const { path, real } = home;
   if (path === '/') return { path, why: home.origin === 'none' ? 'neither HOME nor an account says where the home is' : 'the home is /' };
@@ -68,7 +68,6 @@ export const putHome = (table: MountTable, situation: Situation): HomePlace => {
       size: 0,
       why: 'the home does not exist or cannot be reached: an empty one, in memory',
     });
-    warnings.push(`home ${path} is not there: the program has an empty one in memory`);
     return { path, why: 'not there' };
   }
   if (real === '/' || hidesImage(image.facts, path)) return { path, why: 'not shown: the image has its own directory there' };
@@ -83,6 +82,16 @@ export const putHome = (table: MountTable, situation: Situation): HomePlace => {
     });
   }
   return { path, why: `home directory (${home.origin})` };
+};
+
+/** A home that does not exist: in memory, unless it would lie in a directory of the host, where it can neither be made nor hidden. */
+export const settleHome = (table: MountTable, { request, home, warnings }: Situation): void => {
+  const at = table.entries.findIndex((entry) => entry.op === 'tmpfs' && entry.target === home.path);
+  if (request.home !== undefined || home.real !== undefined || at < 0) return;
+  if (mountAround(table, home.path)?.op === 'bind') {
+    table.entries.splice(at, 1);
+    warnings.push(`home ${home.path} is not there`);
+  } else if (!request.contain) warnings.push(`home ${home.path} is not there: the program has an empty one in memory`);
 };
 
 const putChosenHome = (
@@ -128,7 +137,7 @@ const missingSource = (origin: string, source: string, target: string, errno: nu
     code: 'E_BIND_SOURCE',
     what: `cannot mount ${source} on ${target}`,
     why,
-    hint: `it was asked for with ${origin}${errno === ENOENT ? `; make it first: mkdir -p ${source}` : ''}`,
+    hint: `it was asked for with ${origin}${errno !== ENOENT ? '' : /\/[~$]/.test(source) ? `; ~ and variables are expanded by the shell only, and ~ only where a word begins` : `; make it first: mkdir -p ${source}`}`,
   });
 };
 
@@ -150,7 +159,7 @@ const putBind = (table: MountTable, situation: Situation, bind: RequestedBind): 
       code: 'E_CONFIG',
       what: `cannot use the config file ${bind.origin}`,
       why: `bind ${bind.source} is not an absolute path`,
-      hint: 'begin it with /',
+      hint: 'begin it with /; ~ and variables are not expanded there',
     });
   }
   const target = bind.target ?? source;

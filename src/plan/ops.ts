@@ -38,7 +38,7 @@ export const FLAG_WORDS = {
   unshare: ['mount', 'pid', 'ipc', 'uts', 'net'],
   root: ['writable'],
   bind: ['ro', 'recursive', 'optional', 'dev'],
-  bind_cwd: ['ro', 'recursive', 'optional', 'dev'],
+  bind_cwd: ['ro', 'recursive', 'optional', 'dev', 'absent'],
 } as const;
 
 type FieldTypes = { S: string; P: string; T: string; N: number; F: readonly string[]; H: number };

@@ -4,6 +4,7 @@
  */
 import { isVariableName } from '../request/env-spec.ts';
 import { TsrunError } from '../util/errors.ts';
+import { nameOf } from '../util/paths.ts';
 import { DEFAULT_PATH, finalEnv, isBelowEnvScripts, type PlannedEnv, type Variable } from './env.ts';
 import { inMountOrder, type MountTable } from './mount-table.ts';
 import type { Op } from './ops.ts';
@@ -52,10 +53,15 @@ export const chooseCommand = ({ request, image }: Situation): Command => {
   }
 };
 
+/** For a command that is not there. */
+export const NOT_FOUND_HINT = 'it has to be in the image, or in a directory that is mounted';
+export const OPTION_HINT = 'options of tsrun come before the image';
+
 /**
  * Arguments: count of host values, those values (NAME=value), count of explicit values, those values, the command. Scripts see the image's
  * environment only, as in Apptainer; then the host's values fill what is unset, then explicit ones win. `export "$1"` assigns without evaluating,
- * and names given to eval have been checked to be identifiers. A function, so that scripts do not see our arguments.
+ * and names given to eval have been checked to be identifiers. A function, so that scripts do not see our arguments. What the launcher would say
+ * about a command that cannot be run is said here: shells name themselves and a line number instead.
  */
 export const SOURCING_SCRIPT = `tsrun_source() {
 for tsrun_script in /.singularity.d/env/*.sh; do
@@ -86,6 +92,20 @@ LD_LIBRARY_PATH=\${TSRUN_LIBS_BEFORE:+$TSRUN_LIBS_BEFORE:}\${LD_LIBRARY_PATH:-}\
 if [ -n "$LD_LIBRARY_PATH" ]; then export LD_LIBRARY_PATH; else unset LD_LIBRARY_PATH; fi
 export PATH
 unset TSRUN_PATH_BEFORE TSRUN_PATH_AFTER TSRUN_LIBS_BEFORE TSRUN_LIBS_AFTER
+tsrun_refuse() {
+printf 'tsrun: cannot run %s: %s (%s)\\n' "$1" "$2" "$3" >&2
+if [ -n "$5" ]; then printf 'hint: %s\\n' "$5" >&2; fi
+exit "$4"
+}
+case $1 in
+-*) tsrun_refuse "$1" 'no program is called like an option' E_NOT_FOUND 127 '${OPTION_HINT}' ;;
+*/*) if [ ! -e "$1" ]; then tsrun_refuse "$1" 'there is no such file' E_NOT_FOUND 127 '${NOT_FOUND_HINT}'
+elif [ -d "$1" ]; then tsrun_refuse "$1" 'it is a directory' E_NOT_EXECUTABLE 126 ''
+elif [ ! -x "$1" ]; then tsrun_refuse "$1" 'it is not executable' E_NOT_EXECUTABLE 126 ''
+fi ;;
+*) if ! command -v "$1" >/dev/null 2>&1; then tsrun_refuse "$1" "it is in no directory of PATH ($PATH)" E_NOT_FOUND 127 '${NOT_FOUND_HINT}'
+fi ;;
+esac
 exec "$@"
 `;
 
@@ -125,6 +145,10 @@ const direct = (command: Command, env: PlannedEnv): Op[] => [
   { op: 'exec', file: command.file, why: command.why },
 ];
 
+/** A shell's exec gives the program its own path as name; what has many names (busybox) has to be called by the right one. */
+const fileFor = ({ file, args }: Command): string =>
+  (args[0] === 'sh' || args[0] === 'bash') && nameOf(file) !== args[0] ? `/bin/${args[0]}` : file;
+
 const sourced = (command: Command, env: PlannedEnv, sh: string): Op[] => {
   const first = new Map([...env.defaults, ...env.image, ...env.own]);
   for (const { name, before, after } of env.around) {
@@ -144,7 +168,7 @@ const sourced = (command: Command, env: PlannedEnv, sh: string): Op[] => {
     ...host,
     String(explicit.length),
     ...explicit,
-    command.file,
+    fileFor(command),
     ...command.args.slice(1),
   ];
   return [...envOps(first), ...argOps(args, why), { op: 'exec', file: sh, why }];

@@ -4,7 +4,7 @@
  */
 import { TsrunError } from '../util/errors.ts';
 import { cleanPath, isWithin } from '../util/paths.ts';
-import { hasPath, hidesImage } from './image-tree.ts';
+import { hasPath, hidesImage, isSystemPath } from './image-tree.ts';
 import { type MountTable, mountAt, put, showsHost } from './mount-table.ts';
 import type { HomePlace } from './mounts.ts';
 import type { Situation } from './situation.ts';
@@ -25,8 +25,14 @@ const KERNEL_DIRECTORIES = ['/proc', '/sys', '/dev'];
 
 type Shown = { readonly shown: true; readonly why: string } | { readonly shown: false; readonly why: string; readonly hint: string };
 
-/** Makes the current directory visible at its own path, where that is possible. */
-const putCwd = (table: MountTable, situation: Situation, path: string): Shown => {
+/** Cause and cure where showing the current directory would cover a directory of the image. */
+export const hidingCwd = (path: string): { readonly why: string; readonly hint: string } => ({
+  why: "the image has its own directory there, which the host's would hide",
+  hint: `start in the image's with --pwd ${path}, or show yours elsewhere: --bind ${path}:/host --pwd /host`,
+});
+
+/** Makes the current directory visible at its own path, where that is possible. `needed`: the program is to start in it. */
+const putCwd = (table: MountTable, situation: Situation, path: string, needed: boolean): Shown => {
   const { request, image } = situation;
   const elsewhere = 'choose a directory of the image with --pwd, for example --pwd /';
   if (path === '/') return { shown: true, why: 'the root stays the root' };
@@ -45,13 +51,10 @@ const putCwd = (table: MountTable, situation: Situation, path: string): Shown =>
     return { shown: false, why: 'it was left out with --no-mount', hint: elsewhere };
   }
   if (hidesImage(image.facts, path)) {
-    return {
-      shown: false,
-      why: "the image has its own directory there, which the host's would hide",
-      hint: `start in the image's with --pwd ${path}, or show yours elsewhere: --bind ${path}:/host --pwd /host`,
-    };
+    return { shown: false, ...hidingCwd(path) };
   }
-  put(table, { op: 'bind_cwd', target: path, flags: ['recursive'], why: 'the current directory' });
+  const flags = ['recursive', ...(isSystemPath(path) ? ['absent'] : []), ...(needed ? [] : ['optional'])];
+  put(table, { op: 'bind_cwd', target: path, flags, why: 'the current directory' });
   return { shown: true, why: 'the current directory' };
 };
 
@@ -66,9 +69,10 @@ const spelling = (table: MountTable, situation: Situation, path: string, spelled
 /** Puts the current directory into the table and says where to start. Errors: E_CWD. */
 export const putStart = (table: MountTable, situation: Situation, home: HomePlace): Start => {
   const { cwd, request, image, remarks } = situation;
+  const own = ownDirectory(situation);
   const shown: Shown =
     cwd.kind === 'known'
-      ? putCwd(table, situation, cwd.path)
+      ? putCwd(table, situation, cwd.path, request.pwd === undefined && own === undefined)
       : {
           shown: false,
           why: 'it does not exist any more, or cannot be reached',
@@ -83,7 +87,6 @@ export const putStart = (table: MountTable, situation: Situation, home: HomePlac
     const path = cleanPath(request.pwd.text);
     return { path, pwd: path, why: request.pwd.origin };
   }
-  const own = ownDirectory(situation);
   if (own !== undefined) {
     if (here?.path !== own) remarks.push(`started in ${own}, the image's working directory; --pwd "$PWD" starts in the current one`);
     return { path: own, pwd: own, why: "the image's working directory (run)" };

@@ -51,7 +51,8 @@ const quoted = (text: string, at: number): { readonly value: string; readonly ne
 export const parseEnvFile = (file: string, text: string): EnvSpec[] => {
   const specs: EnvSpec[] = [];
   let line = 1;
-  for (let at = 0; at < text.length; ) {
+  // Editors of other systems begin UTF-8 text with a mark.
+  for (let at = text.startsWith('\xef\xbb\xbf') ? 3 : 0; at < text.length; ) {
     const end = text.indexOf('\n', at) < 0 ? text.length : text.indexOf('\n', at);
     const words = text.slice(at, end);
     const start = /^[ \t]*(?:export[ \t]+)?([^=]*)(=?)/.exec(words);

@@ -75,7 +75,7 @@ export const FLAGS = [
   {
     name: 'no-mount',
     kind: 'list',
-    value: 'NAME,…',
+    value: 'NAME,...',
     env: ['NO_MOUNT'],
     config: 'no-mount',
     group: 'files',
@@ -117,7 +117,7 @@ export const FLAGS = [
   {
     name: 'host-env',
     kind: 'optional',
-    value: 'NAME,…',
+    value: 'NAME,...',
     env: ['KEEP_HOST_ENV'],
     config: 'host-env',
     group: 'environment',
@@ -240,15 +240,24 @@ export const ALL_FLAGS: readonly (Flag & { readonly name: FlagName })[] = FLAGS;
 /** Apptainer's flags that tsrun does not have yet, and what to do today. `value`: one follows. */
 type LaterFlag = { readonly name: string; readonly short?: string; readonly value?: true; readonly today: string };
 
-const LIMITS = 'set limits with Slurm (sbatch --mem, --cpus-per-task) or systemd-run --user --scope -p MemoryMax=…';
+const LIMITS = 'set limits with Slurm (sbatch --mem, --cpus-per-task) or systemd-run --user --scope -p MemoryMax=...';
 const RIGHTS = 'leave it out: programs run with your own rights and no capabilities';
 const NETWORK = "leave it out: programs use the host's network";
 
 export const LATER_FLAGS: readonly LaterFlag[] = [
   { name: 'overlay', short: 'o', value: true, today: '--writable-tmpfs for writes that may be lost, --bind DIR:PATH for those that stay' },
-  { name: 'writable', short: 'w', today: '--writable-tmpfs, or --bind DIR:PATH for what has to stay' },
+  {
+    name: 'writable',
+    short: 'w',
+    today: '--writable-tmpfs, or --bind DIR:PATH for what has to stay (for the directory to start in: --pwd DIR)',
+  },
   { name: 'scratch', short: 'S', value: true, today: '--bind "$(mktemp -d)":PATH' },
-  { name: 'workdir', short: 'W', value: true, today: '--bind DIR/tmp:/tmp --bind DIR/var_tmp:/var/tmp --home DIR/home' },
+  {
+    name: 'workdir',
+    short: 'W',
+    value: true,
+    today: '--bind DIR/tmp:/tmp --bind DIR/var_tmp:/var/tmp --home DIR/home (for the directory to start in: --pwd DIR)',
+  },
   { name: 'compat', today: '--containall --writable-tmpfs' },
   { name: 'fakeroot', short: 'f', today: 'leave it out: files of the image belong to you in a run' },
   { name: 'unsquash', today: 'leave it out: without a usable /dev/fuse the image is extracted by itself' },
@@ -262,7 +271,7 @@ export const LATER_FLAGS: readonly LaterFlag[] = [
   { name: 'no-pid', today: '--contain --cleanenv in place of --containall' },
   { name: 'no-init', today: 'leave it out' },
   { name: 'no-umask', today: 'umask 0022 before the command' },
-  { name: 'no-env', value: true, today: 'env -u NAME tsrun …' },
+  { name: 'no-env', value: true, today: 'env -u NAME tsrun ...' },
   { name: 'rocm', today: '--bind /opt/rocm; devices are in /dev unless --contain is given' },
   { name: 'nvccli', today: '--nv' },
   { name: 'compat32', today: '--bind with the 32-bit libraries' },
@@ -283,8 +292,8 @@ export const LATER_FLAGS: readonly LaterFlag[] = [
   { name: 'blkio-weight-device', value: true, today: LIMITS },
   { name: 'cpu-shares', value: true, today: LIMITS },
   { name: 'cpus', value: true, today: LIMITS },
-  { name: 'cpuset-cpus', value: true, today: 'taskset -c LIST tsrun …' },
-  { name: 'cpuset-mems', value: true, today: 'numactl --membind=LIST tsrun …' },
+  { name: 'cpuset-cpus', value: true, today: 'taskset -c LIST tsrun ...' },
+  { name: 'cpuset-mems', value: true, today: 'numactl --membind=LIST tsrun ...' },
   { name: 'memory', value: true, today: LIMITS },
   { name: 'memory-reservation', value: true, today: LIMITS },
   { name: 'memory-swap', value: true, today: LIMITS },
@@ -293,7 +302,7 @@ export const LATER_FLAGS: readonly LaterFlag[] = [
   { name: 'passphrase', today: 'decrypt the image with Apptainer first' },
   { name: 'pem-path', value: true, today: 'decrypt the image with Apptainer first' },
   { name: 'docker-login', today: 'tsrun login REGISTRY' },
-  { name: 'authfile', value: true, today: 'tsrun login REGISTRY, or REGISTRY_AUTH_FILE=FILE tsrun …' },
+  { name: 'authfile', value: true, today: 'tsrun login REGISTRY, or REGISTRY_AUTH_FILE=FILE tsrun ...' },
   { name: 'no-https', today: 'name the registry under "insecure" in the config file' },
   { name: 'disable-cache', today: 'TSRUN_STORE=DIR for another store' },
   { name: 'oci', today: 'leave it out' },

@@ -44,7 +44,7 @@ const parseYaml = (file: string, bytes: string): Record<string, unknown> => {
   try {
     documents = loadAll(text);
   } catch (error) {
-    refuse(file, `it is not YAML: ${error instanceof Error ? (error.message.split('\n')[0] ?? '') : String(error)}`);
+    refuse(file, `it is not YAML: ${encodeUtf8(error instanceof Error ? (error.message.split('\n')[0] ?? '') : String(error))}`);
   }
   if (documents.length > 1) refuse(file, 'it holds more than one YAML document', 'take the lines with --- out');
   const [data] = documents;
@@ -57,14 +57,18 @@ const parseYaml = (file: string, bytes: string): Record<string, unknown> => {
 const scalar = (file: string, key: string, value: unknown): string => {
   if (typeof value === 'string') return value;
   if (typeof value === 'number' || typeof value === 'boolean') return String(value);
-  return refuse(file, `the value of "${key}" is not plain text`);
+  return refuse(file, `the value of "${key}" is not plain text`, 'put text that YAML reads as something else in quotes');
 };
 
 /** What a flag's key may hold: yes or no for a switch, one text or a list of texts for a list, NAME: VALUE pairs for `env`. */
 const valuesOf = (file: string, key: string, kind: string, value: unknown): string[] => {
   if (value === null || value === undefined) return [];
   if (kind === 'switch') {
-    return typeof value === 'boolean' ? [String(value)] : refuse(file, `the value of "${key}" is neither true nor false`);
+    // YAML 1.1 people write yes and on.
+    const word = /^(?:true|yes|on)$/i.test(String(value)) ? 'true' : /^(?:false|no|off)$/i.test(String(value)) ? 'false' : undefined;
+    return word === undefined || Array.isArray(value)
+      ? refuse(file, `the value of "${key}" is neither true nor false`, `write ${key}: true`)
+      : [word];
   }
   if (kind === 'optional' && typeof value === 'boolean') return value ? [''] : [];
   if (Array.isArray(value) && kind !== 'value') {

@@ -17,9 +17,6 @@ const refuse: (flag: string, text: string, why: string, hint: string) => never =
 };
 
 const EXPECTED = 'write SRC[:DST[:ro|rw]], with "\\" before a colon or comma that belongs to a name';
-/** More binds than any site has, fewer than would fill the mount table. */
-const MAX_BINDS = 1000;
-
 /** Fields of each spec: split at unescaped commas, then colons. */
 const splitSpecs = (text: string): string[][] => {
   if (!text.includes('\\')) return text.split(',').map((spec) => spec.split(':'));
@@ -47,6 +44,13 @@ const splitSpecs = (text: string): string[][] => {
 };
 
 const checkTarget = (flag: string, text: string, target: string): string => {
+  if (target === 'ro' || target === 'rw')
+    refuse(
+      flag,
+      text,
+      `"${target}" stands where the target is expected`,
+      `the target comes first: SRC:DST:${target}, or SRC::${target} for the same path`,
+    );
   if (!target.startsWith('/')) refuse(flag, text, `${target} is not an absolute path`, 'begin the path inside the image with /');
   const clean = cleanPath(target);
   if (clean === '/') refuse(flag, text, 'nothing can be shown at / itself', 'choose a directory below /');
@@ -56,7 +60,6 @@ const checkTarget = (flag: string, text: string, target: string): string => {
 /** The value of --bind or of a BIND variable. Errors: E_BIND_SPEC. `flag` is named in them. */
 export const parseBinds = (flag: string, text: string): BindSpec[] => {
   const specs = splitSpecs(text).filter((fields) => fields.length > 1 || fields[0] !== '');
-  if (specs.length > MAX_BINDS) refuse(flag, '…', `${specs.length} binds are more than ${MAX_BINDS}`, 'bind a directory above them');
   return specs.map((fields) => {
     const [source = '', target = '', option = '', ...more] = fields;
     if (source === '') refuse(flag, text, 'a source is empty', EXPECTED);
@@ -126,11 +129,15 @@ export const parseMount = (flag: string, text: string): BindSpec => {
     if (key === 'type') type = value;
     else if (key === 'source' || key === 'src') source = value;
     else if (key === 'destination' || key === 'dst' || key === 'target') target = value;
-    else if (key === 'ro' || key === 'readonly') readOnly = value === '' || value === 'true' || value === '1';
-    else if (key === 'rw' || key === 'nonested') continue;
+    else if (key === 'ro' || key === 'readonly') {
+      if (!/^(|true|1|false|0)$/.test(value))
+        refuse(flag, text, `"${field}" is neither yes nor no`, `write ${key}, ${key}=true or ${key}=false`);
+      readOnly = value === '' || value === 'true' || value === '1';
+    } else if (field === 'rw' || key === 'nonested') continue;
     else if (key === 'image-src' || key === 'id') {
       refuse(flag, text, `"${key}" (files out of an image) is not available yet`, 'extract them first: tsrun image extract IMAGE PATH DIR');
-    } else refuse(flag, text, `unknown field "${key}"`, 'known are type, source, target and readonly');
+    } else if (equals < 0 && key.includes(':')) refuse(flag, text, `"${key}" is not a field`, `write --bind ${key}`);
+    else refuse(flag, text, `unknown field "${key}"`, 'known are type, source, target and readonly');
   }
   if (type !== 'bind') refuse(flag, text, type === '' ? 'the type is missing' : `type ${type} is not known`, 'begin with type=bind,');
   if (source === '') refuse(flag, text, 'the source is missing', 'add source=PATH');

@@ -1,6 +1,7 @@
 /** argv by the flag table. Options come before the image; everything after it belongs to the payload, untouched. */
 import { EXIT_TSRUN, TsrunError } from '../util/errors.ts';
 import { nearest } from '../util/nearest.ts';
+import { insteadOf, misreadSwitch } from './docker-flags.ts';
 import { ALL_FLAGS, type Flag, type FlagName, flagsOf, LATER_FLAGS, RUN_VERBS, type RunVerb } from './flags.ts';
 
 /** One value given for a flag, and where. `origin` is what a person would look for: `--bind`, `APPTAINER_BIND`, a file. */
@@ -38,7 +39,11 @@ export const switchText = (origin: string, text: string): 'true' | 'false' => {
   const word = text.toLowerCase();
   if (TRUE.includes(word)) return 'true';
   if (FALSE.includes(word)) return 'false';
-  throw usage(`cannot use ${origin}=${text}`, 'it is neither yes nor no', 'write 1 or 0, true or false, yes or no');
+  throw usage(
+    `cannot use ${origin}=${text}`,
+    'it is neither yes nor no',
+    word === 'host' ? "leave it out: it is the host's unless asked otherwise" : 'write 1 or 0, true or false, yes or no',
+  );
 };
 
 const refuseUnknown = (word: string, flags: readonly KnownFlag[]): never => {
@@ -47,6 +52,8 @@ const refuseUnknown = (word: string, flags: readonly KnownFlag[]): never => {
   if (later !== undefined) {
     throw usage(`cannot use ${word}`, 'it is not available yet', `today: ${later.today}`);
   }
+  const instead = insteadOf(word);
+  if (instead !== undefined) throw usage(`cannot use ${word}`, 'it is an option of Docker', `here: ${instead}`);
   const near = word.startsWith('--') ? nearest(bare, [...flags.flatMap((flag) => [flag.name, ...(flag.aliases ?? [])])]) : undefined;
   throw usage(
     `cannot use ${word}`,
@@ -124,6 +131,12 @@ export const parseCommandLine = (args: readonly string[]): CommandLine | ForNode
       'the image is missing',
       `write tsrun ${verb} [options] IMAGE${verb === 'exec' ? ' COMMAND' : ''} [arguments]`,
     );
+  }
+  const option = args[options.next - 1] ?? '';
+  const meant = options.given.at(-1)?.origin === option ? misreadSwitch(option, image) : undefined;
+  if (meant !== undefined) {
+    const name = options.given.at(-1)?.flag ?? '';
+    throw usage(`cannot use ${option} ${image}`, `${option} means --${name} here`, `in place of Docker's: ${meant}`);
   }
   const rest = args.slice(options.next + 1);
   if (verb === 'exec' && (rest[0] === undefined || rest[0] === '')) {

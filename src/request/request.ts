@@ -58,6 +58,8 @@ export type SiteSettings = {
 };
 
 export const NO_MOUNT_NAMES = ['home', 'cwd', 'tmp', 'dev', 'proc', 'sys', 'bind-paths', 'devpts', 'hostfs'] as const;
+/** More than any site or workflow has; each costs a few system calls, and the kernel's table of mounts has an end (fs.mount-max). */
+const MAX_BINDS = 5000;
 const DEFAULT_LINGER_MS = 10_000;
 const DEFAULT_CACHE_BYTES = 64 * 1024 * 1024;
 const HOST_NAME = /^[A-Za-z0-9]([A-Za-z0-9.-]{0,62}[A-Za-z0-9])?$/;
@@ -73,8 +75,13 @@ const siteSettings = (rest: Config['rest']): SiteSettings => {
   const path = (key: 'store' | 'local'): string | undefined => {
     const entry = rest[key];
     if (entry === undefined || entry.value === null) return undefined;
-    if (typeof entry.value === 'string') return entry.value;
-    return refuse('E_CONFIG', `cannot use the config file ${entry.origin}`, `the value of "${key}" is not a path`, `write ${key}: /path`);
+    if (typeof entry.value === 'string' && entry.value.startsWith('/')) return entry.value;
+    return refuse(
+      'E_CONFIG',
+      `cannot use the config file ${entry.origin}`,
+      `the value of "${key}" is not an absolute path`,
+      `write ${key}: /path (~ and variables are not expanded there)`,
+    );
   };
   const amount = (key: 'linger' | 'cache-memory', usual: number, factor: (text: string) => number): number => {
     const entry = rest[key];
@@ -137,7 +144,18 @@ export const makeRequest = (line: CommandLine, given: readonly Given[], rest: Co
   const isOn = (flag: FlagName): boolean => last(flag)?.text === 'true';
   const all = (...flags: FlagName[]): Given[] => given.filter((each) => flags.includes(each.flag));
 
+  const binds = all('bind', 'mount').flatMap(bindsOf);
+  if (binds.length > MAX_BINDS)
+    refuse('E_USAGE', `cannot use ${binds.length} binds`, `more than ${MAX_BINDS} are not possible`, 'bind a directory above them');
   const home = last('home');
+  if (home?.from === 'config' && !home.text.startsWith('/')) {
+    refuse(
+      'E_CONFIG',
+      `cannot use the config file ${home.origin}`,
+      `home ${home.text} is not an absolute path`,
+      'begin it with /; ~ and variables are not expanded there',
+    );
+  }
   const hostname = last('hostname');
   const pwd = last('pwd');
   const hostEnv = last('host-env');
@@ -160,7 +178,7 @@ export const makeRequest = (line: CommandLine, given: readonly Given[], rest: Co
     verb: line.verb,
     image: line.image,
     args: line.args,
-    binds: all('bind', 'mount').flatMap(bindsOf),
+    binds,
     pwd: pwd === undefined ? undefined : { text: pwd.text, origin: pwd.origin },
     home: home === undefined ? undefined : { ...parseHome(home.origin, home.text), origin: home.origin },
     noHome: isOn('no-home'),

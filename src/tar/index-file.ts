@@ -1,5 +1,6 @@
 /** Where the members of a tar file lie, so that they can be read like files: one pass over the headers, data is seeked over. */
 import { open } from 'node:fs/promises';
+import { TsrunError } from '../util/errors.ts';
 import type { TarEntry } from './entry.ts';
 import { createTarReader } from './read.ts';
 
@@ -46,7 +47,7 @@ export const indexTarFile = async (path: string, name: string, visit: (member: T
         if (pending !== undefined) {
           visit({ entry: pending, offset: reader.position() });
           pending = undefined;
-          if (members > MAX_MEMBERS) return;
+          if (members > MAX_MEMBERS) throw tooMany(name);
         }
         const skippable = Math.min(reader.skippable(), size - at);
         if (skippable > bytesRead - used) {
@@ -61,3 +62,11 @@ export const indexTarFile = async (path: string, name: string, visit: (member: T
     await file.close();
   }
 };
+
+const tooMany = (name: string): TsrunError =>
+  new TsrunError({
+    code: 'E_TAR',
+    what: `cannot read ${name}`,
+    why: `it has more than ${MAX_MEMBERS} members, which no archive of an image has`,
+    hint: 'a root file system is given as tar:FILE',
+  });

@@ -1,5 +1,16 @@
 /** Images from layouts and archives of other tools, and what is said when they are not what they should be. */
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  chownSync,
+  linkSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { gzipSync, zstdCompressSync } from 'node:zlib';
@@ -113,6 +124,28 @@ test('tar files are read plain, with gzip and with zstd', async () => {
     digests.add((await convert(`tar:${file}`, fresh('image.sif'))).treeDigest);
   }
   assert.is(digests.size, 1);
+});
+
+test('a directory converts with owners, modes, attributes, hard links, holes, devices and names of any bytes', async () => {
+  const tree = fresh('tree');
+  mkdirSync(join(tree, 'd'), { recursive: true });
+  writeFileSync(join(tree, 'd/file'), 'content');
+  chownSync(join(tree, 'd/file'), 1234, 4321);
+  chmodSync(join(tree, 'd/file'), 0o6751);
+  linkSync(join(tree, 'd/file'), join(tree, 'twin'));
+  symlinkSync('../nowhere', join(tree, 'd/link'));
+  writeFileSync(Buffer.concat([Buffer.from(`${tree}/`), Buffer.from([0xff, 0x41])]), 'odd');
+  must('mknod', [join(tree, 'null'), 'c', '1', '3']);
+  must('mkfifo', [join(tree, 'pipe')]);
+  must('setfattr', ['-n', 'user.note', '-v', 'kept', join(tree, 'd/file')]);
+  writeFileSync(join(tree, 'sparse'), 'begin');
+  truncateSync(join(tree, 'sparse'), 5_000_000);
+  const target = fresh('tree.sif');
+  await convert(tree, target);
+  const out = fresh('tree-out');
+  unsquash(target, out);
+  assert.equal(listTree(out, { without: RENDERED_NAMES }).slice(1), listTree(tree).slice(1));
+  assert.match(must('getfattr', ['-n', 'user.note', join(out, 'twin')]).toString(), /user\.note="kept"/);
 });
 
 test('of an index the image for the wanted architecture is taken, also of a nested index', async () => {

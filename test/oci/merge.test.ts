@@ -326,6 +326,18 @@ test('limits on entries, bytes and claimed sizes hold', async () => {
   await fails(mergeEntries([deep], { limits: { ...DEFAULT_LIMITS, entries: 500 } }), 'E_LIMIT', /more than 1000 directories/);
 });
 
+test('a layer that is read a second time does not count twice against the limits', async () => {
+  const stacks: TestEntry[][] = [
+    [
+      { path: 'first', content: 'shared' },
+      { path: 'second', type: 'hardlink', link: 'first' },
+    ],
+    [{ path: '.wh.first' }],
+  ];
+  const { contents, merged } = await mergeEntries(stacks, { limits: { ...DEFAULT_LIMITS, entries: 3, bytes: 5120 } });
+  assert.equal([contents, merged.entries], [['shared'], 3]);
+});
+
 test('a wrong diffID or digest, and a layer of the wrong length, are found', async () => {
   const tar = makeTar([{ path: 'a', content: 'x' }]);
   const wrong = sha256(Buffer.from('else')) as `sha256:${string}`;

@@ -1,0 +1,120 @@
+/* The process that reads one image and answers the kernel's requests for it. */
+#include "server_internal.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+
+static void say(const struct serving *serving, const struct serving_message *message)
+{
+	/* When the supervisor is gone there is nobody to tell; the runs are served to their end all the same. */
+	(void)!send(serving->channel, message, sizeof *message, MSG_NOSIGNAL);
+}
+
+static void say_log(void *ctx, const char *text)
+{
+	struct serving_message message = { .says = SAYS_LOG };
+
+	snprintf(message.err.detail, sizeof message.err.detail, "%s", text);
+	say(ctx, &message);
+}
+
+static void say_watch(void *ctx)
+{
+	say(ctx, &(struct serving_message) { .says = SAYS_WATCH });
+}
+
+static void say_recovered(void *ctx)
+{
+	say(ctx, &(struct serving_message) { .says = SAYS_RECOVERED });
+}
+
+/* --- only what is needed stays open: other images' devices and mounts would keep them alive --- */
+
+static int compare_ints(const void *a, const void *b)
+{
+	return *(const int *)a - *(const int *)b;
+}
+
+static void close_range_of_fds(unsigned first, unsigned last)
+{
+	if (first > last)
+		return;
+#ifdef SYS_close_range
+	if (syscall(SYS_close_range, first, last, 0) == 0)
+		return;
+#endif
+	long limit = sysconf(_SC_OPEN_MAX);
+	for (unsigned fd = first; fd <= last && (long)fd < limit; fd++)
+		close((int)fd);
+}
+
+static void close_others(const struct serving *serving)
+{
+	int kept[IMAGEFS_WORKERS_MAX + 2];
+	unsigned count = serving->shared->workers, next = STDERR_FILENO + 1;
+
+	memcpy(kept, serving->devices, count * sizeof kept[0]);
+	kept[count++] = serving->image;
+	kept[count++] = serving->channel;
+	qsort(kept, count, sizeof kept[0], compare_ints);
+	for (unsigned i = 0; i < count; i++) {
+		close_range_of_fds(next, (unsigned)kept[i] - 1);
+		next = (unsigned)kept[i] + 1;
+	}
+	close_range_of_fds(next, UINT32_MAX);
+}
+
+static bool is_still(int fd, const struct stat *then)
+{
+	struct stat now;
+
+	return fstat(fd, &now) == 0 && now.st_size == then->st_size && now.st_mtim.tv_sec == then->st_mtim.tv_sec
+		&& now.st_mtim.tv_nsec == then->st_mtim.tv_nsec;
+}
+
+static int open_image(const struct serving *serving, struct squash **squash, struct err *err)
+{
+	struct squash_cache *cache = squash_cache_new(serving->box->cache_bytes);
+	int rc;
+
+	if (cache == NULL)
+		return fail(err, ENOMEM, SERVER_STEP_IMAGE, "out of memory");
+	/* Old and new content are never mixed. */
+	if (!is_still(serving->image, serving->identity))
+		return fail(err, EIO, SERVER_STEP_IMAGE, "the file was changed in place while in use");
+	rc = squash_open(squash, cache, serving->image, serving->offset, serving->size, err);
+	if (rc == 0)
+		squash_count_reads(*squash, &serving->shared->reading);
+	return rc;
+}
+
+NORETURN void serving_main(const struct serving *serving)
+{
+	struct imagefs_config config = {
+		.shared = serving->shared,
+		.devices = serving->devices,
+		.uid = serving->box->uid,
+		.gid = serving->box->gid,
+		.log = say_log,
+		.watch = say_watch,
+		.recovered = say_recovered,
+		.ctx = (void *)(uintptr_t)serving,
+	};
+	struct serving_message opened = { .says = SAYS_OPENED };
+
+	prctl(PR_SET_NAME, "tsrun-image");
+	close_others(serving);
+	opened.rc = server_filter();
+	if (opened.rc < 0)
+		fail(&opened.err, -opened.rc, SERVER_STEP_SERVER, "confining the process that reads the image");
+	else
+		opened.rc = open_image(serving, &config.squash, &opened.err);
+	say(serving, &opened);
+	if (opened.rc < 0 || imagefs_serve(&config, &opened.err) < 0)
+		_exit(1);
+	_exit(0);
+}

@@ -1,0 +1,283 @@
+/* One image's serving process: started, watched, replaced when it dies. The process that reads the image and may be brought down by it holds nothing that
+ * its successor could not go on with: devices and slots of requests are ours. */
+#include "server_internal.h"
+
+#include <fcntl.h>
+#include <sched.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <time.h>
+
+#define WORKERS_MIN 8u
+/* How often slots are looked at while there are requests. */
+#ifndef WATCH_TICK_MS
+#define WATCH_TICK_MS 10000
+#endif
+#define TICKS_STUCK 3      /* after so many without an answer, and without a read of the image that is waited for, the process hangs */
+#define TICKS_INTERRUPT 1  /* after so many, whoever has been told to end need not wait any more */
+#define FAILURES_MAX 3u    /* processes in a row that got nowhere */
+
+struct supervised {
+	const struct image *image;
+	struct imagefs_shared *shared;
+	int devices[IMAGEFS_WORKERS_MAX];
+	unsigned device_count;
+	pid_t pid;
+	int channel;
+	bool opened;       /* by this process or one before it */
+	unsigned failures;
+	bool hangs;        /* killed because of that */
+	int64_t due;
+	struct {
+		uint64_t request; /* in hand when last looked at */
+		unsigned ticks;   /* for so long */
+	} seen[IMAGEFS_WORKERS_MAX];
+};
+
+int64_t server_now_ms(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+/* More than processors: a worker may wait for a slow file system while others have what is asked for. */
+static unsigned worker_count(void)
+{
+	cpu_set_t cpus;
+	unsigned count = sched_getaffinity(0, sizeof cpus, &cpus) == 0 ? 2 * (unsigned)CPU_COUNT(&cpus) : 0;
+
+	return count < WORKERS_MIN ? WORKERS_MIN : count > IMAGEFS_WORKERS_MAX ? IMAGEFS_WORKERS_MAX : count;
+}
+
+static int start_process(struct supervised *serving)
+{
+	const struct image *image = serving->image;
+	int cleanup_fd ours = -1, cleanup_fd theirs = -1;
+	int pair[2];
+	pid_t pid;
+
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
+		return -errno;
+	ours = pair[0];
+	theirs = pair[1];
+	if (fcntl(ours, F_SETFL, O_NONBLOCK) < 0)
+		return -errno;
+	pid = fork();
+	if (pid < 0)
+		return -errno;
+	if (pid == 0)
+		serving_main(&(struct serving) {
+			.box = image->box,
+			.shared = serving->shared,
+			.devices = serving->devices,
+			.identity = &image->identity,
+			.image = image->fd,
+			.channel = theirs,
+			.offset = image->offset,
+			.size = image->size,
+		});
+	serving->pid = pid;
+	serving->channel = steal_fd(&ours);
+	return 0;
+}
+
+static void close_devices(struct supervised *serving)
+{
+	while (serving->device_count > 0)
+		close(serving->devices[--serving->device_count]);
+}
+
+int supervise_image(struct supervised **out, const struct image *image, int device, struct err *err)
+{
+	struct supervised *serving = calloc(1, sizeof *serving);
+	unsigned workers = worker_count();
+	int rc = 0;
+
+	if (serving == NULL) {
+		close(device);
+		return fail(err, ENOMEM, SERVER_STEP_SERVER, "out of memory");
+	}
+	*serving = (struct supervised) { .image = image, .channel = -1, .due = INT64_MAX, .device_count = 1, .devices = { device } };
+	serving->shared = imagefs_shared_new(workers);
+	if (serving->shared == NULL)
+		rc = -ENOMEM;
+	for (; rc >= 0 && serving->device_count < workers; serving->device_count++)
+		rc = serving->devices[serving->device_count] = imagefs_clone_device(image->box->device_path, device);
+	if (rc < 0 && serving->device_count > 1)
+		serving->device_count--;
+	if (rc >= 0)
+		rc = start_process(serving);
+	if (rc < 0) {
+		supervised_free(serving);
+		return fail(err, -rc, SERVER_STEP_SERVER, "starting a process for the image");
+	}
+	*out = serving;
+	return 0;
+}
+
+int supervised_channel(const struct supervised *serving)
+{
+	return serving->channel;
+}
+
+int64_t supervised_due(const struct supervised *serving)
+{
+	return serving->due;
+}
+
+const struct imagefs_shared *supervised_shared(const struct supervised *serving)
+{
+	return serving->shared;
+}
+
+pid_t supervised_pid(const struct supervised *serving)
+{
+	return serving->pid;
+}
+
+/* --- when it has ended --- */
+
+/* Nobody will answer any more: the kernel must know, so that those who wait need not. */
+static enum supervised_news give_up(struct supervised *serving, struct err *err)
+{
+	server_log(serving->image->box, "the image cannot be served any more; whoever uses it gets errors");
+	close_devices(serving);
+	if (err->step[0] == '\0')
+		fail(err, EIO, SERVER_STEP_SERVER, "the process that serves the image ended again and again");
+	return NEWS_FAILED;
+}
+
+static enum supervised_news bury(struct supervised *serving, struct err *err)
+{
+	int status = 0;
+	bool killed;
+	char text[96];
+
+	RETRY(waitpid(serving->pid, &status, 0));
+	serving->pid = 0;
+	close_fd(&serving->channel);
+	serving->due = INT64_MAX;
+	if (WIFEXITED(status) && WEXITSTATUS(status) == 0)
+		return NEWS_ENDED;
+	/* Somebody's kill, or memory that ran out, is not the fault of the request it was at. */
+	killed = WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL && !serving->hangs;
+	if (killed)
+		atomic_store(&serving->shared->alone, 0);
+	if (killed || atomic_load(&serving->shared->alone) == 0)
+		serving->failures++; /* set back when a successor has answered what it found */
+	serving->hangs = false;
+	snprintf(text, sizeof text, "a serving process ended (%s %d); %s", WIFSIGNALED(status) ? "signal" : "status",
+		WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status), serving->failures < FAILURES_MAX ? "another one goes on" : "giving up");
+	server_log(serving->image->box, text);
+	if (!serving->opened || serving->failures >= FAILURES_MAX || start_process(serving) < 0)
+		return give_up(serving, err);
+	return NEWS_REPLACED;
+}
+
+static void watch(struct supervised *serving)
+{
+	serving->due = server_now_ms() + WATCH_TICK_MS;
+	memset(serving->seen, 0, sizeof serving->seen);
+}
+
+enum supervised_news supervised_hear(struct supervised *serving, struct err *err)
+{
+	struct serving_message message;
+	ssize_t got = RETRY(recv(serving->channel, &message, sizeof message, 0));
+
+	if (got < 0 && errno == EAGAIN)
+		return NEWS_NONE;
+	if (got != sizeof message)
+		return bury(serving, err);
+	switch (message.says) {
+	case SAYS_OPENED:
+		if (message.rc < 0) {
+			*err = message.err;
+			serving->failures = FAILURES_MAX; /* trying again would not help */
+			return serving->opened ? NEWS_NONE : NEWS_FAILED;
+		}
+		if (serving->opened)
+			return NEWS_NONE;
+		serving->opened = true;
+		return NEWS_OPENED;
+	case SAYS_RECOVERED:
+		serving->failures = 0;
+		break;
+	case SAYS_LOG:
+		message.err.detail[sizeof message.err.detail - 1] = '\0';
+		server_log(serving->image->box, message.err.detail);
+		break;
+	case SAYS_WATCH:
+		watch(serving);
+		break;
+	}
+	return NEWS_NONE;
+}
+
+/* --- while it works --- */
+
+/* Looks at one slot; whether there is a request that should have been answered long ago. */
+static bool is_late(struct supervised *serving, unsigned index)
+{
+	uint64_t request = imagefs_in_hand(serving->shared, index);
+
+	if (request == 0 || request != serving->seen[index].request) {
+		serving->seen[index].request = request;
+		serving->seen[index].ticks = 0;
+		return false;
+	}
+	serving->seen[index].ticks++;
+	/* Until it is answered its asker cannot even be killed. */
+	if (serving->seen[index].ticks >= TICKS_INTERRUPT && atomic_load(&serving->shared->slots[index].interrupted) == request)
+		imagefs_give_up(serving->shared, index, serving->devices[index], -EINTR);
+	return serving->seen[index].ticks >= TICKS_STUCK;
+}
+
+static bool nothing_in_hand(const struct supervised *serving)
+{
+	for (unsigned i = 0; i < serving->shared->workers; i++)
+		if (imagefs_in_hand(serving->shared, i) != 0)
+			return false;
+	return true;
+}
+
+void supervised_look(struct supervised *serving)
+{
+	struct imagefs_shared *shared = serving->shared;
+	bool late = false;
+
+	for (unsigned i = 0; i < shared->workers; i++)
+		late |= is_late(serving, i);
+	if (late && atomic_load(&shared->reading) == 0 && serving->pid > 0) {
+		server_log(serving->image->box, "a serving process hangs, it is ended");
+		serving->hangs = true;
+		kill(serving->pid, SIGKILL); /* its channel tells when it is gone */
+	}
+	serving->due = server_now_ms() + WATCH_TICK_MS;
+	if (!nothing_in_hand(serving))
+		return;
+	/* In this order: a worker that took a request before it saw this is seen by us. */
+	atomic_store(&shared->watched, false);
+	if (nothing_in_hand(serving))
+		serving->due = INT64_MAX;
+	else
+		atomic_store(&shared->watched, true);
+}
+
+void supervised_free(struct supervised *serving)
+{
+	if (serving == NULL)
+		return;
+	close_devices(serving);
+	close_fd(&serving->channel);
+	if (serving->pid > 0) { /* it has said all it will say */
+		kill(serving->pid, SIGKILL);
+		RETRY(waitpid(serving->pid, NULL, 0));
+	}
+	imagefs_shared_free(serving->shared);
+	free(serving);
+}
