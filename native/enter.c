@@ -4,6 +4,7 @@
 #include <sched.h>
 #include <stdio.h>
 #include <sys/ioctl.h>
+#include <sys/mount.h>
 #include <sys/socket.h>
 
 #include "extracted.h"
@@ -26,8 +27,6 @@ static int open_image(const struct run *run, int64_t handle, const char *path, s
 static int join_scope(struct run *run, int image, uint64_t offset, uint64_t size, struct err *err)
 {
 	const struct op *op = &run->plan->ops[run->userns_index];
-	struct server_reply reply = {.userns_fd = -1, .mount_fd = -1};
-	int result;
 
 	if (op->kind != OP_scope)
 		return 0;
@@ -42,10 +41,7 @@ static int join_scope(struct run *run, int image, uint64_t offset, uint64_t size
 		.linger_ms = (uint32_t)op->scope.linger_ms,
 		.cache_bytes = op->scope.cache_bytes,
 	};
-	result = server_join(&request, &reply, err);
-	run->userns = reply.userns_fd;
-	run->image = reply.mount_fd;
-	return result;
+	return server_join(&request, &run->joined, err);
 }
 
 int enter_image_directory(struct run *run, const char *path, struct err *err)
@@ -119,7 +115,7 @@ static int enter_userns(struct run *run, struct err *err)
 	int result;
 
 	run->index = run->userns_index;
-	result = op->kind == OP_scope ? userns_join(run->userns, err) : userns_new((uid_t)op->userns.uid, (gid_t)op->userns.gid, err);
+	result = op->kind == OP_scope ? userns_join(run->joined.userns_fd, err) : userns_new((uid_t)op->userns.uid, (gid_t)op->userns.gid, err);
 	if (result == 0)
 		run->index = index;
 	return result;
@@ -142,7 +138,14 @@ static int copy_image(const struct run *run, struct mount_source *copy, struct e
 	int result;
 
 	if (run->image_directory == NULL) {
-		result = mount_copy(copy, run->image, "", &flags);
+		const struct server_reply *joined = &run->joined;
+
+		if (joined->mount_is_own)
+			result = mount_take(copy, joined->mount_fd, &flags);
+		else if (joined->path[0] != '\0')
+			result = mount_copy(copy, AT_FDCWD, joined->path, &flags);
+		else
+			result = mount_copy(copy, joined->mount_fd, "", &flags);
 		return result < 0 ? fail(err, -result, "copy the image's mount", "from the scope's server") : 0;
 	}
 	result = mount_copy(copy, AT_FDCWD, run->image_directory, &flags);
@@ -156,6 +159,36 @@ static int copy_image(const struct run *run, struct mount_source *copy, struct e
 	if (st.st_dev != run->image_stat.st_dev || st.st_ino != run->image_stat.st_ino)
 		return fail(err, ESTALE, "open the image", "%s was replaced just now", run->image_directory);
 	return 0;
+}
+
+/* Into the server's mount namespace (before the run makes a copy of its own), on kernels where that is the only way to the image's mount. */
+static int enter_view(struct run *run, struct err *err)
+{
+	char path[PATH_MAX];
+	bool known = getcwd(path, sizeof path) != NULL && path[0] == '/';
+
+	if (setns(run->joined.view_fd, CLONE_NEWNS) < 0)
+		return fail(err, errno, "make namespaces", "setns");
+	close_fd(&run->joined.view_fd);
+	/* It begins at "/". A working directory that is not found again shows when it is bound. */
+	if (known)
+		(void)!chdir(path);
+	return 0;
+}
+
+/* What the server has mounted over the runtime directory, once the image is taken from there. */
+static void uncover_runtime_directory(const struct run *run)
+{
+	umount2(run->plan->ops[run->userns_index].scope.dir, MNT_DETACH);
+}
+
+static bool binds_cwd(const struct run *run)
+{
+	for (size_t i = run->index; run->plan->ops[i].kind != OP_pivot; i++) {
+		if (run->plan->ops[i].kind == OP_bind_cwd)
+			return true;
+	}
+	return false;
 }
 
 int enter_unshare(struct run *run, const struct op_unshare *op, struct err *err)
@@ -172,6 +205,8 @@ int enter_unshare(struct run *run, const struct op_unshare *op, struct err *err)
 
 	if (result == 0)
 		result = enter_userns(run, err);
+	if (result == 0 && run->joined.view_fd >= 0)
+		result = enter_view(run, err);
 	if (result < 0)
 		return result;
 	for (size_t i = 0; i < ARRAY_LEN(namespaces); i++)
@@ -180,7 +215,8 @@ int enter_unshare(struct run *run, const struct op_unshare *op, struct err *err)
 		return fail(err, errno, "make namespaces", "unshare");
 	run->own_pids = (clone & CLONE_NEWPID) != 0;
 	/* unshare has moved the working directory into the new mount namespace; only from there can it be bound. */
-	run->cwd = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (binds_cwd(run))
+		run->cwd = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC);
 	if ((clone & CLONE_NEWNET) != 0 && (result = bring_up_loopback(err)) < 0)
 		return result;
 	if (run->own_pids && (result = init_split(&run->init, err)) < 0)
@@ -190,5 +226,8 @@ int enter_unshare(struct run *run, const struct op_unshare *op, struct err *err)
 	if (result < 0)
 		return result;
 	run->umask = umask(0);
-	return root_begin(&run->root, &image, err);
+	result = root_begin(&run->root, &image, err);
+	if (run->joined.path[0] != '\0')
+		uncover_runtime_directory(run);
+	return result;
 }

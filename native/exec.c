@@ -209,7 +209,9 @@ int payload_exec(const char *file, char **argv, char **envp, struct err *err)
 		char path[PATH_MAX];
 		/* An empty entry is the working directory. */
 		int written = snprintf(path, sizeof path, "%.*s/%s", len == 0 ? 1 : (int)len, len == 0 ? "." : at, file);
-		enum attempt attempt = written < (int)sizeof path ? try_exec(path, argv, envp, err) : NOT_THERE;
+		/* Looking first is cheaper than an exec that fails, and most directories do not have it. */
+		bool there = written < (int)sizeof path && (faccessat(AT_FDCWD, path, F_OK, 0) == 0 || errno == EACCES);
+		enum attempt attempt = there ? try_exec(path, argv, envp, err) : NOT_THERE;
 
 		if (attempt == FAILED)
 			return -err->errnum;

@@ -294,8 +294,7 @@ struct host_ops host_ops_of(struct host *host)
 void host_release(struct host *host)
 {
 	for (int i = 0; i < host->kept_count; i++)
-		if (host->kept[i] != 0)
-			close(host->kept[i] - 1);
+		close_fd(&host->kept[i].fd);
 	host->kept_count = 0;
 	host_reply_free(&host->trace);
 }

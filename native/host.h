@@ -5,6 +5,8 @@
 
 #include "util.h"
 
+#include <sys/stat.h>
+
 enum host_call_number {
 #define CALL(number, name, arguments) HOST_##name = number,
 #include "host.def"
@@ -37,12 +39,17 @@ struct host_ops {
 	void *context;
 };
 
+struct host_kept {
+	int fd; /* -1: taken */
+	struct stat stat; /* as it was opened */
+};
+
 /* The real machine. Zero-initialise, set the three pointers, give it to host_ops_of(); host_release() closes what was kept. */
 struct host {
 	int argc;
 	char *const *argv;
 	char *const *envp;
-	int kept[HOST_KEPT_MAX]; /* descriptor + 1; 0: free or taken */
+	struct host_kept kept[HOST_KEPT_MAX];
 	int kept_count;
 	bool tracing;
 	struct host_reply trace;

@@ -6,7 +6,6 @@
 #include <limits.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/sysmacros.h>
 #include <sys/vfs.h>
 
 #define READDIR_BYTES_MAX ((size_t)1 << 20)
@@ -25,26 +24,26 @@ int64_t host_link_text(const char *path, struct host_reply *reply)
 	return host_reply_add(reply, text, (size_t)len);
 }
 
-static int64_t stat_at(int fd, const char *path, int flags, struct host_reply *reply)
+static int64_t print_stat(const struct stat *st, struct host_reply *reply)
 {
-	struct statx st;
-
-	if (statx(fd, path, flags | AT_STATX_SYNC_AS_STAT, STATX_BASIC_STATS, &st) != 0)
-		return -errno;
-	return host_reply_print(reply, "%o %o %u %u %llu %lld %u %lld %u %llu %llu %u", st.stx_mode & S_IFMT, st.stx_mode & 07777, st.stx_uid,
-				st.stx_gid, (unsigned long long)st.stx_size, (long long)st.stx_mtime.tv_sec, st.stx_mtime.tv_nsec,
-				(long long)st.stx_ctime.tv_sec, st.stx_ctime.tv_nsec,
-				(unsigned long long)makedev(st.stx_dev_major, st.stx_dev_minor), (unsigned long long)st.stx_ino, st.stx_nlink);
+	return host_reply_print(reply, "%o %o %u %u %llu %lld %lld %lld %lld %llu %llu %llu", st->st_mode & S_IFMT, st->st_mode & 07777, st->st_uid,
+				st->st_gid, (unsigned long long)st->st_size, (long long)st->st_mtim.tv_sec, (long long)st->st_mtim.tv_nsec,
+				(long long)st->st_ctim.tv_sec, (long long)st->st_ctim.tv_nsec, (unsigned long long)st->st_dev,
+				(unsigned long long)st->st_ino, (unsigned long long)st->st_nlink);
 }
 
 int64_t host_call_stat(struct host *host UNUSED, const struct host_value *args, struct host_reply *reply)
 {
-	return stat_at(AT_FDCWD, args[0].bytes, 0, reply);
+	struct stat st;
+
+	return stat(args[0].bytes, &st) != 0 ? -errno : print_stat(&st, reply);
 }
 
 int64_t host_call_lstat(struct host *host UNUSED, const struct host_value *args, struct host_reply *reply)
 {
-	return stat_at(AT_FDCWD, args[0].bytes, AT_SYMLINK_NOFOLLOW, reply);
+	struct stat st;
+
+	return lstat(args[0].bytes, &st) != 0 ? -errno : print_stat(&st, reply);
 }
 
 int64_t host_call_access(struct host *host UNUSED, const struct host_value *args, struct host_reply *reply UNUSED)
@@ -152,10 +151,10 @@ static int open_plain(const char *path, bool directory_too, struct stat *st)
 	return steal_fd(&fd);
 }
 
-/* Reads up to `limit` bytes, less only at the end of the file. `size` is a hint (0 for files of /proc). */
-static int64_t read_upto(int fd, int64_t offset, int64_t limit, int64_t size, struct host_reply *reply)
+/* Reads up to `limit` bytes, less only at the end of the file. */
+static int64_t read_upto(int fd, const struct stat *st, int64_t offset, int64_t limit, struct host_reply *reply)
 {
-	bool seekable = lseek(fd, 0, SEEK_CUR) >= 0;
+	bool seekable = !S_ISFIFO(st->st_mode);
 	int64_t left = limit;
 
 	if (offset < 0 || limit < 0 || limit > HOST_READ_MAX)
@@ -163,7 +162,8 @@ static int64_t read_upto(int fd, int64_t offset, int64_t limit, int64_t size, st
 	if (!seekable && offset != 0)
 		return -ESPIPE;
 	while (left > 0) {
-		int64_t rest = size > offset ? size - offset + 1 : 4096;
+		/* Files of /proc say that they have no bytes. */
+		int64_t rest = st->st_size > offset ? st->st_size - offset + 1 : 4096;
 		size_t want = (size_t)(rest < left ? rest : left);
 		ssize_t got;
 
@@ -172,11 +172,12 @@ static int64_t read_upto(int fd, int64_t offset, int64_t limit, int64_t size, st
 		got = seekable ? RETRY(pread(fd, reply->data + reply->len, want, offset)) : RETRY(read(fd, reply->data + reply->len, want));
 		if (got < 0)
 			return -errno;
-		if (got == 0)
-			break;
 		reply->len += (size_t)got;
 		offset += got;
 		left -= got;
+		/* A file with a size gives all it has at once. */
+		if (got == 0 || (S_ISREG(st->st_mode) && st->st_size > 0 && offset == st->st_size))
+			break;
 	}
 	return 0;
 }
@@ -186,59 +187,50 @@ int64_t host_call_read(struct host *host UNUSED, const struct host_value *args, 
 	struct stat st;
 	cleanup_fd int fd = open_plain(args[0].bytes, false, &st);
 
-	return fd < 0 ? fd : read_upto(fd, args[1].number, args[2].number, st.st_size, reply);
+	return fd < 0 ? fd : read_upto(fd, &st, args[1].number, args[2].number, reply);
 }
 
 /* --- files kept open --- */
 
-static int *kept_fd(struct host *host, int64_t handle)
+static struct host_kept *kept_file(struct host *host, int64_t handle)
 {
-	return handle >= 0 && handle < host->kept_count && host->kept[handle] != 0 ? &host->kept[handle] : NULL;
+	return handle >= 0 && handle < host->kept_count && host->kept[handle].fd >= 0 ? &host->kept[handle] : NULL;
 }
 
 int64_t host_call_open_keep(struct host *host, const struct host_value *args, struct host_reply *reply UNUSED)
 {
-	struct stat st;
+	struct host_kept kept;
 	cleanup_fd int fd = -1;
 
 	if (host->kept_count == HOST_KEPT_MAX)
 		return -EMFILE;
-	fd = open_plain(args[0].bytes, true, &st);
+	fd = open_plain(args[0].bytes, true, &kept.stat);
 	if (fd < 0)
 		return fd;
-	if (S_ISFIFO(st.st_mode))
+	if (S_ISFIFO(kept.stat.st_mode))
 		return -ENOTSUP;
-	host->kept[host->kept_count] = steal_fd(&fd) + 1;
+	kept.fd = steal_fd(&fd);
+	host->kept[host->kept_count] = kept;
 	return host->kept_count++;
 }
 
 int64_t host_call_pread(struct host *host, const struct host_value *args, struct host_reply *reply)
 {
-	int *kept = kept_fd(host, args[0].number);
-	struct stat st;
+	const struct host_kept *kept = kept_file(host, args[0].number);
 
-	if (kept == NULL)
-		return -EBADF;
-	if (fstat(*kept - 1, &st) != 0)
-		return -errno;
-	return read_upto(*kept - 1, args[1].number, args[2].number, st.st_size, reply);
+	return kept == NULL ? -EBADF : read_upto(kept->fd, &kept->stat, args[1].number, args[2].number, reply);
 }
 
 int64_t host_call_fstat(struct host *host, const struct host_value *args, struct host_reply *reply)
 {
-	int *kept = kept_fd(host, args[0].number);
+	const struct host_kept *kept = kept_file(host, args[0].number);
 
-	return kept == NULL ? -EBADF : stat_at(*kept - 1, "", AT_EMPTY_PATH, reply);
+	return kept == NULL ? -EBADF : print_stat(&kept->stat, reply);
 }
 
 int host_take_fd(void *context, int64_t handle)
 {
-	int *kept = kept_fd(context, handle);
-	int fd;
+	struct host_kept *kept = kept_file(context, handle);
 
-	if (kept == NULL)
-		return -EBADF;
-	fd = *kept - 1;
-	*kept = 0;
-	return fd;
+	return kept == NULL ? -EBADF : steal_fd(&kept->fd);
 }

@@ -1,5 +1,6 @@
 /* tsrun: asks the planner what to do and does it. */
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -11,6 +12,9 @@
 #include "plan.h"
 #include "run.h"
 #include "server.h"
+
+/* What the planner is told when it is asked again. */
+#define NO_FUSE "nofuse"
 
 static int take_kept(void *engine, int64_t handle)
 {
@@ -102,16 +106,27 @@ static int plan_main(int argc, char **argv)
 
 /* --- the planner's answer --- */
 
+/* The kernel refuses the mount that the plan counts on (a container around, a security module): the planner knows a way without. */
+static bool is_without_fuse(const struct failure *failure)
+{
+	return failure->op == OP_image_mount && strcmp(failure->err.step, SERVER_STEP_FUSE) == 0;
+}
+
 /* Returns an exit status, or -1 to ask again with `*input`. */
 static int follow(const struct answer *answer, struct engine *engine, char **argv, char **envp, const char **input)
 {
 	const struct kept_files files = {.take = take_kept, .context = engine};
+	struct failure failure;
 	struct err err = {0};
 	int status;
 
 	switch (answer->kind) {
 	case ANSWER_PLAN:
-		return run(&answer->plan, &files, engine);
+		run_plan(&answer->plan, &files, &failure);
+		if (!is_without_fuse(&failure) || strcmp(*input, NO_FUSE) == 0)
+			return failure_report(engine, &failure);
+		*input = NO_FUSE;
+		return -1;
 	case ANSWER_PRINT:
 		return print(answer, STDOUT_FILENO);
 	case ANSWER_FAIL:
@@ -131,6 +146,22 @@ static int follow(const struct answer *answer, struct engine *engine, char **arg
 	return 125;
 }
 
+/* Built without the engine: the same planner runs in Node, which calls this program back with `@plan`. */
+static int plan_in_node(int argc, char **argv, char **envp, struct err *err)
+{
+	char role[] = "__launch", self[PATH_MAX];
+	ssize_t len = readlink("/proc/self/exe", self, sizeof self - 1);
+	cleanup_free char **args = calloc((size_t)argc + 2, sizeof *args);
+
+	if (len < 0 || args == NULL)
+		return fail(err, len < 0 ? errno : ENOMEM, "start Node", "/proc/self/exe");
+	self[len] = '\0';
+	args[0] = role;
+	args[1] = self;
+	memcpy(args + 2, argv + 1, (size_t)(argc - 1) * sizeof *args);
+	return node_exec("", args, envp, err);
+}
+
 static int planner_main(int argc, char **argv, char **envp)
 {
 	struct host host = {.argc = argc, .argv = argv, .envp = envp};
@@ -140,9 +171,8 @@ static int planner_main(int argc, char **argv, char **envp)
 	const char *input = "";
 	int status = engine_start(&engine, &ops, &err);
 
-	/* Built without the engine: the same planner runs in Node. */
 	if (status == -ENOSYS) {
-		node_exec("", argv + 1, envp, &err);
+		plan_in_node(argc, argv, envp, &err);
 		return failure_plain(&err, "E_NODE");
 	}
 	if (status < 0)
@@ -177,7 +207,7 @@ int main(int argc, char **argv, char **envp)
 	static const struct {
 		const char *name;
 		int (*main)(int argc, char **argv);
-	} roles[] = {{"@codec", codec_main}, {"@image", image_main}, {"@plan", plan_main}, {"@server", server_main}};
+	} roles[] = {{"@codec", codec_main}, {"@image", image_main}, {"@plan", plan_main}, {"@server", server_main}, {"@server-statistics", server_statistics_main}};
 
 	fill_standard_descriptors();
 	for (size_t i = 0; argc > 1 && i < ARRAY_LEN(roles); i++) {

@@ -50,6 +50,18 @@ int mount_copy(struct mount_source *source, int dirfd, const char *path, const s
 	return result == -ENOSYS ? 0 : result;
 }
 
+int mount_take(struct mount_source *source, int fd, const struct bind_flags *flags)
+{
+	int result;
+
+	*source = (struct mount_source){.fd = fcntl(fd, F_DUPFD_CLOEXEC, 0), .is_copy = true, .flags = *flags};
+	if (source->fd < 0)
+		return -errno;
+	result = set_attributes(source->fd, flags);
+	source->restricted = result == 0;
+	return result == -ENOSYS ? 0 : result;
+}
+
 int mount_attach(struct mount_source *source, int target)
 {
 	int result;

@@ -29,6 +29,9 @@ static inline void mount_source_close(struct mount_source *source)
 /* What is mounted at `path` below `dirfd` ("" for `dirfd` itself). -errno; -EINVAL where mounts below may not be left behind. */
 int WARN_UNUSED mount_copy(struct mount_source *source, int dirfd, const char *path, const struct bind_flags *flags);
 
+/* The same for `fd`, a mount that is attached nowhere and may be used up. */
+int WARN_UNUSED mount_take(struct mount_source *source, int fd, const struct bind_flags *flags);
+
 /* Puts it at `target`, which is of the same kind (directory or not). -errno. */
 int WARN_UNUSED mount_attach(struct mount_source *source, int target);
 

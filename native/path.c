@@ -12,6 +12,7 @@
 #define MAX_STEPS 20000 /* components looked at in one walk: ".." in links starts it again */
 
 #define NAME_FLAGS (O_PATH | O_NOFOLLOW | O_CLOEXEC)
+#define NEW_FILE (O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC)
 
 /* A walk through both layers at once. A layer that has nothing here is -1. */
 struct walk {
@@ -87,6 +88,54 @@ static bool next_name(const char **path, char name[NAME_MAX + 1], int *result)
 	return len > 0;
 }
 
+/* What `path` (clean, relative to `root`) leads to when there is no symbolic link in it; ELOOP when there is one, ENOSYS before Linux 5.6. */
+static int open_plain(int root, const char *path, int flags)
+{
+	const struct open_how how = {.flags = (uint64_t)(O_PATH | O_CLOEXEC | flags), .resolve = RESOLVE_IN_ROOT | RESOLVE_NO_SYMLINKS};
+
+	return (int)syscall(SYS_openat2, root, path[0] == '\0' ? "." : path, &how, sizeof how);
+}
+
+static bool is_below_mounted(const struct tree *tree, const char *path)
+{
+	for (size_t i = 0; i < tree->mounted_count; i++) {
+		const struct mounted_path *mounted = &tree->mounted[i];
+
+		if (strncmp(path, mounted->path, mounted->length) == 0 && path[mounted->length] == '/')
+			return true;
+	}
+	return false;
+}
+
+static bool is_clean(const char *path)
+{
+	for (const char *slash = path; (slash = strchr(slash, '/')) != NULL; slash++) {
+		if (slash[1] == '/' || slash[1] == '\0' || (slash[1] == '.' && (slash[2] == '/' || slash[2] == '.' || slash[2] == '\0')))
+			return false;
+	}
+	return path[0] == '/';
+}
+
+/* Most paths hold no link and are there: then the kernel walks them, in each layer at once. False: to be walked step by step. */
+static bool walk_plain(const struct tree *tree, const char *path, struct spot *spot)
+{
+	cleanup_fd int fd = -1;
+	struct stat st;
+
+	if (!is_clean(path) || is_below_mounted(tree, path))
+		return false;
+	fd = open_plain(tree->skeleton, path + 1, 0);
+	/* ENOENT: up to the name that is missing there are only directories, which are merged with the image's. */
+	if (fd < 0 && errno == ENOENT && tree->image >= 0)
+		fd = open_plain(tree->image, path + 1, 0);
+	if (fd < 0 || fstat(fd, &st) < 0)
+		return false;
+	strcpy(spot->path, path);
+	spot->mode = st.st_mode;
+	spot->below_mount = false;
+	return true;
+}
+
 static int open_directory(int parent, const char *name)
 {
 	int fd = openat(parent, name, NAME_FLAGS | O_DIRECTORY);
@@ -98,11 +147,15 @@ static int open_directory(int parent, const char *name)
  * overlay the upper directory's attributes are the ones seen. */
 static int skeleton_directory(const struct tree *tree, const char *path)
 {
-	cleanup_fd int skeleton = fcntl(tree->skeleton, F_DUPFD_CLOEXEC, 0);
-	cleanup_fd int image = tree->image < 0 ? -1 : fcntl(tree->image, F_DUPFD_CLOEXEC, 0);
+	cleanup_fd int skeleton = open_plain(tree->skeleton, path[0] == '\0' ? "" : path + 1, O_DIRECTORY);
+	cleanup_fd int image = -1;
 	char name[NAME_MAX + 1];
 	int result = 0;
 
+	if (skeleton >= 0)
+		return steal_fd(&skeleton);
+	skeleton = fcntl(tree->skeleton, F_DUPFD_CLOEXEC, 0);
+	image = tree->image < 0 ? -1 : fcntl(tree->image, F_DUPFD_CLOEXEC, 0);
 	if (skeleton < 0)
 		return -errno;
 	while (next_name(&path, name, &result)) {
@@ -135,7 +188,7 @@ static int make_name(struct walk *walk, const char *path, const char *name, mode
 	}
 	if (S_ISDIR(mode))
 		return mkdirat(walk->skeleton, name, mode & 07777) < 0 ? -errno : 0;
-	cleanup_fd int fd = openat(walk->skeleton, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode & 07777);
+	cleanup_fd int fd = openat(walk->skeleton, name, NEW_FILE, mode & 07777);
 	return fd < 0 ? -errno : 0;
 }
 
@@ -238,6 +291,8 @@ int tree_walk(const struct tree *tree, const char *path, mode_t make, struct spo
 
 	if (strlen(path) >= sizeof walk.rest)
 		return fail(err, ENAMETOOLONG, STEP, "%.200s", path);
+	if (walk_plain(tree, path, spot))
+		return 0;
 	strcpy(walk.rest, path);
 	result = walk_start(&walk, spot);
 	if (result == 0)
@@ -254,6 +309,20 @@ int tree_walk(const struct tree *tree, const char *path, mode_t make, struct spo
 	if (result < 0)
 		return fail(err, -result, STEP, "%s (at %s)", path, spot->path[0] == '\0' ? "/" : spot->path);
 	return 0;
+}
+
+static bool is_directory_inside(int root, const char *parent, const char *name)
+{
+	char path[PATH_MAX + NAME_MAX + 2];
+	struct stat st;
+	cleanup_fd int fd = -1;
+
+	snprintf(path, sizeof path, "%s/%s", parent, name);
+	fd = open_plain(root, path + 1, O_DIRECTORY);
+	if (fd >= 0 || errno == ENOENT || errno == ENOTDIR)
+		return fd >= 0;
+	fd = path_open(root, parent[0] == '\0' ? "/" : parent);
+	return fd >= 0 && fstatat(fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISDIR(st.st_mode);
 }
 
 /* Opens the directory, in the skeleton, in which the last name of `path` is to be made. */
@@ -277,14 +346,9 @@ static int parent_in_skeleton(const struct tree *tree, const char *path, const c
 		return fail(err, -fd, STEP, "%s (at %s)", path, spot.path);
 
 	/* A directory of the image would be merged with, or hidden by, something that is none. */
-	if (tree->image >= 0) {
-		cleanup_fd int image = path_open(tree->image, spot.path[0] == '\0' ? "/" : spot.path);
-		struct stat st;
-
-		if (image >= 0 && fstatat(image, *name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISDIR(st.st_mode)) {
-			close_fd(&fd);
-			return fail(err, EISDIR, STEP, "%s is a directory of the image", path);
-		}
+	if (tree->image >= 0 && is_directory_inside(tree->image, spot.path, *name)) {
+		close_fd(&fd);
+		return fail(err, EISDIR, STEP, "%s is a directory of the image", path);
 	}
 	return fd;
 }
@@ -307,9 +371,12 @@ int tree_file(const struct tree *tree, const char *path, mode_t mode, const char
 
 	if (parent < 0)
 		return parent;
-	if (unlinkat(parent, name, 0) < 0 && errno != ENOENT)
-		return fail(err, errno, STEP, "%s", path);
-	cleanup_fd int fd = openat(parent, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode & 07777);
+	cleanup_fd int fd = openat(parent, name, NEW_FILE, mode & 07777);
+	if (fd < 0 && errno == EEXIST) {
+		if (unlinkat(parent, name, 0) < 0)
+			return fail(err, errno, STEP, "%s", path);
+		fd = openat(parent, name, NEW_FILE, mode & 07777);
+	}
 	if (fd < 0)
 		return fail(err, errno, STEP, "%s", path);
 	result = write_full(fd, content, strlen(content));

@@ -254,7 +254,7 @@ static int carry_out(struct run *run, const struct op *op, struct err *err)
 
 void run_plan(const struct plan *plan, const struct kept_files *files, struct failure *failure)
 {
-	struct run run = {.plan = plan, .files = files, .userns = -1, .image = -1, .cwd = -1, .root = ROOT_NONE};
+	struct run run = {.plan = plan, .files = files, .joined = SERVER_REPLY_NONE, .cwd = -1, .root = ROOT_NONE};
 	int result = 0;
 
 	memset(failure, 0, sizeof *failure);

@@ -7,6 +7,7 @@
 #include "init.h"
 #include "root.h"
 #include "run.h"
+#include "server.h"
 
 /* What is known of a mount operation before it is carried out. */
 struct source {
@@ -22,8 +23,7 @@ struct run {
 	size_t index;           /* of the op in hand: what a failure is blamed on */
 	size_t userns_index;
 	struct source *sources; /* for each op */
-	int userns;             /* the scope's, or -1 */
-	int image;              /* the image's mount, attached nowhere, or -1 */
+	struct server_reply joined; /* how to get at the image's mount, and the scope's user namespace, if there is a scope */
 	const char *image_directory;
 	struct stat image_stat; /* of image_directory in the caller's view */
 	int cwd;

@@ -1,4 +1,4 @@
-/* The image server's control loop: joins, ends of runs, linger times, its own end. One thread; the images' own threads answer the kernel.
+/* The image server's control loop: joins, ends of runs, linger times, its own end. One thread; the images' own processes answer the kernel.
  * It waits in epoll for what happens, and for the next deadline if there is one. */
 #include "server_internal.h"
 
@@ -7,12 +7,10 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/eventfd.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/sysinfo.h>
-#include <time.h>
 
 #ifndef SO_PEERPIDFD
 #define SO_PEERPIDFD 77
@@ -22,8 +20,6 @@
 #define START_GRACE_MS 10000 /* for the run that started us to ask */
 #define CACHE_MAX (64u << 20)
 #define CACHE_MIN (8u << 20)
-
-enum watched { LISTENER, WAKE, CONNECTION, RUN };
 
 struct connection { /* a run that wants to join; from accept to the answer */
 	enum watched what;
@@ -38,29 +34,26 @@ struct run { /* one that has joined */
 
 struct server {
 	struct server_box box;
-	struct squash_cache *cache;
 	struct image *images;
 	unsigned bare_runs; /* without an image */
 	int64_t bare_deadline;
 	uint32_t bare_linger_ms;
 	unsigned connections; /* that wait for their question to arrive */
-	int epoll, wake;
+	int epoll;
 	int fd_limit; /* of pidfds: beyond are only enough for runs that come and their images */
 };
-
-static int64_t now_ms(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
-}
 
 static int watch(struct server *server, int fd, void *what)
 {
 	struct epoll_event event = { .events = EPOLLIN, .data.ptr = what };
 
 	return epoll_ctl(server->epoll, EPOLL_CTL_ADD, fd, &event) < 0 ? -errno : 0;
+}
+
+/* Before a descriptor is closed: a process that was just forked for an image may still have it, and then the kernel would go on telling us of it. */
+static void unwatch(struct server *server, int fd)
+{
+	epoll_ctl(server->epoll, EPOLL_CTL_DEL, fd, NULL);
 }
 
 /* --- runs --- */
@@ -83,9 +76,9 @@ static int pidfd_of_peer(int sock)
 static void linger(struct server *server, struct image *image)
 {
 	if (image == NULL && server->bare_runs == 0)
-		server->bare_deadline = now_ms() + server->bare_linger_ms;
+		server->bare_deadline = server_now_ms() + server->bare_linger_ms;
 	else if (image != NULL && image->runs == 0)
-		image->deadline = now_ms() + image->linger_ms;
+		image->deadline = server_now_ms() + image->linger_ms;
 }
 
 /* Without a pidfd (before Linux 5.3, or too many) the run's end is not seen: it then counts as ended, and the kernel keeps the mount for it. */
@@ -107,6 +100,7 @@ static void end_run(struct server *server, struct run *run)
 {
 	struct image *image = run->image;
 
+	unwatch(server, run->pidfd);
 	close(run->pidfd);
 	free(run);
 	*(image != NULL ? &image->runs : &server->bare_runs) -= 1;
@@ -134,8 +128,15 @@ static void refuse(struct connection *connection, int rc, const struct err *err)
 static void welcome(struct server *server, struct connection *connection, struct image *image, uint32_t linger_ms)
 {
 	struct wire_reply reply = { .protocol = WIRE_PROTOCOL };
-	int fds[2] = { server->box.userns, image != NULL ? image->mount : -1 };
+	struct err err = { 0 };
+	int cleanup_fd own = -1;
+	int fds[2] = { server->box.userns, image != NULL ? image_show(image, &reply, &own, &err) : -1 };
 
+	if (image != NULL && fds[1] < 0) {
+		linger(server, image);
+		refuse(connection, fds[1], &err);
+		return;
+	}
 	if (image != NULL)
 		image->linger_ms = linger_ms;
 	if (wire_send(connection->sock, &reply, sizeof reply, fds) == 0)
@@ -165,6 +166,22 @@ static bool readable_fd(int fd)
 	return flags >= 0 && !(flags & O_PATH) && (flags & O_ACCMODE) != O_WRONLY;
 }
 
+static void tell_statistics(const struct server *server, struct connection *connection)
+{
+	static char text[WIRE_STATISTICS_MAX];
+	size_t len = server_tell_statistics(&server->box, server->images, server->bare_runs, text, sizeof text);
+
+	(void)!send(connection->sock, text, len, MSG_NOSIGNAL | MSG_DONTWAIT);
+	hang_up(connection);
+}
+
+static void watch_image(struct server *server, struct image *image)
+{
+	image->is_watched = watch(server, supervised_channel(image->serving), &image->what) == 0;
+	if (!image->is_watched)
+		server_log(&server->box, "a serving process cannot be watched");
+}
+
 /* The question has arrived. */
 static void answer(struct server *server, struct connection *connection)
 {
@@ -174,11 +191,16 @@ static void answer(struct server *server, struct connection *connection)
 	int fds[2];
 	int rc = wire_receive(connection->sock, &request, sizeof request, fds, MSG_DONTWAIT);
 
-	epoll_ctl(server->epoll, EPOLL_CTL_DEL, connection->sock, NULL);
+	unwatch(server, connection->sock);
 	server->connections--;
 	close_fd(&fds[1]);
 	if (rc < 0) {
 		hang_up(connection);
+		return;
+	}
+	if (request.protocol == WIRE_PROTOCOL && request.wish == WIRE_STATISTICS) {
+		close_fd(&fds[0]);
+		tell_statistics(server, connection);
 		return;
 	}
 	if (request.protocol != WIRE_PROTOCOL || (request.has_image != 0) != (fds[0] >= 0) || (fds[0] >= 0 && !readable_fd(fds[0]))) {
@@ -189,12 +211,14 @@ static void answer(struct server *server, struct connection *connection)
 	server->bare_linger_ms = request.linger_ms;
 	linger(server, NULL); /* also for who is refused: it may come back and ask for less */
 	if (request.has_image) {
-		image = images_find_or_open(&server->images, &server->box, server->cache, server->wake, fds[0], request.offset, request.size, &err);
+		image = images_find_or_open(&server->images, &server->box, fds[0], request.offset, request.size, &err);
 		if (image == NULL) {
 			refuse(connection, -err.errnum, &err);
 			return;
 		}
 	}
+	if (image != NULL && !image->is_watched)
+		watch_image(server, image);
 	if (image != NULL && image->state == IMAGE_OPENING)
 		wait_for_image(connection, image, request.linger_ms);
 	else
@@ -230,42 +254,62 @@ static bool accept_one(struct server *server)
 	return true;
 }
 
-/* --- images: what their threads have reported, and what is due --- */
+/* --- images: what their processes say, and what is due --- */
 
-static void finish_opening(struct server *server, struct image *image)
+static void answer_waiters(struct server *server, struct image *image, int rc, const struct err *err)
 {
 	struct waiter *waiter = image->waiters;
 
-	image_opened(image);
 	image->waiters = NULL;
-	image->deadline = now_ms();
 	while (waiter != NULL) {
 		struct waiter *next = waiter->next;
 
-		if (image->rc < 0)
-			refuse(waiter->connection, image->rc, &image->err);
+		if (rc < 0)
+			refuse(waiter->connection, rc, err);
 		else
 			welcome(server, waiter->connection, image, waiter->linger_ms);
 		free(waiter);
 		waiter = next;
 	}
-	if (image->rc < 0)
-		image_forget(&server->images, image);
+}
+
+static void hear_image(struct server *server, struct image *image)
+{
+	struct err err = { 0 };
+
+	unwatch(server, supervised_channel(image->serving));
+	switch (supervised_hear(image->serving, &err)) {
+	case NEWS_NONE:
+	case NEWS_REPLACED:
+		watch_image(server, image);
+		break;
+	case NEWS_OPENED:
+		image->state = IMAGE_SERVING;
+		image->deadline = server_now_ms();
+		answer_waiters(server, image, 0, NULL);
+		watch_image(server, image);
+		break;
+	case NEWS_FAILED:
+		answer_waiters(server, image, err.errnum > 0 ? -err.errnum : -EIO, &err);
+		image->ended = true;
+		break;
+	case NEWS_ENDED:
+		image->ended = true;
+		break;
+	}
 }
 
 /* Brings an image to the state it should be in; it may be gone afterwards. */
 static void settle_image(struct server *server, struct image *image)
 {
-	bool ended = atomic_load(&image->ended);
+	int64_t now = server_now_ms();
 
-	if (image->state == IMAGE_OPENING) {
-		if (atomic_load(&image->opened))
-			finish_opening(server, image);
-	} else if (ended && image->runs == 0) {
+	if (supervised_due(image->serving) <= now)
+		supervised_look(image->serving);
+	if (image->ended && image->runs == 0)
 		image_forget(&server->images, image);
-	} else if (image->state == IMAGE_SERVING && (ended || (image->runs == 0 && image->deadline <= now_ms()))) {
+	else if (image->state == IMAGE_SERVING && (image->ended || (image->runs == 0 && image->deadline <= now)))
 		image_leave(image);
-	}
 }
 
 /* When something is due next, in milliseconds of epoll_wait: -1 never. */
@@ -274,38 +318,39 @@ static int until_due(const struct server *server)
 	int64_t due = server->bare_runs == 0 && server->images == NULL && server->connections == 0 ? server->bare_deadline : NEVER;
 	int64_t left;
 
-	for (const struct image *image = server->images; image != NULL; image = image->next)
+	for (const struct image *image = server->images; image != NULL; image = image->next) {
 		if (image->state == IMAGE_SERVING && image->runs == 0 && image->deadline < due)
 			due = image->deadline;
+		if (supervised_due(image->serving) < due)
+			due = supervised_due(image->serving);
+	}
 	if (due == NEVER)
 		return -1;
-	left = due - now_ms();
+	left = due - server_now_ms();
 	return left <= 0 ? 0 : left > INT_MAX ? INT_MAX : (int)left;
 }
 
 static bool nothing_to_do(const struct server *server)
 {
-	return server->images == NULL && server->bare_runs == 0 && server->connections == 0 && server->bare_deadline <= now_ms();
+	return server->images == NULL && server->bare_runs == 0 && server->connections == 0 && server->bare_deadline <= server_now_ms();
 }
 
 /* --- the loop --- */
 
 static void handle(struct server *server, enum watched *what)
 {
-	uint64_t count;
-
 	switch (*what) {
 	case LISTENER:
 		accept_one(server);
-		break;
-	case WAKE: /* only to reset it: settle_image looks at all images anyway */
-		(void)!read(server->wake, &count, sizeof count);
 		break;
 	case CONNECTION:
 		answer(server, (struct connection *)(void *)what);
 		break;
 	case RUN:
 		end_run(server, (struct run *)(void *)what);
+		break;
+	case IMAGE:
+		hear_image(server, (struct image *)(void *)what);
 		break;
 	}
 }
@@ -355,21 +400,18 @@ static uint64_t cache_size(uint64_t asked)
 
 static int prepare_loop(struct server *server, uint64_t cache_bytes, struct err *err)
 {
-	static enum watched listener = LISTENER, wake = WAKE;
+	static enum watched listener = LISTENER;
 	struct rlimit files;
 	int rc;
 
-	server->cache = squash_cache_new(cache_size(cache_bytes));
+	server->box.cache_bytes = cache_size(cache_bytes);
 	server->epoll = epoll_create1(EPOLL_CLOEXEC);
-	server->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	if (server->cache == NULL || server->epoll < 0 || server->wake < 0)
+	if (server->epoll < 0)
 		return fail(err, errno, SERVER_STEP_SERVER, "preparing its loop");
 	if (getrlimit(RLIMIT_NOFILE, &files) == 0)
 		server->fd_limit = files.rlim_cur > INT_MAX ? INT_MAX : (int)(files.rlim_cur / 4 * 3);
-	server->bare_deadline = now_ms() + START_GRACE_MS;
+	server->bare_deadline = server_now_ms() + START_GRACE_MS;
 	rc = watch(server, server->box.listener, &listener);
-	if (rc == 0)
-		rc = watch(server, server->wake, &wake);
 	return rc < 0 ? fail(err, -rc, SERVER_STEP_SERVER, "watching its descriptors") : 0;
 }
 

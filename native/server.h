@@ -6,6 +6,7 @@
  *   <dir>/<key>.log    only when there was something to say (a failed read of an image, say)
  * A run sends its own open descriptor of the image, so it has shown that it may read it, and gets back descriptors of the user namespace
  * and of a mount that is attached nowhere. What it then does with them (setns, unshare, open_tree of a clone, move_mount) is the launcher's.
+ * The images are read by a process each, which is replaced when it dies: readers notice nothing but a pause of milliseconds.
  * The server knows runs by their pidfd, which needs nothing from them: they may exec whatever they like.
  *
  * When the last known run of an image has ended, the image is kept for the linger time; then the server drops its own reference and serves
@@ -15,6 +16,7 @@
 
 #include "util.h"
 
+#include <limits.h>
 #include <sys/types.h>
 
 struct server_request {
@@ -28,10 +30,18 @@ struct server_request {
 	uint64_t cache_bytes;  /* of the server's block cache, when this call starts it; 0: the server decides */
 };
 
-struct server_reply {
-	int userns_fd; /* both close-on-exec; a mount descriptor that is not closed keeps the mount for ever */
-	int mount_fd;  /* -1 when no image was asked for */
+struct server_reply { /* descriptors are close-on-exec; -1: not there */
+	int userns_fd;
+	/* The image, when one was asked for: a mount that is attached nowhere. It may be attached itself if `mount_is_own`, else only a clone of it. Left open, it
+	 * keeps the image for ever. */
+	int mount_fd;
+	bool mount_is_own;
+	/* Instead, on kernels that cannot hand mounts on (before Linux 5.2): the mount namespace to enter, a copy of the caller's own (as it was when the server
+	 * started) in which the image is mounted at `path`, in a tmpfs over the runtime directory. */
+	int view_fd;
+	char path[PATH_MAX];
 };
+#define SERVER_REPLY_NONE ((struct server_reply) { .userns_fd = -1, .mount_fd = -1, .view_fd = -1 })
 
 /* What failed, in err.step: lets the launcher choose another way (extraction instead of FUSE) or tell the user what to do. */
 #define SERVER_STEP_NAMESPACE "create a user namespace"
@@ -43,6 +53,13 @@ struct server_reply {
 /* Joins the scope's server, starting it when there is none. Safe for any number of processes at once. The caller must be single-threaded
  * only if it forks on; this function forks and waits for its own child. Needs /proc. The program itself must answer `@server` (below). */
 int WARN_UNUSED server_join(const struct server_request *request, struct server_reply *reply, struct err *err);
+
+/* The role `@server-statistics DIR KEY`: asks a scope's server, if there is one, and prints one line of JSON:
+ *   {"key": …, "pid": …, "runs": N, "images": [{"device": …, "inode": …, "offset": …, "mount": "shared"|"own"|"view", "runs": N, "pid": …, "replaced": N,
+ *    "lookup": N, "getattr": N, "read": N, "readdir": N, "other": N, "bytes": N, "failed": N, "cache": BYTES}, …]}
+ * "runs" of the whole are those without an image, "pid" of an image is the process that serves it, "replaced" how many before it have died; then the
+ * requests of the kernel by kind, the bytes of the answers, and how many were errors of the image. */
+int server_statistics_main(int argc, char **argv);
 
 /* The role: `/proc/self/exe @server KEY UID GID CACHE_BYTES`, started by server_join with the descriptors of server_wire.h; argv[0] is "@server". It is
  * an exec of its own, so that the server keeps neither memory nor environment of the run that happened to start it. */

@@ -33,6 +33,7 @@ int server_filter(void)
 		ALLOW(read),
 		ALLOW(writev),
 		ALLOW(pread64),
+		ALLOW(fadvise64),
 		ALLOW(write),
 		ALLOW(sendto),
 		/* is the image still the one that was opened? */
@@ -56,8 +57,6 @@ int server_filter(void)
 		ALLOW(sched_getaffinity),
 		ALLOW(sched_yield),
 		ALLOW(gettid),
-		ALLOW(getpid),
-		ALLOW(tgkill),
 		ALLOW(clock_gettime),
 		ALLOW(restart_syscall),
 		ALLOW(exit),

@@ -1,57 +1,107 @@
+/* The images being served, and how a run gets at their mounts. */
 #include "server_internal.h"
 
+#include <fcntl.h>
 #include <stdio.h>
-#include <string.h>
+#include <sys/mount.h>
+#include <sys/syscall.h>
 
-static void wake_loop(struct image *image)
+#ifndef OPEN_TREE_CLONE
+#define OPEN_TREE_CLONE 1
+#define OPEN_TREE_CLOEXEC O_CLOEXEC
+#endif
+#ifndef MOVE_MOUNT_F_EMPTY_PATH
+#define MOVE_MOUNT_F_EMPTY_PATH 4
+#endif
+
+#define NAME_SIZE 16
+
+/* --- mounting ---
+ *
+ * From Linux 6.15 on any run can clone a mount that is attached nowhere. From 5.2 on only what is attached in one's own mount namespace can be cloned:
+ * so it is attached here, and each run gets a clone of its own. Before that, clones of mounts cannot be handed on: runs enter this process's mount
+ * namespace (box->view), where they find the image below the working directory, which lies over the runtime directory. */
+
+static void name_of(const struct image *image, char name[NAME_SIZE])
 {
-	uint64_t one = 1;
-
-	while (write(image->wake, &one, sizeof one) < 0 && errno == EINTR)
-		;
+	snprintf(name, NAME_SIZE, "%u", image->number);
 }
 
-static void log_image(void *ctx, const char *text)
+static int attach(struct image *image, int mount, struct err *err)
 {
-	struct image *image = ctx;
+	char name[NAME_SIZE];
 
-	server_log(image->box, text);
+	name_of(image, name);
+	if (mkdir(name, 0700) < 0 || syscall(SYS_move_mount, mount, "", AT_FDCWD, name, MOVE_MOUNT_F_EMPTY_PATH) < 0)
+		return fail(err, errno, SERVER_STEP_FUSE, "attaching the mount");
+	return 0;
 }
 
-static void note_end(void *ctx)
+static int mount_modern(struct image *image, int *device, struct err *err)
 {
-	struct image *image = ctx;
+	const struct server_box *box = image->box;
+	int cleanup_fd mount = -1, cleanup_fd clone = -1;
+	int rc = imagefs_mount(box->device_path, box->uid, box->gid, device, &mount, err);
 
-	atomic_store(&image->ended, true);
-	wake_loop(image);
+	if (rc < 0)
+		return rc;
+	clone = (int)syscall(SYS_open_tree, mount, "", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH);
+	if (clone < 0)
+		return attach(image, mount, err);
+	image->mount = steal_fd(&mount);
+	return 0;
 }
 
-/* In a thread of its own: a file system that hangs holds up the runs of this image, not those of others. */
-static void *open_image(void *ctx)
+static int mount_old(struct image *image, int *device, struct err *err)
 {
-	struct image *image = ctx;
-	int device = -1;
+	const struct server_box *box = image->box;
+	char name[NAME_SIZE];
+	int rc;
 
-	image->rc = squash_open(&image->squash, image->cache, image->fd, image->offset, image->size, &image->err);
-	if (image->rc == 0)
-		image->rc = imagefs_mount(image->box->device_path, image->box->uid, image->box->gid, &device, &image->mount, &image->err);
-	if (image->rc == 0) {
-		struct imagefs_config config = {
-			.squash = image->squash,
-			.device_path = image->box->device_path,
-			.uid = image->box->uid,
-			.gid = image->box->gid,
-			.log = log_image,
-			.ended = note_end,
-			.ctx = image,
-		};
+	name_of(image, name);
+	if (mkdir(name, 0700) < 0)
+		return fail(err, errno, SERVER_STEP_FUSE, "making a directory for the mount");
+	rc = imagefs_mount_at(box->device_path, box->uid, box->gid, name, device, err);
+	if (rc < 0)
+		rmdir(name);
+	return rc;
+}
 
-		image->rc = imagefs_start(&image->fs, &config, device, &image->err);
+static void unmount(struct image *image)
+{
+	char name[NAME_SIZE];
+
+	if (image->mount >= 0) {
+		close_fd(&image->mount);
+		return;
 	}
-	atomic_store(&image->opened, true);
-	wake_loop(image);
-	return NULL;
+	name_of(image, name);
+	umount2(name, MNT_DETACH);
+	rmdir(name);
 }
+
+int image_show(const struct image *image, struct wire_reply *reply, int *own, struct err *err)
+{
+	char name[NAME_SIZE];
+
+	*own = -1;
+	reply->number = image->number;
+	if (image->mount >= 0) {
+		reply->mount = WIRE_MOUNT_SHARED;
+		return image->mount;
+	}
+	if (image->box->view >= 0) {
+		reply->mount = WIRE_MOUNT_VIEW;
+		reply->view_of = image->box->view_of;
+		return image->box->view;
+	}
+	name_of(image, name);
+	reply->mount = WIRE_MOUNT_OWN;
+	*own = (int)syscall(SYS_open_tree, AT_FDCWD, name, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+	return *own < 0 ? fail(err, errno, SERVER_STEP_FUSE, "cloning the mount") : *own;
+}
+
+/* --- the list --- */
 
 static bool same_file(const struct stat *a, const struct stat *b)
 {
@@ -64,58 +114,60 @@ static struct image *find(struct image *images, const struct stat *st, uint64_t 
 	struct image *image = images;
 
 	while (image != NULL
-		&& (image->state == IMAGE_LEAVING || atomic_load(&image->ended) || image->offset != offset || image->size != size
-			|| !same_file(&image->identity, st)))
+		&& (image->state == IMAGE_LEAVING || image->ended || image->offset != offset || image->size != size || !same_file(&image->identity, st)))
 		image = image->next;
 	return image;
 }
 
-struct image *images_find_or_open(struct image **images, const struct server_box *box, struct squash_cache *cache, int wake, int fd, uint64_t offset,
-	uint64_t size, struct err *err)
+/* The mount answers nobody yet: the first who looks into it waits for the serving process. */
+static int mount_and_serve(struct image *image, struct err *err)
 {
+	int device;
+	int rc = image->box->view >= 0 ? mount_old(image, &device, err) : mount_modern(image, &device, err);
+
+	if (rc < 0)
+		return rc;
+	rc = supervise_image(&image->serving, image, device, err);
+	if (rc < 0)
+		unmount(image);
+	return rc;
+}
+
+struct image *images_find_or_open(struct image **images, const struct server_box *box, int fd, uint64_t offset, uint64_t size, struct err *err)
+{
+	static uint32_t last_number;
+	int cleanup_fd file = fd;
 	struct image *image;
 	struct stat st;
-	int rc;
 
-	if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode)) {
+	if (fstat(file, &st) < 0 || !S_ISREG(st.st_mode)) {
 		fail(err, EINVAL, SERVER_STEP_IMAGE, "it is not a regular file");
-		close(fd);
 		return NULL;
 	}
 	image = find(*images, &st, offset, size);
-	if (image != NULL) {
-		close(fd);
+	if (image != NULL)
 		return image;
-	}
 	image = calloc(1, sizeof *image);
 	if (image == NULL) {
 		fail(err, ENOMEM, SERVER_STEP_IMAGE, "out of memory");
-		close(fd);
 		return NULL;
 	}
-	*image = (struct image) { .box = box, .cache = cache, .wake = wake, .identity = st, .offset = offset, .size = size, .fd = fd, .mount = -1 };
-	rc = -pthread_create(&image->opener, NULL, open_image, image);
-	if (rc < 0) {
-		fail(err, -rc, SERVER_STEP_IMAGE, "starting a thread");
-		close(fd);
+	*image = (struct image) { .what = IMAGE, .box = box, .identity = st, .offset = offset, .size = size, .fd = file, .mount = -1, .number = ++last_number };
+	if (mount_and_serve(image, err) < 0) {
 		free(image);
 		return NULL;
 	}
+	steal_fd(&file);
 	image->next = *images;
 	*images = image;
 	return image;
 }
 
-void image_opened(struct image *image)
-{
-	pthread_join(image->opener, NULL);
-	image->state = IMAGE_SERVING;
-}
-
 void image_leave(struct image *image)
 {
+	if (image->state != IMAGE_LEAVING)
+		unmount(image);
 	image->state = IMAGE_LEAVING;
-	close_fd(&image->mount);
 }
 
 void image_forget(struct image **images, struct image *image)
@@ -125,9 +177,8 @@ void image_forget(struct image **images, struct image *image)
 	while (*at != image)
 		at = &(*at)->next;
 	*at = image->next;
-	close_fd(&image->mount);
-	imagefs_join(image->fs);
-	squash_close(image->squash);
+	image_leave(image);
+	supervised_free(image->serving);
 	close(image->fd);
 	free(image);
 }

@@ -66,9 +66,9 @@ struct image {
 	/* Its mount: a descriptor that any run can clone, or attached under `number` in the server's working directory. */
 	int mount;
 	uint32_t number;
-	dev_t device;
 
 	struct supervised *serving;
+	bool is_watched; /* its channel is in the control loop's epoll */
 	bool ended;
 };
 
@@ -97,9 +97,15 @@ int64_t supervised_due(const struct supervised *serving);
 void supervised_look(struct supervised *serving);
 const struct imagefs_shared *supervised_shared(const struct supervised *serving);
 pid_t supervised_pid(const struct supervised *serving);
+unsigned supervised_replacements(const struct supervised *serving);
 void supervised_free(struct supervised *serving);
 
 int64_t server_now_ms(void);
+
+/* --- server_statistics.c --- */
+
+/* Writes what there is to tell, see server.h, as far as it fits; returns its length. */
+size_t server_tell_statistics(const struct server_box *box, const struct image *images, unsigned bare_runs, char *text, size_t room);
 
 /* --- serving.c: the process itself --- */
 

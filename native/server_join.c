@@ -155,7 +155,7 @@ static int connect_or_start(const struct server_request *request, int dir, struc
 
 /* --- asking --- */
 
-static int ask(int sock, const struct server_request *request, struct server_reply *out, struct err *err)
+static int ask(int sock, const struct server_request *request, struct server_reply *out, uint64_t *view_of, struct err *err)
 {
 	struct wire_request question = {
 		.protocol = WIRE_PROTOCOL,
@@ -164,7 +164,8 @@ static int ask(int sock, const struct server_request *request, struct server_rep
 		.size = request->size,
 		.linger_ms = request->linger_ms,
 	};
-	struct wire_reply reply;
+	static const struct wire_reply none;
+	struct wire_reply reply = none;
 	int sent[2] = { request->image_fd, -1 };
 	int fds[2];
 	int rc = wire_send(sock, &question, sizeof question, sent);
@@ -175,7 +176,7 @@ static int ask(int sock, const struct server_request *request, struct server_rep
 		return fail(err, ETIMEDOUT, SERVER_STEP_SERVER, "it did not answer within %d seconds", ANSWER_SECONDS);
 	if (rc < 0)
 		return rc;
-	if (reply.rc == 0 && (fds[0] < 0 || (fds[1] >= 0) != (request->image_fd >= 0)))
+	if (reply.rc == 0 && (fds[0] < 0 || (fds[1] >= 0) != (request->image_fd >= 0) || (fds[1] >= 0) != (reply.mount != WIRE_MOUNT_NONE)))
 		reply.rc = fail(&reply.err, EPROTO, SERVER_STEP_SERVER, "it answered without the descriptors");
 	if (reply.rc < 0) {
 		close_fd(&fds[0]);
@@ -185,8 +186,14 @@ static int ask(int sock, const struct server_request *request, struct server_rep
 		return reply.rc;
 	}
 	out->userns_fd = fds[0];
-	out->mount_fd = fds[1];
-	return 0;
+	if (reply.mount != WIRE_MOUNT_VIEW) {
+		out->mount_fd = fds[1];
+		out->mount_is_own = reply.mount == WIRE_MOUNT_OWN;
+		return 0;
+	}
+	out->view_fd = fds[1];
+	*view_of = reply.view_of;
+	return snprintf(out->path, sizeof out->path, "%s/%u", request->dir, reply.number) < (int)sizeof out->path ? 0 : -ENAMETOOLONG;
 }
 
 static void say_if_unsaid(struct err *err, int rc)
@@ -195,12 +202,33 @@ static void say_if_unsaid(struct err *err, int rc)
 		fail(err, -rc, SERVER_STEP_SERVER, "%s", rc == -ECONNRESET ? "it ended each time when it was asked" : "talking to it");
 }
 
-int server_join(const struct server_request *request, struct server_reply *reply, struct err *err)
+static int join(int dir, const struct server_request *request, struct server_reply *reply, uint64_t *view_of, struct err *err)
 {
-	int cleanup_fd dir = -1;
 	int rc = -ECONNRESET;
 
-	*reply = (struct server_reply) { -1, -1 };
+	/* A server that was about to end has hung up: then there is none now, or another. */
+	for (int i = 0; i < TRIES && (rc == -ECONNRESET || is_absent(rc)); i++) {
+		int cleanup_fd sock = connect_or_start(request, dir, err);
+
+		rc = sock < 0 ? sock : ask(sock, request, reply, view_of, err);
+		if (err != NULL && err->step[0] != '\0')
+			break;
+	}
+	if (rc < 0)
+		say_if_unsaid(err, rc);
+	return rc;
+}
+
+int server_join(const struct server_request *request, struct server_reply *reply, struct err *err)
+{
+	struct server_request own_view = *request;
+	int cleanup_fd dir = -1;
+	uint64_t view_of = 0;
+	char key[100];
+	struct stat view;
+	int rc;
+
+	*reply = SERVER_REPLY_NONE;
 	if (!wire_key_ok(request->key))
 		return fail(err, EINVAL, SERVER_STEP_SERVER, "'%.100s' is not a scope key", request->key);
 	if (err != NULL)
@@ -208,15 +236,17 @@ int server_join(const struct server_request *request, struct server_reply *reply
 	dir = open_dir(request->dir, err);
 	if (dir < 0)
 		return dir;
-	/* A server that was about to end has hung up: then there is none now, or another. */
-	for (int i = 0; i < TRIES && (rc == -ECONNRESET || is_absent(rc)); i++) {
-		int cleanup_fd sock = connect_or_start(request, dir, err);
-
-		rc = sock < 0 ? sock : ask(sock, request, reply, err);
-		if (err != NULL && err->step[0] != '\0')
-			break;
-	}
-	if (rc < 0)
-		say_if_unsaid(err, rc);
+	rc = join(dir, request, reply, &view_of, err);
+	if (rc < 0 || reply->view_fd < 0 || stat("/proc/self/ns/mnt", &view) < 0 || view.st_ino == view_of)
+		return rc;
+	/* It would show us the files as somebody else sees them: there is another server for those who see them as we do. */
+	close_fd(&reply->userns_fd);
+	close_fd(&reply->view_fd);
+	*reply = SERVER_REPLY_NONE;
+	snprintf(key, sizeof key, "%.64s.%" PRIx64, request->key, (uint64_t)view.st_ino);
+	own_view.key = key;
+	rc = join(dir, &own_view, reply, &view_of, err);
+	if (rc == 0 && view_of != view.st_ino)
+		return fail(err, EXDEV, SERVER_STEP_SERVER, "it sees other files than this process");
 	return rc;
 }

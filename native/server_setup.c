@@ -4,6 +4,7 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -58,14 +59,26 @@ static void ignore_signals(void)
 	sigprocmask(SIG_SETMASK, &none, NULL);
 }
 
-static void raise_limit(int resource)
+static void raise_limits(void)
 {
-	struct rlimit limit;
+	for (int resource = 0; resource < RLIM_NLIMITS; resource++) {
+		struct rlimit limit;
 
-	if (getrlimit(resource, &limit) == 0) {
+		if (resource == RLIMIT_CORE || getrlimit(resource, &limit) < 0)
+			continue;
 		limit.rlim_cur = limit.rlim_max;
 		setrlimit(resource, &limit);
 	}
+}
+
+/* The run that starts us may be bound to one core and its memory; we serve all runs of the scope. The kernel cuts the mask to the cpuset. */
+static void leave_binding(void)
+{
+	cpu_set_t all;
+
+	memset(&all, 0xff, sizeof all);
+	sched_setaffinity(0, sizeof all, &all);
+	syscall(SYS_set_mempolicy, 0 /* MPOL_DEFAULT */, NULL, 0);
 }
 
 static int parse_id(const char *text, unsigned *id)
@@ -125,6 +138,7 @@ static int write_text(const char *path, const char *text)
 
 static int make_namespaces(struct server_box *box, struct err *err)
 {
+	struct stat namespace;
 	char map[64];
 	int rc;
 
@@ -144,6 +158,7 @@ static int make_namespaces(struct server_box *box, struct err *err)
 	if (rc < 0)
 		return fail(err, -rc, SERVER_STEP_NAMESPACE, "mapping user %u and group %u", box->uid, box->gid);
 	box->userns = open("/proc/self/ns/user", O_RDONLY | O_CLOEXEC);
+	box->view_of = stat("/proc/self/ns/mnt", &namespace) == 0 ? namespace.st_ino : 0;
 	if (box->userns < 0 || unshare(CLONE_NEWNS) < 0)
 		return fail(err, errno, SERVER_STEP_NAMESPACE, "making a mount namespace in it");
 	return 0;
@@ -171,37 +186,48 @@ static int make_small_root(void)
 	return file < 0 ? -errno : steal_fd(&root);
 }
 
-/* Where that cannot be had (no such calls before 5.2, say), the host's tree stays; what is unmounted there is then unmounted here, too. */
-static void shrink_root(struct server_box *box)
+/* Returns whether the root is a tmpfs with only the device in it, and the working directory there. */
+static bool shrink_root(void)
 {
 	int cleanup_fd device = (int)syscall(SYS_open_tree, AT_FDCWD, DEVICE, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
 	int cleanup_fd root = device < 0 ? -1 : make_small_root();
 
-	box->device_path = DEVICE;
-	if (root < 0)
-		return;
-	if (sys_move_mount(root, AT_FDCWD, "/") < 0)
-		return;
-	if (sys_move_mount(device, root, "fuse") < 0 || fchdir(root) < 0)
-		return; /* the tmpfs lies over "/", but our root is still the host's */
+	if (root < 0 || sys_move_mount(device, root, "fuse") < 0)
+		return false;
+	if (sys_move_mount(root, AT_FDCWD, "/") < 0 || fchdir(root) < 0)
+		return false;
 	if (syscall(SYS_pivot_root, ".", ".") == 0)
 		umount2(".", MNT_DETACH);
 	else if (chroot(".") < 0) /* instead of pivot_root where "/" is the kernel's first root (diskless nodes) */
-		return;
-	if (chdir("/") == 0)
-		box->device_path = "/fuse";
+		return false;
+	return chdir("/") == 0;
+}
+
+/* Without the mount calls of Linux 5.2: the host's tree stays (what is unmounted there is then unmounted here, too), runs come into it, and images are mounted
+ * in a tmpfs over the runtime directory, the one place that is ours. The working directory is the runtime directory, seen from this namespace. */
+static int open_view(struct server_box *box, struct err *err)
+{
+	char path[PATH_MAX], options[64];
+
+	snprintf(options, sizeof options, "size=64k,mode=0700,uid=%u,gid=%u", box->uid, box->gid);
+	if (getcwd(path, sizeof path) == NULL || path[0] != '/')
+		return fail(err, errno, SERVER_STEP_DIRECTORY, "looking for its path");
+	if (mount("tsrun", ".", "tmpfs", MS_NOSUID | MS_NODEV, options) < 0 || chdir(path) < 0)
+		return fail(err, errno, SERVER_STEP_NAMESPACE, "mounting a tmpfs at %.300s", path);
+	box->view = open("/proc/self/ns/mnt", O_RDONLY | O_CLOEXEC);
+	return box->view < 0 ? fail(err, errno, SERVER_STEP_NAMESPACE, "opening the mount namespace") : 0;
 }
 
 int server_enter_box(struct server_box *box, const char *key, const char *uid, const char *gid, struct err *err)
 {
 	int rc;
 
-	*box = (struct server_box) { .dir = WIRE_DIR_FD, .listener = -1, .userns = -1, .key = key };
+	*box = (struct server_box) { .dir = WIRE_DIR_FD, .listener = -1, .userns = -1, .view = -1, .key = key, .device_path = DEVICE };
 	close_inherited();
 	ignore_signals();
 	umask(077);
-	raise_limit(RLIMIT_NOFILE);
-	raise_limit(RLIMIT_NPROC);
+	raise_limits();
+	leave_binding();
 	prctl(PR_SET_NAME, "tsrun-server");
 	prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
 	for (int fd = WIRE_READY_FD; fd < WIRE_FIRST_FREE_FD; fd++)
@@ -209,12 +235,16 @@ int server_enter_box(struct server_box *box, const char *key, const char *uid, c
 			return fail(err, errno, SERVER_STEP_SERVER, "descriptor %d is missing: this role is started by tsrun itself", fd);
 	if (!wire_key_ok(key) || parse_id(uid, &box->uid) < 0 || parse_id(gid, &box->gid) < 0)
 		return fail(err, EINVAL, SERVER_STEP_SERVER, "wrong arguments");
-	rc = chdir("/") < 0 ? fail(err, errno, SERVER_STEP_SERVER, "changing to /") : listen_on(box, err);
+	/* The new mount namespace's copy of it is then what "." is. */
+	rc = fchdir(WIRE_DIR_FD) < 0 ? fail(err, errno, SERVER_STEP_DIRECTORY, "entering it") : listen_on(box, err);
 	if (rc == 0)
 		rc = make_namespaces(box, err);
+	if (rc == 0 && shrink_root())
+		box->device_path = "/fuse";
+	else if (rc == 0)
+		rc = open_view(box, err);
 	if (rc < 0)
 		return rc;
-	shrink_root(box);
 	/* From here on no process of the same user, the payload least of all, can trace us or read our memory. */
 	prctl(PR_SET_DUMPABLE, 0);
 	return 0;

@@ -5,19 +5,36 @@
 
 #include "util.h"
 
-#define WIRE_PROTOCOL 1
+#define WIRE_PROTOCOL 2
+
+enum wire_wish {
+	WIRE_JOIN,
+	WIRE_STATISTICS, /* answered by text, see server_statistics() */
+};
 
 struct wire_request { /* beside it: the image's descriptor, if has_image */
 	uint32_t protocol;
-	uint32_t has_image;
+	uint32_t wish;
 	uint64_t offset, size;
 	uint32_t linger_ms;
-	uint32_t unused;
+	uint32_t has_image;
+};
+#define WIRE_STATISTICS_MAX 65536
+
+/* What the second descriptor is. */
+enum wire_mount {
+	WIRE_MOUNT_NONE,   /* no image was asked for */
+	WIRE_MOUNT_SHARED, /* a mount to be cloned */
+	WIRE_MOUNT_OWN,    /* a clone, to be attached */
+	WIRE_MOUNT_VIEW,   /* the server's mount namespace, where the image is mounted at NUMBER in the runtime directory */
 };
 
-struct wire_reply { /* beside it, if rc is 0: user namespace, and mount if an image was asked for */
+struct wire_reply { /* beside it, if rc is 0: user namespace, and what `mount` says */
 	uint32_t protocol;
 	int32_t rc;
+	uint32_t mount;
+	uint32_t number;
+	uint64_t view_of; /* the inode of the mount namespace that the server's was copied from */
 	struct err err;
 };
 

@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
@@ -17,7 +18,7 @@
 #endif
 #define TICKS_STUCK 3      /* after so many without an answer, and without a read of the image that is waited for, the process hangs */
 #define TICKS_INTERRUPT 1  /* after so many, whoever has been told to end need not wait any more */
-#define FAILURES_MAX 3u    /* processes in a row that got nowhere */
+#define FAILURES_MAX 8u    /* processes in a row that got nowhere */
 
 struct supervised {
 	const struct image *image;
@@ -27,7 +28,7 @@ struct supervised {
 	pid_t pid;
 	int channel;
 	bool opened;       /* by this process or one before it */
-	unsigned failures;
+	unsigned failures, replacements;
 	bool hangs;        /* killed because of that */
 	int64_t due;
 	struct {
@@ -83,6 +84,13 @@ static int start_process(struct supervised *serving)
 	serving->pid = pid;
 	serving->channel = steal_fd(&ours);
 	return 0;
+}
+
+static void watch(struct supervised *serving)
+{
+	atomic_store(&serving->shared->watched, true);
+	serving->due = server_now_ms() + WATCH_TICK_MS;
+	memset(serving->seen, 0, sizeof serving->seen);
 }
 
 static void close_devices(struct supervised *serving)
@@ -175,13 +183,9 @@ static enum supervised_news bury(struct supervised *serving, struct err *err)
 	server_log(serving->image->box, text);
 	if (!serving->opened || serving->failures >= FAILURES_MAX || start_process(serving) < 0)
 		return give_up(serving, err);
+	serving->replacements++;
+	watch(serving); /* from the start: it has requests to answer */
 	return NEWS_REPLACED;
-}
-
-static void watch(struct supervised *serving)
-{
-	serving->due = server_now_ms() + WATCH_TICK_MS;
-	memset(serving->seen, 0, sizeof serving->seen);
 }
 
 enum supervised_news supervised_hear(struct supervised *serving, struct err *err)
@@ -266,6 +270,11 @@ void supervised_look(struct supervised *serving)
 		serving->due = INT64_MAX;
 	else
 		atomic_store(&shared->watched, true);
+}
+
+unsigned supervised_replacements(const struct supervised *serving)
+{
+	return serving->replacements;
 }
 
 void supervised_free(struct supervised *serving)

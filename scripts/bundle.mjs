@@ -1,20 +1,20 @@
-// `node scripts/bundle.mjs planner|cli`: the two bundles.
+// `node scripts/bundle.mjs planner|cli [DIRECTORY]`: the two bundles, in DIRECTORY (build).
 //
-// planner  build/planner.js: one classic script for the engine inside bin/tsrun. It may import nothing of Node: a build that
+// planner  DIRECTORY/planner.js: one classic script for the engine inside bin/tsrun. It may import nothing of Node: a build that
 //          would need a Node API fails here (tsconfig.planner.json refuses Node's globals as well).
-// cli      build/cli/: the full command line for Node 24 as ES modules, big parts in chunks that load on use.
+// cli      DIRECTORY/cli/: the full command line for Node 24 as ES modules, big parts in chunks that load on use.
 import { existsSync, mkdirSync, readdirSync, rmSync } from 'node:fs';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import { main, root, Stop } from './lib.mjs';
 
-const planner = {
+const planner = (directory) => ({
   entryPoints: ['src/planner.ts'],
-  outfile: 'build/planner.js',
+  outfile: join(directory, 'planner.js'),
   format: 'iife',
   platform: 'neutral',
   target: 'es2022',
   legalComments: 'none',
-};
+});
 
 /** Worker threads are started by file name: src/squashfs/worker.ts becomes squashfs-worker.js beside what starts it. */
 const workerEntries = () =>
@@ -22,9 +22,9 @@ const workerEntries = () =>
     .filter((name) => name.endsWith('worker.ts'))
     .map((name) => ({ in: join('src', name), out: name.replaceAll('/', '-').replace(/\.ts$/, '') }));
 
-const cli = () => ({
+const cli = (directory) => ({
   entryPoints: [{ in: 'src/cli/main.ts', out: 'main' }, ...workerEntries()],
-  outdir: 'build/cli',
+  outdir: join(directory, 'cli'),
   format: 'esm',
   splitting: true,
   platform: 'node',
@@ -37,12 +37,13 @@ const cli = () => ({
 });
 
 await main(async () => {
-  const wanted = process.argv[2];
-  if (wanted !== 'planner' && wanted !== 'cli') throw new Stop('usage: node scripts/bundle.mjs planner|cli');
+  const [wanted, directory = 'build'] = process.argv.slice(2);
+  if (wanted !== 'planner' && wanted !== 'cli') throw new Stop('usage: node scripts/bundle.mjs planner|cli [DIRECTORY]');
   const { build } = await import('esbuild');
-  mkdirSync(join(root, 'build'), { recursive: true });
-  if (wanted === 'cli' && existsSync(join(root, 'build/cli'))) rmSync(join(root, 'build/cli'), { recursive: true });
-  const options = wanted === 'planner' ? planner : cli();
+  const into = resolve(root, directory);
+  mkdirSync(into, { recursive: true });
+  if (wanted === 'cli' && existsSync(join(into, 'cli'))) rmSync(join(into, 'cli'), { recursive: true });
+  const options = wanted === 'planner' ? planner(into) : cli(into);
   try {
     await build({ absWorkingDir: root, bundle: true, charset: 'ascii', logLevel: 'warning', ...options });
   } catch (error) {

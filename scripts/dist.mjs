@@ -3,10 +3,11 @@
 //   bin/tsrun           launcher, planner, image server: all that a compute node uses
 //   lib/cli/main.js     the full command line
 //   lib/node/bin/node   what it runs on
+//   share/              manual page and completions
 //   licenses/           of everything that is inside
 //
 // native/node.c finds the parts from where bin/tsrun lies.
-import { copyFileSync, cpSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
+import { copyFileSync, cpSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { main, makeJobs, must, root, Stop, say } from './lib.mjs';
 import { setUp } from './setup.mjs';
@@ -48,6 +49,21 @@ const copyLicences = (target) => {
   }
 };
 
+/** What the full program prints about itself, where shells and man look for it. */
+const PRINTED = [
+  ['share/man/man1/tsrun.1', ['man']],
+  ['share/bash-completion/completions/tsrun', ['completion', 'bash']],
+  ['share/zsh/site-functions/_tsrun', ['completion', 'zsh']],
+  ['share/fish/vendor_completions.d/tsrun.fish', ['completion', 'fish']],
+];
+
+const printAbout = (top) => {
+  for (const [to, words] of PRINTED) {
+    mkdirSync(dirname(join(top, to)), { recursive: true });
+    writeFileSync(join(top, to), must(`printing ${to}`, 'node', [join(root, 'build/cli/main.js'), ...words]));
+  }
+};
+
 await main(() => {
   setUp(['build']);
   must('building tsrun', 'make', [makeJobs, 'all']);
@@ -60,6 +76,7 @@ await main(() => {
     mkdirSync(dirname(join(top, to)), { recursive: true });
     cpSync(join(root, from), join(top, to), { recursive: true });
   }
+  printAbout(top);
   copyLicences(join(top, 'licenses'));
   mkdirSync(join(root, 'dist'), { recursive: true });
   const tarball = join(root, 'dist', `${name}.tar.gz`);

@@ -6,6 +6,8 @@
 #include <string.h>
 #include <wasm-rt.h>
 
+#include "space.h"
+
 #ifdef ENGINE_WATCH
 void engine_watch(const void *to, const void *from, size_t len);
 #undef wasm_rt_memcpy
@@ -13,6 +15,11 @@ void engine_watch(const void *to, const void *from, size_t len);
 #define memmove(to, from, len) (engine_watch(to, from, len), memmove(to, from, len))
 #define memset(to, value, len) (engine_watch(to, NULL, len), memset(to, value, len))
 #endif
+
+/* What the Makefile puts in the place of the generated check. */
+#define SPACE_CHECK(a, size)                        \
+	if (UNLIKELY((a) > ENGINE_SPACE - (size))) \
+		TRAP(OOB);
 
 #include "qjs.c"
 

@@ -9,6 +9,9 @@
 
 jmp_buf *runtime_trap_target;
 
+_Alignas(65536) uint8_t engine_space[ENGINE_SPACE];
+static bool space_taken;
+
 /* --- traps --- */
 
 void wasm_rt_trap(wasm_rt_trap_t trap)
@@ -80,26 +83,26 @@ static int move_image(char *image, size_t len, char *to)
 	return 0;
 }
 
+/* All zeros again, and without pages. */
+static bool clear_space(void)
+{
+	return mmap(engine_space, ENGINE_SPACE, PROT_READ | PROT_WRITE, MAP_FIXED | MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0) != MAP_FAILED;
+}
+
 int runtime_reserve(wasm_rt_memory_t *memory, uint32_t pages, char *image, size_t from, size_t len)
 {
 	size_t size = pages * WASM_PAGE;
-	char *space;
 	int error;
 
 	if (size > ENGINE_SPACE || from > size || len > size - from)
 		return -EINVAL;
-	space = mmap(NULL, ENGINE_SPACE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	if (space == MAP_FAILED)
-		return -errno;
-	error = mprotect(space, size, PROT_READ | PROT_WRITE) == 0 ? 0 : -errno;
-	if (error == 0 && image != NULL)
-		error = move_image(image, len, space + from);
-	if (error != 0) {
-		munmap(space, ENGINE_SPACE);
+	if (space_taken)
+		return -EBUSY;
+	if (image != NULL && (error = move_image(image, len, (char *)engine_space + from)) != 0)
 		return error;
-	}
+	space_taken = true;
 	*memory = (wasm_rt_memory_t){
-		.data = (uint8_t *)space, .pages = pages, .max_pages = (uint32_t)(ENGINE_SPACE / WASM_PAGE), .size = (uint32_t)size};
+		.data = engine_space, .pages = pages, .max_pages = (uint32_t)(ENGINE_SPACE / WASM_PAGE), .size = (uint32_t)size};
 	return 0;
 }
 
@@ -116,8 +119,6 @@ uint32_t wasm_rt_grow_memory(wasm_rt_memory_t *memory, uint32_t delta)
 
 	if (delta > memory->max_pages - old)
 		return UINT32_MAX;
-	if (delta > 0 && mprotect(memory->data + memory->size, delta * WASM_PAGE, PROT_READ | PROT_WRITE) != 0)
-		return UINT32_MAX;
 	memory->pages = old + delta;
 	memory->size = (uint32_t)(memory->pages * WASM_PAGE);
 	return old;
@@ -126,7 +127,7 @@ uint32_t wasm_rt_grow_memory(wasm_rt_memory_t *memory, uint32_t delta)
 void wasm_rt_free_memory(wasm_rt_memory_t *memory)
 {
 	if (memory->data != NULL)
-		munmap(memory->data, ENGINE_SPACE);
+		space_taken = !clear_space();
 	memory->data = NULL;
 }
 

@@ -9,9 +9,9 @@
 
 /* Parts of the build (qjs.h is generated into the object directory). */
 #include "qjs.h"
+#include "space.h"
 
 #define WASM_PAGE ((size_t)65536)
-#define ENGINE_SPACE ((size_t)64 << 20) /* all the memory an engine can ever have */
 
 struct engine;
 
@@ -24,8 +24,8 @@ struct Z_env_instance_t {
 /* Where a trap (a bug in the engine, or stack or memory at an end inside it) lands; NULL: the process aborts. */
 extern jmp_buf *runtime_trap_target;
 
-/* Makes `pages` of zeroed memory usable at the start of newly reserved address space, with the bytes [from, from + len) moved there out of `image`
- * (page aligned, private to this process, gone afterwards) when it is not NULL. */
+/* Makes `pages` of zeroed memory usable at the start of engine_space, with the bytes [from, from + len) moved there out of `image`
+ * (page aligned, private to this process, gone afterwards) when it is not NULL. -EBUSY: another engine has it. */
 int runtime_reserve(wasm_rt_memory_t *memory, uint32_t pages, char *image, size_t from, size_t len);
 
 /* The bytes [at, at + len) of linear memory; a trap when they are not all there. */

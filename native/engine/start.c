@@ -47,7 +47,7 @@ int engine_start(struct engine **out, const struct host_ops *host, struct err *e
 	error = runtime_reserve(&engine->wasm.w2c_memory, image->pages, image->bytes, image->from, image->len);
 	if (error != 0) {
 		free(engine);
-		return fail(err, -error, step, "cannot reserve %zu MiB of address space: %s", ENGINE_SPACE >> 20, strerror(-error));
+		return fail(err, -error, step, "cannot reserve %u MiB of address space: %s", ENGINE_SPACE >> 20, strerror(-error));
 	}
 	used = true;
 	runtime_trap_target = &target;

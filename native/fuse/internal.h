@@ -14,6 +14,9 @@ struct imagefs_worker {
 	struct imagefs_slot *slot;
 	int device;
 	pthread_t thread;
+	/* What the last answer gives reason to read ahead: `ahead.size` 0 for nothing. */
+	struct squash_inode ahead;
+	uint64_t ahead_offset;
 	char *dirents; /* IMAGEFS_DIRENTS_MAX bytes, made at first use */
 };
 
@@ -21,10 +24,14 @@ struct imagefs {
 	struct imagefs_config config;
 	bool has_xattrs;
 	_Atomic unsigned complaints;
+	/* How far files were read lately, to know who reads in order: node and end mixed, by node. */
+	_Atomic uint64_t reached[256];
 	struct imagefs_worker workers[IMAGEFS_WORKERS_MAX];
 };
 
 /* Answers the request in the worker's slot; `len` is what read(2) gave. */
 void imagefs_answer(struct imagefs_worker *worker, size_t len);
+/* After an answer: reads ahead for who reads in order. */
+void imagefs_read_ahead(struct imagefs_worker *worker);
 
 #endif

@@ -32,7 +32,7 @@ static uint64_t ref_of(const struct squash *sq, uint64_t node)
 
 /* --- replies --- */
 
-static void count(const struct request *r, enum imagefs_count what, uint64_t amount)
+static void tally(const struct request *r, enum imagefs_count what, uint64_t amount)
 {
 	_Atomic uint64_t *at = &r->worker->slot->counts[what];
 
@@ -49,7 +49,7 @@ static void reply_vector(const struct request *r, int error, struct iovec *parts
 	};
 
 	parts[0] = (struct iovec) { &out, sizeof out };
-	count(r, COUNT_BYTES, len);
+	tally(r, COUNT_BYTES, len);
 	/* Fails when the asker has been killed or the mount is gone; then nobody waits for it. */
 	while (writev(r->worker->device, parts, (int)count) < 0 && errno == EINTR)
 		;
@@ -74,7 +74,7 @@ static void reply_failure(const struct request *r, int rc, const struct err *err
 {
 	struct imagefs *fs = r->fs;
 
-	count(r, COUNT_FAILED, rc == -EIO || rc == -EUCLEAN || rc == -ENOMEM || rc == -ESTALE);
+	tally(r, COUNT_FAILED, rc == -EIO || rc == -EUCLEAN || rc == -ENOMEM || rc == -ESTALE);
 	if (err->step[0] != '\0' && (rc == -EIO || rc == -EUCLEAN || rc == -ENOMEM || rc == -ESTALE)
 		&& atomic_fetch_add(&fs->complaints, 1) < COMPLAINTS_MAX) {
 		char text[sizeof err->step + sizeof err->detail + 64];
@@ -208,12 +208,23 @@ static void do_readlink(const struct request *r)
 		reply(r, text, (size_t)len);
 }
 
+/* No file is ever opened here, so who reads in order is told by where the last read of the node ended. */
+static bool reads_in_order(const struct request *r, uint64_t offset, uint64_t end)
+{
+	uint64_t node = r->in->nodeid * 0x9e3779b97f4a7c15u;
+	_Atomic uint64_t *reached = &r->fs->reached[node >> 56];
+	uint64_t before = atomic_exchange_explicit(reached, node ^ end, memory_order_relaxed);
+
+	return offset == 0 || before == (node ^ offset);
+}
+
 static void do_read(const struct request *r)
 {
 	const struct fuse_read_in *in = (const void *)r->arg;
 	struct iovec parts[SQUASH_PIECES_MAX + 1]; /* the first is the reply's header */
 	struct squash_pieces pieces;
 	struct squash_inode inode;
+	uint64_t end;
 	struct err err = { 0 };
 	/* The mount's max_read keeps it from asking for more; less than asked for would mean the end of the file. */
 	int rc = r->arg_len < sizeof *in || in->size > SQUASH_READ_MAX ? -EINVAL : stat_node(r, &inode, &err);
@@ -226,7 +237,13 @@ static void do_read(const struct request *r)
 	}
 	memcpy(parts + 1, pieces.iov, pieces.count * sizeof parts[0]);
 	reply_vector(r, 0, parts, pieces.count + 1, pieces.bytes);
+	end = in->offset + pieces.bytes;
 	squash_release(r->sq, &pieces);
+	if (reads_in_order(r, in->offset, end)) {
+		r->worker->ahead = inode;
+		r->worker->ahead_offset = end;
+	}
+	atomic_store_explicit(&r->fs->config.shared->cache_bytes, squash_cached(r->sq), memory_order_relaxed);
 }
 
 static void do_statfs(const struct request *r)
@@ -427,7 +444,7 @@ void imagefs_answer(struct imagefs_worker *worker, size_t len)
 	if (len < sizeof *r.in)
 		return;
 	r.arg_len = len - sizeof *r.in;
-	count(&r, kind_of(r.in->opcode), 1);
+	tally(&r, kind_of(r.in->opcode), 1);
 	switch (r.in->opcode) {
 	case FUSE_INIT:
 		do_init(&r);
@@ -475,4 +492,11 @@ void imagefs_answer(struct imagefs_worker *worker, size_t len)
 	default:
 		reply_error(&r, -ENOSYS);
 	}
+}
+
+void imagefs_read_ahead(struct imagefs_worker *worker)
+{
+	if (worker->ahead.size > 0)
+		squash_read_ahead(worker->fs->config.squash, &worker->ahead, worker->ahead_offset);
+	worker->ahead.size = 0;
 }

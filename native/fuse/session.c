@@ -79,6 +79,7 @@ static void *serve(void *ctx)
 				fs->config.watch(fs->config.ctx);
 			imagefs_answer(worker, (size_t)len);
 			done(worker->slot);
+			imagefs_read_ahead(worker);
 			continue;
 		}
 		if (errno != EINTR && errno != EAGAIN && errno != ENOENT)

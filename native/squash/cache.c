@@ -258,6 +258,18 @@ struct squash_block *cache_peek(struct squash_cache *cache, const struct squash_
 	return block;
 }
 
+bool cache_has(struct squash_cache *cache, const struct squash_key *key)
+{
+	uint64_t hash = key_hash(key);
+	struct shard *shard = shard_of(cache, hash);
+	bool has;
+
+	pthread_mutex_lock(&shard->lock);
+	has = find(shard, hash, key) != NULL;
+	pthread_mutex_unlock(&shard->lock);
+	return has;
+}
+
 void cache_put(struct squash_cache *cache, struct squash_block *block)
 {
 	struct shard *shard = shard_of(cache, key_hash(&block->key));

@@ -1,7 +1,9 @@
 /* File content: full blocks, holes, and the tail in a fragment block shared with other files. */
 #include "internal.h"
 
+#include <fcntl.h>
 #include <inttypes.h>
+#include <stdatomic.h>
 
 static uint8_t zeros[SQUASH_BLOCK_MAX]; /* never written; not const, so that it takes no room in the program's file */
 
@@ -151,10 +153,15 @@ static int load_data(void *ctx, struct squash_block *block, struct err *err)
 	return 0;
 }
 
+/* A block read with another length is another block: an image may lie, and must then not confuse other files' reads. */
+static struct squash_key data_key(const struct squash *sq, uint64_t pos, uint32_t stored)
+{
+	return (struct squash_key) { .pos = pos, .part = stored, .kind = KIND_DATA, .image = sq->id };
+}
+
 static int get_data(struct squash *sq, uint64_t pos, uint32_t stored, struct squash_block **block, struct err *err)
 {
-	/* A block read with another length is another block: an image may lie, and must then not confuse other files' reads. */
-	struct squash_key key = { .pos = pos, .part = stored, .kind = KIND_DATA, .image = sq->id };
+	struct squash_key key = data_key(sq, pos, stored);
 	struct data_load load = { sq, stored };
 
 	if (SQUASH_DATA_LEN(stored) == 0 || SQUASH_DATA_LEN(stored) > sq->block_size || stored >= SQUASH_DATA_RAW << 1)
@@ -162,7 +169,7 @@ static int get_data(struct squash *sq, uint64_t pos, uint32_t stored, struct squ
 	return cache_get(sq->cache, &key, load_data, &load, block, err);
 }
 
-static int get_fragment(struct squash *sq, uint32_t fragment, struct squash_block **block, struct err *err)
+static int find_fragment(struct squash *sq, uint32_t fragment, uint64_t *pos, uint32_t *stored, struct err *err)
 {
 	uint8_t raw[16];
 	int rc;
@@ -170,7 +177,18 @@ static int get_fragment(struct squash *sq, uint32_t fragment, struct squash_bloc
 	if (fragment >= sq->fragments)
 		return squash_corrupt(err, "a file's tail is in fragment %" PRIu32 " of %" PRIu32, fragment, sq->fragments);
 	rc = meta_table_entry(sq, sq->fragment_index[fragment / 512], fragment, sizeof raw, raw, err);
-	return rc < 0 ? rc : get_data(sq, get64(raw), get32(raw + 8), block, err);
+	*pos = get64(raw);
+	*stored = get32(raw + 8);
+	return rc;
+}
+
+static int get_fragment(struct squash *sq, uint32_t fragment, struct squash_block **block, struct err *err)
+{
+	uint64_t pos;
+	uint32_t stored;
+	int rc = find_fragment(sq, fragment, &pos, &stored, err);
+
+	return rc < 0 ? rc : get_data(sq, pos, stored, block, err);
 }
 
 /* The block of a file that holds `offset`: `*block` NULL for a hole; `*skip` is where in the block it is. */
@@ -245,6 +263,59 @@ int squash_read(struct squash *sq, const struct squash_inode *file, uint64_t off
 		pieces->bytes += take;
 	}
 	return 0;
+}
+
+/* --- ahead of those who read in order --- */
+
+#define ADVICE_BYTES (1u << 20) /* of the image, at a time: storage that answers late is asked early, and seldom */
+
+static void load_ahead(struct squash *sq, uint64_t pos, uint32_t stored)
+{
+	struct squash_key key = data_key(sq, pos, stored);
+	struct squash_block *block;
+
+	if (!cache_has(sq->cache, &key) && get_data(sq, pos, stored, &block, NULL) == 0)
+		cache_put(sq->cache, block);
+}
+
+static void advise(struct squash *sq, uint64_t pos)
+{
+	if (pos < sq->bytes)
+		posix_fadvise(sq->fd, (off_t)(sq->offset + pos), ADVICE_BYTES, POSIX_FADV_WILLNEED);
+}
+
+/* Small files that are read in the order of the image: the next fragment is soon wanted, too. */
+static void fragment_ahead(struct squash *sq, uint32_t fragment)
+{
+	uint32_t last = atomic_exchange(&sq->last_fragment, fragment);
+	uint64_t pos;
+	uint32_t stored;
+
+	if (last + 1 == fragment && fragment + 1 < sq->fragments && find_fragment(sq, fragment + 1, &pos, &stored, NULL) == 0)
+		load_ahead(sq, pos, stored);
+}
+
+void squash_read_ahead(struct squash *sq, const struct squash_inode *file, uint64_t offset)
+{
+	uint64_t index = offset / sq->block_size, advice = ADVICE_BYTES / sq->block_size;
+	struct squash_block *list;
+	uint64_t pos;
+	uint32_t stored;
+
+	if (index >= block_count(sq, file)) {
+		if (file->fragment != SQUASH_NO_FRAGMENT && file->size > 0)
+			fragment_ahead(sq, file->fragment);
+		return;
+	}
+	if (get_list(sq, file, (uint32_t)(index / PART_BLOCKS), &list, NULL) < 0)
+		return;
+	pos = list_of(list)->blocks[index % PART_BLOCKS].pos;
+	stored = list_of(list)->blocks[index % PART_BLOCKS].stored;
+	cache_put(sq->cache, list);
+	if (advice == 0 || index % advice == 0)
+		advise(sq, pos);
+	if (stored != 0)
+		load_ahead(sq, pos, stored);
 }
 
 void squash_release(struct squash *sq, struct squash_pieces *pieces)

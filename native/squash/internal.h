@@ -37,6 +37,8 @@ int WARN_UNUSED cache_get(struct squash_cache *cache, const struct squash_key *k
 	struct err *err);
 /* The block if it is there and ready, else NULL. */
 struct squash_block *cache_peek(struct squash_cache *cache, const struct squash_key *key);
+/* Whether the block is there, or being loaded. */
+bool cache_has(struct squash_cache *cache, const struct squash_key *key);
 void cache_put(struct squash_cache *cache, struct squash_block *block);
 /* Forgets an image's blocks; none may be in use. */
 void cache_purge(struct squash_cache *cache, uint64_t image);
@@ -64,6 +66,7 @@ struct squash {
 	int fd;
 	uint64_t offset;
 	struct stat opened; /* the file as it was at squash_open */
+	_Atomic uint32_t last_fragment; /* that was asked for */
 	_Atomic uint32_t *pending; /* where reads that have not come back are counted, or NULL */
 
 	uint32_t inodes, block_size, fragments;

@@ -31,6 +31,8 @@ uint64_t squash_cache_bytes(struct squash_cache *cache);
  * caller's and must stay open; so must the cache. */
 int WARN_UNUSED squash_open(struct squash **out, struct squash_cache *cache, int fd, uint64_t offset, uint64_t size, struct err *err);
 void squash_close(struct squash *sq);
+/* Bytes of all images in the cache it uses. */
+uint64_t squash_cached(const struct squash *sq);
 /* From now on `*pending` is how many reads of the file have not come back yet. */
 void squash_count_reads(struct squash *sq, _Atomic uint32_t *pending);
 
@@ -100,6 +102,9 @@ struct squash_pieces {
 int WARN_UNUSED squash_read(struct squash *sq, const struct squash_inode *file, uint64_t offset, size_t len, struct squash_pieces *pieces,
 	struct err *err);
 void squash_release(struct squash *sq, struct squash_pieces *pieces);
+
+/* For a file that is read in order, up to `offset` so far: tells the storage what will be wanted next, and decodes the block there into the cache. */
+void squash_read_ahead(struct squash *sq, const struct squash_inode *file, uint64_t offset);
 
 /* Extended attributes, full names ("user.origin"). Both return the length, also when `cap` is 0; -ERANGE when it does not fit.
  * The list is names ended by NUL each. `wanted` (may be NULL) decides which names are listed. -ENODATA: no such attribute. */

@@ -280,6 +280,11 @@ int squash_open(struct squash **out, struct squash_cache *cache, int fd, uint64_
 	return 0;
 }
 
+uint64_t squash_cached(const struct squash *sq)
+{
+	return squash_cache_bytes(sq->cache);
+}
+
 void squash_count_reads(struct squash *sq, _Atomic uint32_t *pending)
 {
 	sq->pending = pending;

@@ -16,6 +16,7 @@ import { EMPTY_CONFIG, parseRunConfig, type RunConfig } from '../oci/config.ts';
 import type { OciImage } from '../oci/image.ts';
 import { storedBytes } from '../oci/image.ts';
 import type { Limits } from '../oci/limits.ts';
+import { layerCompression } from '../oci/media-types.ts';
 import { type ExactContents, type Merged, mergeLayers } from '../oci/merge.ts';
 import { ARCHITECTURES, type SifArch } from '../sif/format.ts';
 import { createSif, type SifBuilder } from '../sif/write.ts';
@@ -201,20 +202,26 @@ const buildText = (image: OciImage, { compressor, level, blockSize }: ConvertOpt
     layers: image.layers.flatMap(({ diffId, digest }) => diffId ?? digest ?? []),
   });
 
-/** A share of the stored bytes that no image stays below: what is known before any work. */
+/** A share of compressed layers that no image stays below: what is known before any work. Of plain tar nothing is: it may be zeros. */
 const SURELY_NEEDED = 0.3;
 
 const requireSpace = async (image: OciImage, target: string): Promise<void> => {
-  const stored = storedBytes(image);
+  const compressed = image.layers.reduce((sum, { mediaType, size = 0 }) => sum + (isCompressed(mediaType) ? size : 0), 0);
+  const why = `from ${compressed} bytes of layers the image will have about as many`;
+  await requireFree(target, Math.ceil(compressed * SURELY_NEEDED), why);
+};
+
+const isCompressed = (mediaType: string | undefined): boolean =>
+  mediaType !== undefined && layerCompression(mediaType) !== undefined && layerCompression(mediaType) !== 'none';
+
+/** @throws TsrunError E_OUTPUT_FULL. Quotas are not visible this way; they show when writing. */
+export const requireFree = async (target: string, needed: number, why: string): Promise<void> => {
   const space = await statfs(dirname(target)).catch(() => undefined);
-  if (stored === undefined || space === undefined || image.config === undefined) return;
-  const free = space.bavail * space.bsize;
-  const needed = Math.ceil(stored * SURELY_NEEDED);
-  if (free >= needed) return;
+  if (space === undefined || space.bavail * space.bsize >= needed) return;
   throw new TsrunError({
     code: 'E_OUTPUT_FULL',
     what: `cannot write ${target}`,
-    why: `its file system has ${free} bytes left; from ${stored} bytes of layers the image will have about as many`,
+    why: `its file system has ${space.bavail * space.bsize} bytes left; ${why}`,
     hint: 'free some space, or write to another file system; nothing was changed',
   });
 };

@@ -7,7 +7,7 @@ import { readObject } from '../sif/read.ts';
 import { createSif, type SifBuilder } from '../sif/write.ts';
 import { withFile } from '../util/file-source.ts';
 import { fileChunks } from '../util/read-file.ts';
-import { refuseExisting, sifArch } from './convert.ts';
+import { refuseExisting, requireFree, sifArch } from './convert.ts';
 import { factsOfFile, metadataOfFile } from './foreign.ts';
 import { OBJECTS } from './records.ts';
 import type { SquashFile } from './squash-file.ts';
@@ -16,15 +16,22 @@ export type Rewrapped = { readonly facts: ImageFacts; readonly notes: readonly s
 
 const MAX_OBJECT = 16 * 1024 * 1024;
 
-/** @throws TsrunError E_EXISTS, E_OUTPUT, E_IMAGE_READ */
-export const rewrapImage = async (image: SquashFile, target: string, force: boolean): Promise<Rewrapped> => {
+/** @throws TsrunError E_EXISTS, E_OUTPUT, E_OUTPUT_FULL, E_IMAGE_READ; `signal.reason` */
+export const rewrapImage = async (
+  image: SquashFile,
+  target: string,
+  force: boolean,
+  signal: AbortSignal,
+  onProgress: (done: number, total: number) => void,
+): Promise<Rewrapped> => {
   refuseExisting(target, force);
+  await requireFree(target, image.size, `the image needs ${image.size}`);
   const facts = factsOfFile(image);
   const others = (image.sif?.objects ?? []).filter(isCarriedOver);
   await createSif(target, {}, async (sif) => {
     await copyObjects(sif, image, others);
     const content = { type: 'partition', fileSystem: 'squashfs', role: 'primary', arch: sifArch(facts.arch) } as const;
-    await sif.addStream({ content, name: OBJECTS.partition }, (fd, offset) => copyInto(fd, offset, image));
+    await sif.addStream({ content, name: OBJECTS.partition }, (fd, offset) => copyInto(fd, offset, image, signal, onProgress));
     const names = new Set(others.map(({ name }) => name));
     const add = async (name: string, text: string): Promise<void> => {
       if (!names.has(name)) await sif.add({ content: { type: 'generic-json' }, name }, Buffer.from(text));
@@ -51,11 +58,19 @@ const copyObjects = async (sif: SifBuilder, { path }: SquashFile, objects: reado
   }
 };
 
-const copyInto = async (fd: number, offset: number, image: SquashFile): Promise<number> => {
+const copyInto = async (
+  fd: number,
+  offset: number,
+  image: SquashFile,
+  signal: AbortSignal,
+  onProgress: (done: number, total: number) => void,
+): Promise<number> => {
   let at = offset;
   for await (const chunk of fileChunks(image.path, image.offset, image.size)) {
+    signal.throwIfAborted();
     for (let done = 0; done < chunk.length; ) done += writeSync(fd, chunk, done, chunk.length - done, at + done);
     at += chunk.length;
+    onProgress(at - offset, image.size);
   }
   return at - offset;
 };

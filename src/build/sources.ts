@@ -26,6 +26,8 @@ export type SourceContext = {
   readonly scratch: string;
   /** Only called for docker:// references; closed by the caller. */
   readonly registry: () => Promise<Registry>;
+  /** Ends the wait for standard input; whoever reads the rest looks at it between chunks. */
+  readonly signal?: AbortSignal | undefined;
 };
 
 /** @throws TsrunError E_SOURCE, E_MANIFEST, E_PLATFORM …: all that can be known before the layers are read */
@@ -52,7 +54,7 @@ export const openSource = async (reference: Reference, context: SourceContext): 
     case 'tar':
       return { kind: 'layers', image: await tarImage(reference.path, reference.text) };
     case 'stdin-tar':
-      return { kind: 'layers', image: rootfsImage('standard input', 'tar', '-', stdinLayer()) };
+      return { kind: 'layers', image: rootfsImage('standard input', 'tar', '-', stdinLayer(context.signal)) };
     case 'path':
       return openPath(reference.path);
     default:
@@ -120,13 +122,28 @@ const tarImage = async (path: string, name: string): Promise<OciImage> => {
   });
   if (found.isDirectory()) throw sourceError(name, 'it is a directory', `give its plain path: ${path}`);
   if (found.isFile() && found.size === 0) throw sourceError(name, 'the file is empty', 'make or fetch it again');
-  const layer = { ...PLAIN_LAYER, size: found.isFile() ? found.size : undefined, reopenable: found.isFile(), open: () => fileChunks(path) };
+  // A pipe is not looked into: what is read of it is gone.
+  const mediaType = found.isFile() ? mediaTypeOf(await readHead(path)) : undefined;
+  const size = found.isFile() ? found.size : undefined;
+  const layer = { ...PLAIN_LAYER, mediaType, size, reopenable: found.isFile(), open: () => fileChunks(path) };
   return rootfsImage(name, 'tar', basename(path), layer);
+};
+
+const mediaTypeOf = (head: Buffer): string | undefined => {
+  if (head[0] === 0x1f && head[1] === 0x8b) return 'application/vnd.oci.image.layer.v1.tar+gzip';
+  return head.length >= 4 && head.readUInt32LE(0) === 0xfd2fb528 ? 'application/vnd.oci.image.layer.v1.tar+zstd' : undefined;
 };
 
 const PLAIN_LAYER = { label: 'the archive', mediaType: undefined, digest: undefined, size: undefined, diffId: undefined };
 
-const stdinLayer = (): LayerSource => ({ ...PLAIN_LAYER, reopenable: false, open: () => gathered(process.stdin) });
+const stdinLayer = (signal: AbortSignal | undefined): LayerSource => ({
+  ...PLAIN_LAYER,
+  reopenable: false,
+  open: () => {
+    signal?.addEventListener('abort', () => process.stdin.destroy(signal.reason), { once: true });
+    return gathered(process.stdin);
+  },
+});
 
 const rootfsImage = (name: string, bootstrap: string, from: string, layer: LayerSource): OciImage => ({
   name,
@@ -141,7 +158,9 @@ const rootfsImage = (name: string, bootstrap: string, from: string, layer: Layer
 
 const openPath = async (path: string): Promise<Source> => {
   const found = await stat(path).catch((error: unknown) => {
-    throw explainOpen(error, path);
+    throw looksLikeName(path)
+      ? sourceError(path, 'there is no such file', `an image of a registry is written docker://${path}`)
+      : explainOpen(error, path);
   });
   if (found.isDirectory()) {
     const layout = await stat(`${path}/oci-layout`).catch(() => undefined);
@@ -163,6 +182,11 @@ const openPath = async (path: string): Promise<Source> => {
     'known: SIF and SquashFS files, directories, and tar:, docker-archive:, oci-archive: in front of a tar file',
   );
 };
+
+/** "alpine", "alpine:3", "ghcr.io/a/b:1": meant for a registry, unless it ends like a file. */
+const looksLikeName = (path: string): boolean =>
+  /^[a-z0-9]+(?:[._-][a-z0-9]+)*(?:[/:][A-Za-z0-9._-]+)*$/.test(path) &&
+  !/\.(?:sif|simg|squashfs|sqsh|sqfs|img|tar|tgz|gz|zst)$/.test(path);
 
 const readHead = async (path: string): Promise<Buffer> => {
   try {

@@ -1,7 +1,7 @@
 /** `tsrun build OUT SOURCE` and `tsrun pull [OUT] REFERENCE`: the same work under the two names people know. */
-import { statSync } from 'node:fs';
+import { type Stats, statSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
-import { type ConvertOptions, convertImage } from '../build/convert.ts';
+import { type ConvertOptions, convertImage, refuseExisting } from '../build/convert.ts';
 import { rewrapImage } from '../build/rewrap.ts';
 import { openSource, type SourceContext } from '../build/sources.ts';
 import { openSquashFile } from '../build/squash-file.ts';
@@ -12,6 +12,8 @@ import { parsePlatform } from '../oci/platform.ts';
 import { parseReference, type Reference } from '../oci/reference.ts';
 import type { Compressor } from '../squashfs/types.ts';
 import { TsrunError } from '../util/errors.ts';
+import { requireDirectory } from '../util/output-file.ts';
+import { interruptible } from './interrupt.ts';
 import { createProgress } from './progress.ts';
 import { note } from './report.ts';
 import { loadSettings, type Settings } from './settings.ts';
@@ -22,11 +24,13 @@ export type BuildArguments = {
   readonly compress?: string | undefined;
   readonly blockSize?: string | undefined;
   readonly arch?: string | undefined;
-  readonly threads?: number | undefined;
+  readonly threads?: string | undefined;
   readonly force: boolean;
+  readonly offline?: boolean | undefined;
+  readonly insecure?: boolean | undefined;
   readonly limitSize?: string | undefined;
-  readonly limitFiles?: number | undefined;
-  readonly limitRatio?: number | undefined;
+  readonly limitFiles?: string | undefined;
+  readonly limitRatio?: string | undefined;
   readonly quiet: boolean;
   readonly verbose: boolean;
   readonly env: Settings['env'];
@@ -34,27 +38,33 @@ export type BuildArguments = {
 
 /** @throws TsrunError */
 export const build = async (args: BuildArguments): Promise<void> => {
+  const target = targetOf(args.target);
   const reference = parseReference(args.source);
-  const settings = loadSettings(args.env);
+  const settings = loadSettings(args.env, args);
   const limits = limitsOf(args);
-  const progress = createProgress(`converting ${args.source}`, process.stderr, args.quiet);
-  const options: ConvertOptions = {
+  const platform = platformOf(args.arch);
+  const progress = createProgress(args.source, process.stderr, args.quiet);
+  const options: Omit<ConvertOptions, 'signal'> = {
     ...compressionOf(args.compress),
     blockSize: blockSizeOf(args.blockSize),
     threads: threadsOf(args.threads),
     limits,
     force: args.force,
-    signal: new AbortController().signal,
-    onProgress: progress.update,
+    onProgress: progress.converted,
   };
-  const target = resolve(args.target);
+  // What can be known is said before anything is fetched.
   refuseSameFile(reference, target);
+  refuseExisting(target, args.force);
+  requireDirectory(target);
   const say = (text: string): void => note(text, args.quiet);
-  const notes = await withRegistry(settings, say, (registry) => {
-    const context: SourceContext = { platform: platformOf(args.arch), limits, scratch: dirname(target), registry };
-    return convert(reference, target, context, options, args.compress !== undefined || args.blockSize !== undefined);
-  }).finally(progress.end);
-  for (const text of notes) note(text, args.quiet);
+  const notes = await interruptible((signal) =>
+    withRegistry(settings, { onWarning: say, onProgress: progress.fetched, signal }, (registry) => {
+      const context: SourceContext = { platform, limits, scratch: dirname(target), registry, signal };
+      const recompress = args.compress !== undefined || args.blockSize !== undefined;
+      return convert(reference, target, context, { ...options, signal }, recompress);
+    }).finally(progress.end),
+  );
+  for (const text of notes) say(text);
 };
 
 const convert = async (
@@ -67,15 +77,28 @@ const convert = async (
   const source = await openSource(reference, context);
   if (source.kind === 'squashfs') {
     if (recompress) {
-      throw usage('--compress and --block-size are for new images', `the blocks of ${source.path} are taken as they are`, 'leave them out');
+      throw usage(
+        `cannot give ${source.path} another compression`,
+        'the blocks of an existing image are taken as they are',
+        'leave --compress and --block-size out; or take it apart, with sqfs2tar of squashfs-tools-ng: sqfs2tar FILE.squashfs | tsrun build --compress … OUT.sif - (tsrun image dump gets the SquashFS out of a SIF)',
+      );
     }
-    return (await rewrapImage(openSquashFile(source.path), target, options.force)).notes;
+    return (await rewrapImage(openSquashFile(source.path), target, options.force, options.signal, options.onProgress)).notes;
   }
   try {
     return (await convertImage(source.image, target, options)).notes;
   } finally {
     await source.image.close();
   }
+};
+
+/** The new file's absolute path. A source in its place means that the two words were exchanged. */
+const targetOf = (text: string): string => {
+  if (text === '') throw usage('cannot write the new image', 'its name is empty', 'tsrun build OUT.sif SOURCE');
+  if (/^(?:docker|oci|oci-archive|docker-archive|tar):/.test(text)) {
+    throw usage(`cannot write ${JSON.stringify(text)}`, 'it is a source, and the new file comes first', `tsrun build OUT.sif ${text}`);
+  }
+  return resolve(text);
 };
 
 /** The host's architecture unless another one is asked for. */
@@ -125,24 +148,41 @@ const blockSizeOf = (text: string | undefined): number => {
   throw usage(`cannot use --block-size ${text}`, 'SquashFS takes powers of two from 4K to 1M');
 };
 
-const threadsOf = (threads: number | undefined): number | undefined => {
-  if (threads === undefined || (Number.isInteger(threads) && threads >= 1 && threads <= 64)) return threads;
-  throw usage(`cannot use --threads ${threads}`, 'it is not a number from 1 to 64');
-};
+/** More are not worth their memory, some 50 MB each: the whole is to stay below 600 MB, and four outrun what decodes gzip layers. */
+const USEFUL_THREADS = 4;
+
+const threadsOf = (text: string | undefined): number | undefined =>
+  text === undefined ? undefined : Math.min(numberOf(text, '--threads', 1, 64), USEFUL_THREADS);
 
 const limitsOf = ({ limitSize, limitFiles, limitRatio }: BuildArguments): Limits => ({
   bytes: limitSize === undefined ? DEFAULT_LIMITS.bytes : sizeOf(limitSize, '--limit-size'),
-  entries: limitFiles ?? DEFAULT_LIMITS.entries,
-  ratio: limitRatio ?? DEFAULT_LIMITS.ratio,
+  entries: limitFiles === undefined ? DEFAULT_LIMITS.entries : numberOf(limitFiles, '--limit-files', 1, 2 ** 32 - 1),
+  ratio: limitRatio === undefined ? DEFAULT_LIMITS.ratio : numberOf(limitRatio, '--limit-ratio', 1, 1e9),
 });
+
+/** @throws TsrunError E_USAGE for anything but digits that stand for a number from `least` to `most` */
+export const numberOf = (text: string, option: string, least: number, most: number): number => {
+  const value = /^[0-9]{1,15}$/.test(text) ? Number(text) : Number.NaN;
+  if (value >= least && value <= most) return value;
+  throw usage(`cannot use ${option} ${JSON.stringify(text)}`, `it is not a number from ${least} to ${most}`);
+};
 
 /** Writing an image over its own source would end with neither. */
 const refuseSameFile = (reference: Reference, target: string): void => {
   if (!('path' in reference)) return;
-  const source = statSync(reference.path, { throwIfNoEntry: false });
-  const existing = statSync(target, { throwIfNoEntry: false });
+  const source = statOrNothing(reference.path);
+  const existing = statOrNothing(target);
   if (source === undefined || existing === undefined || source.ino !== existing.ino || source.dev !== existing.dev) return;
   throw usage(`cannot write ${target}`, 'it is the source itself', 'give the new image another name');
+};
+
+/** What cannot be looked at is named by whoever opens it. */
+const statOrNothing = (path: string): Stats | undefined => {
+  try {
+    return statSync(path, { throwIfNoEntry: false });
+  } catch {
+    return undefined;
+  }
 };
 
 /** `pull` names its output as Apptainer does: NAME_TAG.sif in the current directory. */

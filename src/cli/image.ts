@@ -8,25 +8,47 @@ import type { ImageFacts } from '../image/facts.ts';
 import type { SifContent, SifLink, SifObject } from '../sif/format.ts';
 import { TsrunError } from '../util/errors.ts';
 import { nativeProgram } from '../util/native-program.ts';
+import { fileChunks } from '../util/read-file.ts';
 import { decodeUtf8 } from '../util/utf8.ts';
+import { numberOf } from './build.ts';
 
-/** Runs the native reader on the terminal's own streams. @returns its exit status */
-const runNative = (command: string, options: readonly string[], image: SquashFile, rest: readonly string[]): Promise<number> => {
+const MAX_COMPLAINT = 4000;
+
+/** Runs the native reader with our own output. @throws TsrunError E_IMAGE_READ with what it said */
+const runNative = async (command: string, options: readonly string[], image: SquashFile, rest: readonly string[]): Promise<void> => {
   const args = ['@image', command, ...options, image.path, String(image.offset), String(image.size), ...rest];
-  return new Promise((done, fail) => {
-    const child = spawn(nativeProgram(), args, { stdio: 'inherit' });
-    child.on('error', fail);
-    child.on('close', (status, signal) => (signal === null ? done(status ?? 1) : process.kill(process.pid, signal)));
+  const child = spawn(nativeProgram(), args, { stdio: ['ignore', 'inherit', 'pipe'] });
+  let complaint = '';
+  child.stderr.on('data', (text: Buffer) => {
+    complaint = (complaint + text.toString('utf8')).slice(0, MAX_COMPLAINT);
   });
+  const [status, signal] = await new Promise<readonly [number | null, NodeJS.Signals | null]>((done, fail) => {
+    child.on('error', fail);
+    child.on('close', (...how) => done(how));
+  });
+  // Its reader closed early (`… | head`).
+  if (signal === 'SIGPIPE') return;
+  if (signal !== null) process.kill(process.pid, signal);
+  else if (status !== 0) throw nativeFailure(complaint, image.path);
+  else if (complaint !== '') process.stderr.write(complaint);
 };
 
-export const imageLs = (path: string, paths: readonly string[], depth: number | undefined): Promise<number> =>
-  runNative('ls', depth === undefined ? [] : ['-d', String(depth)], openSquashFile(path), paths.map(absolute));
+/** "tsrun: WHAT: WHY" */
+const nativeFailure = (complaint: string, path: string): TsrunError => {
+  const [, what = `cannot read the image ${path}`, why = 'the reader ended without a word'] =
+    /^tsrun: ([^:]*): ([\s\S]*?)\s*$/.exec(complaint) ?? [];
+  return new TsrunError({ code: 'E_IMAGE_READ', what, why });
+};
 
-export const imageCat = (path: string, paths: readonly string[]): Promise<number> =>
+export const imageLs = (path: string, paths: readonly string[], depth: string | undefined): Promise<void> => {
+  const levels = depth === undefined ? [] : ['-d', String(numberOf(depth, '--depth', 0, 1_000_000))];
+  return runNative('ls', levels, openSquashFile(path), paths.map(absolute));
+};
+
+export const imageCat = (path: string, paths: readonly string[]): Promise<void> =>
   runNative('cat', [], openSquashFile(path), paths.map(absolute));
 
-export const imageExtract = (path: string, directory: string): Promise<number> =>
+export const imageExtract = (path: string, directory: string): Promise<void> =>
   runNative('extract', [], openSquashFile(path), [resolve(directory)]);
 
 const absolute = (path: string): string => (path.startsWith('/') ? path : `/${path}`);
@@ -94,6 +116,21 @@ export const imageObjects = (path: string): string => {
   }
   const head = `${'ID'.padEnd(5)}|${'GROUP'.padEnd(8)}|${'LINK'.padEnd(8)}|${'SIF POSITION (start-end)'.padEnd(26)}|TYPE\n${'-'.repeat(78)}\n`;
   return head + sif.objects.map(objectLine).join('');
+};
+
+/** The bytes of the object with that number. @throws TsrunError E_IMAGE_NOT */
+export const imageDump = (path: string, id: string): AsyncIterable<Uint8Array> => {
+  const objects = openSquashFile(path).sif?.objects ?? [];
+  const object = objects.find((each) => String(each.id) === id);
+  if (object === undefined) {
+    throw new TsrunError({
+      code: 'E_IMAGE_NOT',
+      what: `cannot find object ${JSON.stringify(id)} in ${path}`,
+      why: objects.length === 0 ? 'it is a bare SquashFS, which has none' : `it has ${objects.map((each) => each.id).join(', ')}`,
+      hint: `tsrun image objects ${path}`,
+    });
+  }
+  return fileChunks(path, object.offset, object.size);
 };
 
 const objectLine = ({ id, group, link, offset, size, content, name }: SifObject): string => {

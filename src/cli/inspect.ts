@@ -7,16 +7,13 @@ import { explainOpen } from '../oci/files.ts';
 import { nodeHost } from '../run/host-node.ts';
 import { TsrunError } from '../util/errors.ts';
 
+export const PARTS = ['labels', 'deffile', 'runscript', 'startscript', 'test', 'environment', 'helpfile'] as const;
+type Part = (typeof PARTS)[number];
+
 export type InspectArguments = {
   readonly image: string;
-  readonly labels: boolean;
-  readonly deffile: boolean;
-  readonly runscript: boolean;
-  readonly startscript: boolean;
-  readonly test: boolean;
-  readonly environment: boolean;
-  readonly helpfile: boolean;
-  readonly all: boolean;
+  /** Which parts to show; labels when there is none. */
+  readonly parts: readonly Part[];
   readonly json: boolean;
 };
 
@@ -31,23 +28,13 @@ type Attributes = {
 };
 
 /** @returns the text for stdout. @throws TsrunError */
-export const inspect = (args: InspectArguments): string => {
-  const attributes = readAttributes(args.image);
-  const chosen = chosenParts(args);
-  if (args.json) {
-    const shown = Object.fromEntries(chosen.map((part) => [part, attributes[part]]));
-    return `${JSON.stringify({ data: { attributes: shown }, type: 'container' }, undefined, '\t')}\n`;
-  }
-  return chosen.map((part) => partText(attributes, part)).join('');
-};
-
-const PARTS = ['labels', 'deffile', 'runscript', 'startscript', 'test', 'environment', 'helpfile'] as const;
-type Part = (typeof PARTS)[number];
-
-const chosenParts = (args: InspectArguments): readonly Part[] => {
-  if (args.all) return PARTS;
-  const chosen = PARTS.filter((part) => args[part]);
-  return chosen.length === 0 ? ['labels'] : chosen;
+export const inspect = ({ image, parts, json }: InspectArguments): string => {
+  const attributes = readAttributes(image);
+  const chosen: readonly Part[] = parts.length === 0 ? ['labels'] : parts;
+  if (!json) return chosen.map((part) => partText(attributes, part)).join('');
+  // As Apptainer does: what the image has not is left out.
+  const shown = chosen.filter((part) => Object.keys(attributes[part]).length > 0).map((part) => [part, attributes[part]]);
+  return `${JSON.stringify({ data: { attributes: Object.fromEntries(shown) }, type: 'container' }, undefined, '\t')}\n`;
 };
 
 const partText = (attributes: Attributes, part: Part): string => {

@@ -8,201 +8,186 @@ import { TsrunError } from '../util/errors.ts';
 import { VERSION } from '../util/version.ts';
 import { reportFailure } from './report.ts';
 import { hostEnvironment } from './settings.ts';
+import { ALL_VERBS, COMMON, GROUPS, type Option, usageOf, type Verb, type VerbName } from './verbs.ts';
 
 const env = hostEnvironment(process.env);
 
 const isRunVerb = (word: string | undefined): word is RunVerb => (RUN_VERBS as readonly (string | undefined)[]).includes(word);
 
 /** Waits for what was written: a pipe takes less than a page at a time, and exit does not wait for it. */
-const print = (text: string): Promise<void> =>
+const print = (text: string | Uint8Array): Promise<void> =>
   new Promise((done, fail) => process.stdout.write(text, (error) => (error ? fail(error) : done())));
 
-const common = {
-  quiet: { alias: ['q', 'silent'], type: 'boolean', default: false, describe: 'errors only' },
-  verbose: { alias: 'v', type: 'boolean', default: false, describe: 'say more' },
-  debug: { alias: 'd', type: 'boolean', default: false, describe: 'show where an error comes from' },
-} as const;
+// --- what each verb does
 
-const buildOptions = {
-  compress: {
-    type: 'string',
-    describe: 'zstd (default), gzip (every kernel and tool reads it), xz or lz4; a level after a colon: zstd:19',
+/** What was typed: options by name, positions by name in lower case. */
+type Given = {
+  on(switchName: string): boolean;
+  text(name: string): string | undefined;
+  word(position: string): string;
+  words(position: string): readonly string[];
+};
+
+const buildArguments = (given: Given) => ({
+  compress: given.text('compress'),
+  blockSize: given.text('block-size'),
+  arch: given.text('arch'),
+  threads: given.text('threads'),
+  force: given.on('force'),
+  offline: given.on('offline') || undefined,
+  insecure: given.on('insecure') || undefined,
+  limitSize: given.text('limit-size'),
+  limitFiles: given.text('limit-files'),
+  limitRatio: given.text('limit-ratio'),
+  quiet: given.on('quiet'),
+  verbose: given.on('verbose'),
+  env,
+});
+
+const settings = async (given: Given) => (await import('./settings.ts')).loadSettings(env, { insecure: given.on('insecure') || undefined });
+
+const HANDLERS: Readonly<Record<VerbName, (given: Given) => Promise<unknown>>> = {
+  build: async (given) => {
+    const { build } = await import('./build.ts');
+    await build({ ...buildArguments(given), target: given.word('TARGET'), source: given.word('SOURCE') });
   },
-  'block-size': { type: 'string', describe: 'of the SquashFS, 4K to 1M; default 128K' },
-  arch: { type: 'string', describe: 'take the image for this architecture, such as arm64 or arm/v7' },
-  threads: { type: 'number', describe: 'compressing threads; the image is the same for any number' },
-  force: { alias: 'F', type: 'boolean', default: false, describe: 'replace an existing file' },
-  'limit-size': { type: 'string', describe: 'refuse what unpacks to more, such as 200G; default 1T' },
-  'limit-files': { type: 'number', describe: 'refuse what has more entries; default 10000000' },
-  'limit-ratio': { type: 'number', describe: 'refuse layers that unpack to more times their size; default 1000' },
-} as const;
+  pull: async (given) => {
+    const { build, pullTarget } = await import('./build.ts');
+    const [first = '', second, ...more] = given.words('WORDS');
+    if (more.length > 0) throw usage('too many arguments: expected [OUT.sif] REFERENCE');
+    const name = second === undefined ? pullTarget(first) : first;
+    const directory = given.text('dir');
+    const target = directory === undefined || name.startsWith('/') ? name : `${directory}/${name}`;
+    await build({ ...buildArguments(given), source: second ?? first, target });
+  },
+  inspect: async (given) => {
+    const { inspect, PARTS } = await import('./inspect.ts');
+    const parts = PARTS.filter((part) => given.on(part) || given.on('all'));
+    await print(inspect({ image: given.word('IMAGE'), parts, json: given.on('json') || given.on('all') }));
+  },
+  'image ls': async (given) => {
+    const { imageLs } = await import('./image.ts');
+    await imageLs(given.word('IMAGE'), given.words('PATHS'), given.text('depth'));
+  },
+  'image cat': async (given) => {
+    const { imageCat } = await import('./image.ts');
+    await imageCat(given.word('IMAGE'), given.words('PATHS'));
+  },
+  'image extract': async (given) => {
+    const { imageExtract } = await import('./image.ts');
+    await imageExtract(given.word('IMAGE'), given.word('DIRECTORY'));
+  },
+  'image facts': async (given) => print((await import('./image.ts')).imageFacts(given.word('IMAGE'), given.on('json'))),
+  'image objects': async (given) => print((await import('./image.ts')).imageObjects(given.word('IMAGE'))),
+  'image dump': async (given) => {
+    const { imageDump } = await import('./image.ts');
+    for await (const chunk of imageDump(given.word('IMAGE'), given.word('ID'))) await print(chunk);
+  },
+  'cache list': async (given) => print(await (await import('./cache.ts')).cacheList(await settings(given), given.on('json'))),
+  'cache clean': async (given) => {
+    const [{ cacheClean }, { numberOf }] = await Promise.all([import('./cache.ts'), import('./build.ts')]);
+    const text = given.text('days');
+    const days = text === undefined ? undefined : numberOf(text, '--days', 0, 36_500);
+    const how = { days, all: given.on('all'), dryRun: given.on('dry-run'), quiet: given.on('quiet') };
+    await print(await cacheClean(await settings(given), how));
+  },
+  login: async (given) => {
+    const { login } = await import('./login.ts');
+    const [registry] = given.words('REGISTRY');
+    const { registry: config } = await settings(given);
+    const how = { username: given.text('username'), passwordStdin: given.on('password-stdin') };
+    await login({ registry, ...how, config, env, stdin: process.stdin, stderr: process.stderr });
+  },
+  logout: async (given) => {
+    const { logout } = await import('./logout.ts');
+    const [registry] = given.words('REGISTRY');
+    await logout({ registry, all: given.on('all'), env, stderr: process.stderr });
+  },
+  version: () => print(`tsrun version ${VERSION}\n`),
+  help: async (given) => {
+    const words = given.words('COMMAND');
+    const [first] = words;
+    if (isRunVerb(first)) return runHelp(first);
+    if (first !== undefined && !knownVerbs().includes(first)) throw usage(`there is no command ${first}`);
+    return main([...words, '--help']);
+  },
+  completion: async (given) => print((await import('./completion.ts')).completionScript(given.word('SHELL'))),
+  man: async () => print((await import('./man.ts')).manPage()),
+  __prepare: async (given) =>
+    (await import('./prepare.ts')).prepare({ references: given.words('REFERENCES'), quiet: given.on('quiet'), env }),
+};
 
-const inspectOptions = {
-  labels: { alias: 'l', type: 'boolean', default: false, describe: 'labels (the default)' },
-  deffile: { alias: 'd', type: 'boolean', default: false, describe: 'what it was built from' },
-  runscript: { alias: 'r', type: 'boolean', default: false, describe: 'what `run` starts' },
-  startscript: { type: 'boolean', default: false, describe: 'what an instance starts' },
-  test: { alias: 't', type: 'boolean', default: false, describe: 'its test script' },
-  environment: { alias: 'e', type: 'boolean', default: false, describe: 'its environment scripts' },
-  helpfile: { alias: 'H', type: 'boolean', default: false, describe: 'its help text' },
-  all: { type: 'boolean', default: false, describe: 'all of it' },
-  json: { alias: 'j', type: 'boolean', default: false, describe: 'as JSON' },
-} as const;
+// --- the table as a command line
 
-const imagePosition = { type: 'string', demandOption: true, describe: 'a SIF or SquashFS file' } as const;
-const pathPositions = { type: 'string', array: true, default: [] as string[], describe: 'paths in the image' } as const;
+const knownVerbs = (): readonly string[] => [...RUN_VERBS, ...ALL_VERBS.map(({ name }) => name.split(' ')[0] ?? name)];
 
-const imageCommands = (image: Argv): Argv =>
-  image
-    .command(
-      'ls <image> [paths..]',
-      'list names in an image with mode, owner, size and time',
-      (args) =>
-        args
-          .positional('image', imagePosition)
-          .positional('paths', pathPositions)
-          .option('depth', { type: 'number', describe: 'levels below each path' }),
-      async ({ image: path, paths, depth }) => {
-        const { imageLs } = await import('./image.ts');
-        process.exitCode = await imageLs(path, paths, depth);
-      },
-    )
-    .command(
-      'cat <image> <paths..>',
-      'write files of an image to standard output',
-      (args) => args.positional('image', imagePosition).positional('paths', pathPositions),
-      async ({ image: path, paths }) => {
-        const { imageCat } = await import('./image.ts');
-        process.exitCode = await imageCat(path, paths);
-      },
-    )
-    .command(
-      'extract <image> <directory>',
-      'unpack an image into a new directory',
-      (args) => args.positional('image', imagePosition).positional('directory', { type: 'string', demandOption: true }),
-      async ({ image: path, directory }) => {
-        const { imageExtract } = await import('./image.ts');
-        process.exitCode = await imageExtract(path, directory);
-      },
-    )
-    .command(
-      'facts <image>',
-      'what tsrun knows of an image',
-      (args) =>
-        args.positional('image', imagePosition).option('json', { alias: 'j', type: 'boolean', default: false, describe: 'as JSON' }),
-      async ({ image: path, json }) => {
-        const { imageFacts } = await import('./image.ts');
-        await print(imageFacts(path, json));
-      },
-    )
-    .command(
-      'objects <image>',
-      'the data objects of a SIF',
-      (args) => args.positional('image', imagePosition),
-      async ({ image: path }) => {
-        const { imageObjects } = await import('./image.ts');
-        await print(imageObjects(path));
-      },
-    )
-    .demandCommand(1, 'say what to do: ls, cat, extract, facts or objects');
+const positional = (name: string): string => name.toLowerCase();
 
-const commandLine = (words: readonly string[]): Argv =>
-  yargs([...words])
+const commandOf = (verb: Verb, word: string): string =>
+  [
+    word,
+    ...verb.positions.map(({ name, optional, many }) => {
+      const text = `${positional(name)}${many ? '..' : ''}`;
+      return optional ? `[${text}]` : `<${text}>`;
+    }),
+  ].join(' ');
+
+const optionOf = ({ short, aliases = [], value, help }: Option) => ({
+  alias: [...(short === undefined ? [] : [short]), ...aliases],
+  // Numbers are read by those who know their range.
+  ...(value === undefined ? ({ type: 'boolean' } as const) : ({ type: 'string', requiresArg: true } as const)),
+  describe: help,
+});
+
+const addVerb = (line: Argv, verb: Verb & { readonly name: VerbName }): Argv => {
+  const word = verb.name.slice(verb.name.indexOf(' ') + 1);
+  const words = [word, ...(verb.aliases ?? [])].map((each) => commandOf(verb, each));
+  return line.command(
+    words,
+    // yargs hides what has the description false; its types know that of single words only.
+    (verb.hidden === true ? false : verb.help) as string,
+    (args) => {
+      args.usage(`tsrun ${verb.name} [options] ${usageOf(verb)}\n\n${verb.help.charAt(0).toUpperCase()}${verb.help.slice(1)}.`);
+      for (const { name, help, many } of verb.positions)
+        args.positional(positional(name), { type: 'string', describe: help, ...(many ? { array: true } : {}) });
+      const taken = new Set(verb.options.map(({ short }) => short));
+      for (const option of [...verb.options, ...COMMON.map((each) => (taken.has(each.short) ? { ...each, short: undefined } : each))])
+        args.option(option.name, optionOf(option as Option));
+      return args;
+    },
+    async (args) => {
+      await HANDLERS[verb.name](givenBy(args));
+    },
+  );
+};
+
+const givenBy = (args: Readonly<Record<string, unknown>>): Given => {
+  const words = (position: string): readonly string[] => {
+    const value = args[positional(position)];
+    return value === undefined ? [] : (Array.isArray(value) ? value : [value]).map(String);
+  };
+  /** Of an option that was given twice the last one counts. */
+  const last = (name: string): unknown => (Array.isArray(args[name]) ? args[name].at(-1) : args[name]);
+  return {
+    on: (name) => last(name) === true,
+    text: (name) => (last(name) === undefined ? undefined : String(last(name))),
+    word: (position) => words(position)[0] ?? '',
+    words,
+  };
+};
+
+const commandLine = (words: readonly string[]): Argv => {
+  let line = yargs([...words])
     .scriptName('tsrun')
     .usage('$0 COMMAND …\n\nContainers for science: one file holds a software environment, run as yourself.')
-    .command(
-      'build <target> <source>',
-      'make a SIF image from docker://, oci:, oci-archive:, docker-archive:, tar:, - (a tar stream), a directory or another image',
-      (args) =>
-        args
-          .positional('target', { type: 'string', demandOption: true, describe: 'the SIF file to write' })
-          .positional('source', { type: 'string', demandOption: true, describe: 'what to make it from' })
-          .options({ ...buildOptions, ...common }),
-      async (args) => {
-        const { build } = await import('./build.ts');
-        await build({ ...args, env });
-      },
-    )
-    .command(
-      'pull <words..>',
-      'the same as build, with the name of the file first or left out: tsrun pull [OUT.sif] docker://NAME[:TAG]',
-      (args) =>
-        args
-          .positional('words', { type: 'string', array: true, demandOption: true, describe: '[OUT.sif] REFERENCE' })
-          .options({ ...buildOptions, ...common }),
-      async (args) => {
-        const { build, pullTarget } = await import('./build.ts');
-        const [first = '', second, ...more] = args.words;
-        if (more.length > 0) throw usage('too many arguments: expected [OUT.sif] REFERENCE');
-        const source = second ?? first;
-        await build({ ...args, source, target: second === undefined ? pullTarget(source) : first, env });
-      },
-    )
-    .command('run <image>', 'run what an image is made for', () => {}, runNative)
-    .command('exec <image> <command>', 'run a command in an image', () => {}, runNative)
-    .command('shell <image>', 'start a shell in an image', () => {}, runNative)
-    .command(
-      'inspect <image>',
-      'labels, definition and scripts of an image',
-      (args) =>
-        args.positional('image', { type: 'string', demandOption: true, describe: 'a SIF, SquashFS or directory' }).options(inspectOptions),
-      async (args) => {
-        const { inspect } = await import('./inspect.ts');
-        await print(inspect(args));
-      },
-    )
-    .command('image', 'look into an image file: ls, cat, extract, facts, objects', imageCommands)
-    .command(
-      'login [registry]',
-      'keep a password or token for a registry',
-      (args) =>
-        args
-          .positional('registry', { type: 'string', describe: 'host; default docker.io' })
-          .option('username', { alias: 'u', type: 'string', describe: 'asked for when left out' })
-          .option('password-stdin', { type: 'boolean', default: false, describe: 'the password is the first line of standard input' }),
-      async ({ registry, username, passwordStdin }) => {
-        const [{ login }, { loadSettings }] = await Promise.all([import('./login.ts'), import('./settings.ts')]);
-        const { registry: config } = loadSettings(env);
-        await login({ registry, username, passwordStdin, config, env, stdin: process.stdin, stderr: process.stderr });
-      },
-    )
-    .command(
-      'logout [registry]',
-      'forget it',
-      (args) =>
-        args
-          .positional('registry', { type: 'string', describe: 'host; default docker.io' })
-          .option('all', { type: 'boolean', default: false, describe: 'for all registries' }),
-      async ({ registry, all }) => {
-        const { logout } = await import('./logout.ts');
-        await logout({ registry, all, env, stderr: process.stderr });
-      },
-    )
-    .command(
-      'version',
-      'print the version',
-      () => {},
-      () => print(`tsrun version ${VERSION}\n`),
-    )
-    .command(
-      'help [command]',
-      'print help',
-      (args) => args.positional('command', { type: 'string' }),
-      async ({ command }) => {
-        if (isRunVerb(command)) await runHelp(command);
-        else await main(command === undefined ? ['--help'] : [command, '--help']);
-      },
-    )
-    .command(
-      '__prepare <references..>',
-      false,
-      (args) => args.positional('references', { type: 'string', array: true, demandOption: true }).options(common),
-      async ({ references, quiet }) => {
-        const { prepare } = await import('./prepare.ts');
-        await prepare({ references, quiet, env });
-      },
-    )
-    .completion('completion', 'print a completion script for bash or zsh')
+    // --no-https is a name of its own.
+    .parserConfiguration({ 'boolean-negation': false, 'parse-positional-numbers': false });
+  for (const verb of ALL_VERBS) {
+    if (!verb.name.includes(' ')) line = addVerb(line, verb);
+    if (verb.name === 'pull') line = addRunVerbs(line);
+    if (verb.name === 'inspect') line = addGroups(line);
+  }
+  return line
     .version('version', `tsrun version ${VERSION}`)
     .options({ debug: { type: 'boolean', hidden: true } })
     .help('help')
@@ -212,19 +197,45 @@ const commandLine = (words: readonly string[]): Argv =>
     .recommendCommands()
     .wrap(Math.min(100, process.stdout.columns ?? 100))
     .exitProcess(false)
-    .fail((message, error) => {
-      throw error ?? usage(message);
+    .fail((message, error?: Error) => {
+      throw error === undefined || error.name === 'YError' ? usage(error?.message ?? message) : error;
     });
+};
+
+const addRunVerbs = (line: Argv): Argv =>
+  line
+    .command('exec <image> <command>', 'run a command in an image', () => {}, runNative)
+    .command('run <image>', 'run what an image is made for', () => {}, runNative)
+    .command('shell <image>', 'start a shell in an image', () => {}, runNative);
+
+const addGroups = (line: Argv): Argv => {
+  for (const [group, { aliases, help }] of Object.entries(GROUPS)) {
+    const members = ALL_VERBS.filter(({ name }) => name.startsWith(`${group} `));
+    const names = members.map(({ name }) => name.slice(group.length + 1)).join(', ');
+    line.command([group, ...aliases], `${help}: ${names}`, (args) => {
+      for (const verb of members) addVerb(args, verb);
+      return args.usage(`tsrun ${group} COMMAND …`).demandCommand(1, `say what to do: ${names}`);
+    });
+  }
+  return line;
+};
 
 const usage = (why: string): TsrunError =>
   new TsrunError({
     code: 'E_USAGE',
     what: 'cannot understand the command line',
-    why: lowerFirst(why.split('\n')[0] ?? why),
+    why: inOurWords(why.split('\n')[0] ?? why),
     hint: 'see tsrun --help',
   });
 
-const lowerFirst = (text: string): string => text.charAt(0).toLowerCase() + text.slice(1).replace(/\.$/, '');
+/** yargs speaks of "non-option arguments" and counts. */
+const inOurWords = (text: string): string => {
+  const few = /^Not enough non-option arguments: got (\d+), need at least (\d+)/.exec(text);
+  if (few !== null) return `it has ${few[1]} of the ${few[2]} words it needs`;
+  const bare = /^Not enough arguments following: (.*)/.exec(text);
+  if (bare !== null) return `--${bare[1]} lacks its value`;
+  return text.charAt(0).toLowerCase() + text.slice(1).replace(/\.$/, '');
+};
 
 const runHelp = async (verb: RunVerb): Promise<void> => {
   const { helpText } = await import('./run-help.ts');
@@ -247,13 +258,30 @@ const startRun = async (verb: RunVerb, words: readonly string[]): Promise<void> 
   else await runNative();
 };
 
+/** yargs takes any text after the = of a switch for "no". */
+const refuseSwitchValues = (words: readonly string[]): void => {
+  const switches = new Set(
+    [...COMMON, ...ALL_VERBS.flatMap(({ options }): readonly Option[] => options)].flatMap(({ name, value, aliases = [] }) =>
+      value === undefined ? [name, ...aliases] : [],
+    ),
+  );
+  for (const word of words) {
+    const [, name = '', value] = /^--([^=]+)=(.*)$/s.exec(word) ?? [];
+    if (value !== undefined && switches.has(name) && value !== 'true' && value !== 'false')
+      throw usage(`--${name} takes no value but true and false`);
+  }
+};
+
 export const main = async (words: readonly string[]): Promise<void> => {
   const verbAt = words.findIndex((word) => !word.startsWith('-'));
   const verb = words[verbAt];
   try {
     if (isRunVerb(verb)) await startRun(verb, words.slice(verbAt + 1));
-    // yargs loses a bare "-" among positional words; `tar:-` means the same.
-    else await commandLine(words.map((word) => (word === '-' ? 'tar:-' : word))).parseAsync();
+    else {
+      refuseSwitchValues(words);
+      // yargs loses a bare "-" among positional words; `tar:-` means the same.
+      await commandLine(words.map((word) => (word === '-' ? 'tar:-' : word))).parseAsync();
+    }
   } catch (error) {
     process.exitCode = reportFailure(error, words.includes('--debug'));
   }
@@ -262,4 +290,6 @@ export const main = async (words: readonly string[]): Promise<void> => {
 // A reader that closes early (`tsrun image facts … | head`) is no failure.
 process.stdout.on('error', (error: NodeJS.ErrnoException) => process.exit(error.code === 'EPIPE' ? 0 : 1));
 
-await main(process.argv.slice(2));
+const [first, program = '', ...rest] = process.argv.slice(2);
+if (first === '__launch') await (await import('./launch.ts')).launch(program, rest, main);
+else await main(process.argv.slice(2));

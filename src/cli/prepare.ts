@@ -1,9 +1,10 @@
 /**
  * `tsrun __prepare REFERENCE…`: what the planner asks for when an image is not ready to run. An image of a registry or archive is converted
  * into the store; of a SIF or SquashFS made by others the facts are found out. Paths and keys: store/layout.ts, image/identity.ts.
+ *
+ * The ranks of a job that meet the same image at once do it once: one works, the others wait for what it leaves in the store.
  */
-import { randomBytes } from 'node:crypto';
-import { mkdir, rename, rm, stat } from 'node:fs/promises';
+import { rename, rm, stat } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { convertImage } from '../build/convert.ts';
 import { factsOfFile } from '../build/foreign.ts';
@@ -12,16 +13,22 @@ import { openSquashFile } from '../build/squash-file.ts';
 import { withRegistry } from '../build/with-registry.ts';
 import { factsJson } from '../image/compute.ts';
 import { archiveImageKey, fileKey, registryImageKey } from '../image/identity.ts';
+import { explainOpen } from '../oci/files.ts';
 import { DEFAULT_LIMITS } from '../oci/limits.ts';
-import { parseReference, type Reference, type RegistryReference } from '../oci/reference.ts';
+import { parseReference, type Reference } from '../oci/reference.ts';
 import type { Registry } from '../registry/types.ts';
 import { writeWhole } from '../store/blobs.ts';
+import { recallReference, rememberReference } from '../store/documents.ts';
 import { factsPath, imagePath } from '../store/layout.ts';
+import { produceOnce } from '../store/once.ts';
 import type { Store } from '../store/types.ts';
 import { TsrunError } from '../util/errors.ts';
 import type { Stat } from '../util/host.ts';
+import { makeDirectories } from '../util/make-directories.ts';
+import { realTiming } from '../util/timing.ts';
 import { compressionOf, platformOf } from './build.ts';
-import { createProgress } from './progress.ts';
+import { interruptible } from './interrupt.ts';
+import { createProgress, type Progress } from './progress.ts';
 import { note } from './report.ts';
 import { loadSettings, type Settings } from './settings.ts';
 
@@ -29,65 +36,98 @@ export type PrepareArguments = { readonly references: readonly string[]; readonl
 
 /** @throws TsrunError */
 export const prepare = async ({ references, quiet, env }: PrepareArguments): Promise<void> => {
-  const say = (text: string): void => note(text, quiet);
+  const settings = loadSettings(env);
+  const onWarning = (text: string): void => note(text, quiet);
   for (const text of references) {
     const reference = parseReference(text);
-    await withRegistry(loadSettings(env), say, async (registry, store) => {
-      if (reference.kind === 'path') await prepareFile(reference.path, await store());
-      else await prepareImage(reference, registry, await store(), quiet);
-    });
+    const progress = createProgress(text, process.stderr, quiet);
+    await interruptible((signal) =>
+      withRegistry(settings, { onWarning, onProgress: progress.fetched, signal, instead: 'local' }, async (registry, store) => {
+        if (reference.kind === 'path') await prepareFile(reference.path, { store: await store(), progress, signal });
+        else await prepareImage(reference, registry, { store: await store(), progress, signal });
+      }).finally(progress.end),
+    );
   }
 };
 
-const prepareFile = async (path: string, store: Store): Promise<void> => {
+type Work = { readonly store: Store; readonly progress: Progress; readonly signal: AbortSignal };
+
+const prepareFile = async (path: string, { store, progress, signal }: Work): Promise<void> => {
   const key = fileKey(await statOf(path));
-  const facts = factsOfFile(openSquashFile(path));
-  await writeWhole(store, factsPath(store.path, key), Buffer.from(factsJson(facts)), 0o600);
+  const to = factsPath(store.path, key);
+  await produceOnce(store, 'facts', key, {
+    timing: realTiming,
+    signal,
+    onWait: progress.waiting,
+    isThere: () => exists(to),
+    make: () => writeWhole(store, to, Buffer.from(factsJson(factsOfFile(openSquashFile(path)))), 0o600),
+  });
 };
 
-const prepareImage = async (
-  reference: Exclude<Reference, { kind: 'path' }>,
+type ImageReference = Exclude<Reference, { kind: 'path' }>;
+
+const prepareImage = async (reference: ImageReference, registry: () => Promise<Registry>, work: Work): Promise<void> => {
+  const { store, progress, signal } = work;
+  const { architecture } = platformOf(undefined);
+  await produceOnce(store, 'image', `${reference.text} ${architecture}`, {
+    timing: realTiming,
+    signal,
+    onWait: progress.waiting,
+    isThere: async () => {
+      const key = await imageKey(reference, store, architecture);
+      return key !== undefined && (await exists(imagePath(store.path, key)));
+    },
+    make: async (own) => {
+      await convertInto(`${own}.sif`, reference, registry, work);
+      const key = await imageKey(reference, store, architecture);
+      if (key === undefined) throw new Error(`${reference.text} was converted and is not remembered`);
+      const path = imagePath(store.path, key);
+      await makeDirectories(dirname(path), 0o700);
+      await rename(`${own}.sif`, path).catch(async (error: unknown) => {
+        await rm(`${own}.sif`, { force: true });
+        throw error;
+      });
+    },
+  });
+};
+
+const convertInto = async (
+  target: string,
+  reference: ImageReference,
   registry: () => Promise<Registry>,
-  store: Store,
-  quiet: boolean,
+  { store, progress, signal }: Work,
 ): Promise<void> => {
-  const platform = platformOf(undefined);
-  const progress = createProgress(`converting ${reference.text}`, process.stderr, quiet);
-  const scratch = `${store.path}/partial`;
-  const source = await openSource(reference, { platform, limits: DEFAULT_LIMITS, scratch, registry });
+  const scratch = dirname(target);
+  const source = await openSource(reference, { platform: platformOf(undefined), limits: DEFAULT_LIMITS, scratch, registry });
   if (source.kind !== 'layers') throw new Error('a reference with a scheme has layers');
   try {
-    const path = imagePath(store.path, await imageKey(reference, registry, platform.architecture));
-    await mkdir(dirname(path), { recursive: true, mode: 0o700 });
-    const temporary = `${scratch}/convert-${randomBytes(8).toString('hex')}.sif`;
-    try {
-      await convertImage(source.image, temporary, {
-        ...compressionOf(undefined),
-        blockSize: 128 * 1024,
-        threads: undefined,
-        limits: DEFAULT_LIMITS,
-        force: true,
-        signal: new AbortController().signal,
-        onProgress: progress.update,
-      });
-      await rename(temporary, path);
-    } finally {
-      await rm(temporary, { force: true });
-    }
+    await convertImage(source.image, target, {
+      ...compressionOf(undefined),
+      blockSize: 128 * 1024,
+      threads: undefined,
+      limits: DEFAULT_LIMITS,
+      force: true,
+      signal,
+      onProgress: progress.converted,
+    });
   } finally {
-    progress.end();
     await source.image.close();
+  }
+  // Where another store is read below this one, the tag may be remembered only there; the planner looks in one store at a time.
+  const remembered = reference.kind === 'registry' ? await recallReference(store, reference) : undefined;
+  if (reference.kind === 'registry' && reference.digest === undefined && remembered !== undefined && store.lowers.length > 0) {
+    await rememberReference(store, reference, remembered);
   }
 };
 
-const imageKey = async (
-  reference: Exclude<Reference, { kind: 'path' }>,
-  registry: () => Promise<Registry>,
-  arch: string,
-): Promise<string> => {
+/** By the planner's rule (image/open.ts), so without a network: of what the reference points at, index or manifest. `undefined`: not known yet. */
+const imageKey = async (reference: ImageReference, store: Store, arch: string): Promise<string | undefined> => {
   switch (reference.kind) {
-    case 'registry':
-      return registryImageKey(await topDigest(reference, await registry()), arch);
+    case 'registry': {
+      const own = { ...store, lowers: [] };
+      const digest = reference.digest ?? (await recallReference(own, reference))?.digest;
+      return digest === undefined ? undefined : registryImageKey(digest, arch);
+    }
     case 'stdin-tar':
       throw new TsrunError({
         code: 'E_REFERENCE',
@@ -102,13 +142,13 @@ const imageKey = async (
   }
 };
 
-/** Of what the reference points at, index or manifest: the planner knows only that one. */
-const topDigest = async (reference: RegistryReference, registry: Registry): Promise<string> =>
-  reference.digest ?? (await registry.resolve(reference, { platform: platformOf(undefined) })).top.digest;
+const exists = async (path: string): Promise<boolean> => (await stat(path).catch(() => undefined)) !== undefined;
 
-/** In the words of util/host.ts: numbers beyond 2^53 and nanoseconds as text. */
+/** In the words of util/host.ts: numbers beyond 2^53 and nanoseconds as text. @throws TsrunError E_SOURCE */
 const statOf = async (path: string): Promise<Stat> => {
-  const found = await stat(path, { bigint: true });
+  const found = await stat(path, { bigint: true }).catch((error: unknown) => {
+    throw explainOpen(error, path);
+  });
   const time = (nanoseconds: bigint): string => `${nanoseconds / 1_000_000_000n}.${String(nanoseconds % 1_000_000_000n).padStart(9, '0')}`;
   return {
     kind: found.isDirectory() ? 'directory' : 'file',

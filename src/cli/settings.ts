@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs';
 import { registryConfig } from '../registry/config.ts';
 import type { RegistryConfig } from '../registry/types.ts';
 import { type Config, parseConfig, SITE_CONFIG, userConfigPath } from '../request/from-config.ts';
+import { switchText } from '../request/parse.ts';
 import { storePlaces } from '../store/places.ts';
 import type { StorePlaces } from '../store/types.ts';
 import { TsrunError } from '../util/errors.ts';
@@ -10,7 +11,16 @@ import { decodeUtf8 } from '../util/utf8.ts';
 
 export type Environment = Readonly<Record<string, string | undefined>>;
 
-export type Settings = { readonly env: Environment; readonly places: StorePlaces; readonly registry: RegistryConfig };
+export type Settings = {
+  readonly env: Environment;
+  readonly places: StorePlaces;
+  readonly registry: RegistryConfig;
+  /** Ask no registry: what the store has must do. */
+  readonly offline: boolean;
+};
+
+/** What the command line says on top; each can only switch on. */
+export type Switches = { readonly offline?: boolean | undefined; readonly insecure?: boolean | undefined };
 
 /**
  * The environment as the user has it: the launcher takes what would change Node itself (LD_LIBRARY_PATH, NODE_OPTIONS …) out and
@@ -27,19 +37,27 @@ export const hostEnvironment = (env: Environment): Environment => {
   };
 };
 
-/** @throws TsrunError E_CONFIG, E_STORE_PLACE */
-export const loadSettings = (env: Environment): Settings => {
+/** @throws TsrunError E_CONFIG, E_STORE_PLACE, E_USAGE */
+export const loadSettings = (env: Environment, given: Switches = {}): Settings => {
   const user = userConfigPath(new Map(Object.entries(env).filter((entry): entry is [string, string] => entry[1] !== undefined)));
   const rest = { ...readConfig(SITE_CONFIG).rest, ...(user === undefined ? {} : readConfig(user).rest) };
   const places = storePlaces(env, { store: textAt(rest, 'store'), local: textAt(rest, 'local') }, process.getuid?.() ?? 0);
+  const insecure = given.insecure === true || switchIn(env, 'TSRUN_INSECURE', 'APPTAINER_NOHTTPS', 'SINGULARITY_NOHTTPS');
   const registry = registryConfig({
     mirrors: listsAt(rest, 'mirrors'),
-    insecure: listAt(rest, 'insecure'),
+    insecure: insecure ? ['*'] : listAt(rest, 'insecure'),
     caFile: textAt(rest, 'ca-file'),
     timeouts: numbersAt(rest, 'timeouts'),
     limits: numbersAt(rest, 'limits'),
   });
-  return { env, places, registry };
+  const offline = given.offline ?? switchIn(env, 'TSRUN_OFFLINE') ?? switchAt(rest, 'offline') ?? false;
+  return { env, places, registry, offline };
+};
+
+/** Of the first variable that is set. */
+const switchIn = (env: Environment, ...names: readonly string[]): boolean | undefined => {
+  const name = names.find((each) => (env[each] ?? '') !== '');
+  return name === undefined ? undefined : switchText(name, env[name] ?? '') === 'true';
 };
 
 const readConfig = (path: string): Config => {
@@ -70,6 +88,12 @@ const textAt = (rest: Rest, key: string): string | undefined => {
   if (value === undefined) return undefined;
   if (typeof value !== 'string') throw refuse(key, rest, 'text');
   return plain(value);
+};
+
+const switchAt = (rest: Rest, key: string): boolean | undefined => {
+  const value = rest[key]?.value ?? undefined;
+  if (value === undefined || typeof value === 'boolean') return value;
+  throw refuse(key, rest, 'true or false');
 };
 
 const listAt = (rest: Rest, key: string): readonly string[] | undefined => {

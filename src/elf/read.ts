@@ -3,8 +3,9 @@
  * (System V gABI, chapters 4 and 5; symbol versioning of the Linux Standard Base). It goes by program headers, as the loader does,
  * so files without section headers are read too. No Node API: the planner uses it in the embedded engine.
  */
+
+import { u16At, u16BigAt, u32At, u32BigAt } from '../util/byte-fields.ts';
 import { type ByteSource, byteString } from '../util/bytes.ts';
-import { fieldAt } from '../util/byte-fields.ts';
 
 /** What header and program headers say: in most files one small read. */
 export type ElfHead = {
@@ -108,18 +109,18 @@ const pagesOf = (source: ElfSource): ((number: number) => string) => {
 
 const fieldsOf = (source: ElfSource, wide: boolean, little: boolean): Fields => {
   const page = pagesOf(source);
-  const number = (at: number, length: 2 | 4): number => {
+  const number = (at: number, length: number, read: (text: string, at: number) => number): number => {
     if (!(at >= 0 && at + length <= source.size)) throw new Unreadable();
     const start = at % PAGE;
     const text = page((at - start) / PAGE);
-    if (start + length <= PAGE) return fieldAt(text, start, length, little);
-    return fieldAt(text.slice(start) + page((at - start) / PAGE + 1).slice(0, length), 0, length, little);
+    return start + length <= PAGE ? read(text, start) : read(text.slice(start) + page((at - start) / PAGE + 1).slice(0, length), 0);
   };
-  const u32 = (at: number): number => number(at, 4);
+  const u16 = (at: number): number => number(at, 2, little ? u16At : u16BigAt);
+  const u32 = (at: number): number => number(at, 4, little ? u32At : u32BigAt);
   let textLeft = MAX_TEXT;
   return {
     wide,
-    u16: (at) => number(at, 2),
+    u16,
     u32,
     lowWord: (at) => u32(wide && !little ? at + 4 : at),
     word: (at) => {
@@ -129,9 +130,8 @@ const fieldsOf = (source: ElfSource, wide: boolean, little: boolean): Fields => 
       return value;
     },
     string: (at) => {
-      if (!(at >= 0)) throw new Unreadable();
       let text = '';
-      for (let from = at; text.length <= MAX_STRING; from = at + text.length) {
+      for (let from = at; from >= 0 && from < source.size && text.length < MAX_STRING; from = at + text.length) {
         const start = from % PAGE;
         const piece = page((from - start) / PAGE);
         const end = piece.indexOf('\0', start);

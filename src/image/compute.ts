@@ -4,17 +4,12 @@ import { IMAGE_FACTS_VERSION, type ImageFacts } from './facts.ts';
 import { localesOf } from './locales.ts';
 import { programFacts } from './programs.ts';
 import { scriptFacts } from './scripts.ts';
+import { listTree, treeOnDemand } from './tree.ts';
 import type { ImageView } from './view.ts';
-import { byBytes, findFile, readText } from './walk.ts';
+import { findFile, readText } from './walk.ts';
 
 const MAX_ACCOUNTS = 64 * 1024;
 const MAX_OS_RELEASE = 64 * 1024;
-/** Directories and links of two levels; a home with ten thousand users need not be listed. */
-const MAX_TREE = 8000;
-const MAX_TREE_BYTES = 256 * 1024;
-
-/** Whose content says nothing of the image. */
-const NOT_LISTED: ReadonlySet<string> = new Set(['/proc', '/sys', '/dev', '/tmp', '/home', '/root', '/run', '/scratch', '/.singularity.d']);
 
 const CA_BUNDLES = [
   '/etc/ssl/certs/ca-certificates.crt',
@@ -25,37 +20,91 @@ const CA_BUNDLES = [
   '/etc/ssl/cert.pem',
 ];
 
-/** @param arch what the image says of itself, for trees without a program to look at */
-export const computeFacts = (view: ImageView, config?: RunConfig, arch = ''): ImageFacts => {
-  const scripts = scriptFacts(view, config !== undefined);
+/** `make` at the first call, then what it made. */
+const once = <T>(make: () => T): (() => T) => {
+  let made: { readonly value: T } | undefined;
+  return () => {
+    made ??= { value: make() };
+    return made.value;
+  };
+};
+
+/**
+ * Facts that are found out when they are asked for: a run from a directory needs few of them, and each costs calls on its file system.
+ * @param arch what the image says of itself, for trees without a program to look at
+ */
+export const lazyFacts = (view: ImageView, config?: RunConfig, arch = ''): ImageFacts => {
   const entrypoint = config?.entrypoint ?? [];
   const cmd = config?.cmd ?? [];
+  const scripts = scriptFacts(view, config !== undefined);
   const programs = programFacts(
     view,
     [...entrypoint.slice(0, 1), ...cmd.slice(0, 1)].filter((word) => word.startsWith('/')),
   );
+  const sh = once(() => program(view, ['/bin/sh', '/usr/bin/sh']));
+  const bash = once(() => program(view, ['/bin/bash', '/usr/bin/bash', '/usr/local/bin/bash']));
+  const passwd = once(() => readText(view, '/etc/passwd', MAX_ACCOUNTS));
+  const group = once(() => readText(view, '/etc/group', MAX_ACCOUNTS));
+  const os = once(() => osRelease(view));
+  const libc = once(() => programs.libc());
+  const locales = once(() => localesOf(view, libc()));
+  const env = once(() => config?.env ?? scripts.env());
+  const runscript = once(() => scripts.runscript());
+  const envScripts = once(() => scripts.envScripts());
   return {
     version: IMAGE_FACTS_VERSION,
-    arch: programs.arch || arch,
-    env: config?.env ?? scripts.env,
+    get arch() {
+      return programs.arch() || arch;
+    },
+    get env() {
+      return env();
+    },
     entrypoint,
     cmd,
     workingDir: config?.workingDir ?? '',
     user: config?.user ?? '',
-    runscript: scripts.runscript,
-    envScripts: scripts.envScripts,
-    sh: program(view, ['/bin/sh', '/usr/bin/sh']),
-    bash: program(view, ['/bin/bash', '/usr/bin/bash', '/usr/local/bin/bash']),
-    tree: listTree(view),
-    passwd: readText(view, '/etc/passwd', MAX_ACCOUNTS),
-    group: readText(view, '/etc/group', MAX_ACCOUNTS),
-    os: osRelease(view),
-    libc: programs.libc,
-    locales: localesOf(view, programs.libc),
-    caBundle: CA_BUNDLES.find((path) => (findFile(view, path)?.node.size ?? 0) > 0) ?? '',
-    mpi: programs.mpi,
+    get runscript() {
+      return runscript();
+    },
+    get envScripts() {
+      return envScripts();
+    },
+    get sh() {
+      return sh();
+    },
+    get bash() {
+      return bash();
+    },
+    tree: treeOnDemand(view),
+    get passwd() {
+      return passwd();
+    },
+    get group() {
+      return group();
+    },
+    get os() {
+      return os();
+    },
+    get libc() {
+      return libc();
+    },
+    get locales() {
+      return locales();
+    },
+    get caBundle() {
+      return CA_BUNDLES.find((path) => (findFile(view, path)?.node.size ?? 0) > 0) ?? '';
+    },
+    get mpi() {
+      return programs.mpi();
+    },
   };
 };
+
+/** All facts, as they are kept. @param arch as above */
+export const computeFacts = (view: ImageView, config?: RunConfig, arch = ''): ImageFacts => ({
+  ...lazyFacts(view, config, arch),
+  tree: listTree(view),
+});
 
 /** Byte strings as JSON text that is ASCII: bytes from 0x80 on are written \u00XX. */
 export const factsJson = (facts: ImageFacts): string =>
@@ -68,60 +117,6 @@ const program = (view: ImageView, candidates: readonly string[]): string => {
   }
   return '';
 };
-
-const listTree = (view: ImageView): Readonly<Record<string, string>> => {
-  const tree: Record<string, string> = {};
-  let entries = 0;
-  let bytes = 0;
-  const add = (path: string, what: string): void => {
-    bytes += path.length + what.length + 6;
-    if (entries++ < MAX_TREE && bytes < MAX_TREE_BYTES) tree[path] = what;
-  };
-  const first = sortedEntries(view, '/');
-  for (const { path, what } of first) add(path, what);
-  for (const { path, what } of first) {
-    if (what !== 'd' || NOT_LISTED.has(path)) continue;
-    for (const inner of sortedEntries(view, path)) add(inner.path, inner.what);
-  }
-  for (const { path, what } of etcFiles(view)) add(path, what);
-  return tree;
-};
-
-type Listed = { readonly path: string; readonly what: string };
-
-/** Directories ("d") and symbolic links ("l" and the target); all else is left out. */
-const sortedEntries = (view: ImageView, directory: string): readonly Listed[] => {
-  const prefix = directory === '/' ? '/' : `${directory}/`;
-  const entries = [...(view.readdir(directory) ?? [])].sort((a, b) => byBytes(a.name, b.name));
-  return entries.flatMap(({ name, kind }): Listed[] => {
-    const path = prefix + name;
-    const real = kind === 'unknown' ? view.lstat(path)?.kind : kind;
-    if (real === 'directory') return [{ path, what: 'd' }];
-    const target = real === 'link' ? view.readlink(path) : null;
-    return target === null ? [] : [{ path, what: `l${target}` }];
-  });
-};
-
-/** Files of /etc that runs mount over. */
-const ETC_FILES = [
-  'group',
-  'gshadow',
-  'hostname',
-  'hosts',
-  'localtime',
-  'machine-id',
-  'mtab',
-  'nsswitch.conf',
-  'passwd',
-  'resolv.conf',
-  'shadow',
-  'timezone',
-];
-
-const etcFiles = (view: ImageView): readonly Listed[] =>
-  ETC_FILES.map((name) => `/etc/${name}`)
-    .filter((path) => view.lstat(path)?.kind === 'file')
-    .map((path) => ({ path, what: 'f' }));
 
 const osRelease = (view: ImageView): ImageFacts['os'] => {
   const text = readText(view, '/etc/os-release', MAX_OS_RELEASE) || readText(view, '/usr/lib/os-release', MAX_OS_RELEASE);

@@ -28,7 +28,10 @@ export type ImageFacts = {
   /** Programs the planner asks about; absolute path inside the image after symlinks, or "" if absent. */
   readonly sh: string;
   readonly bash: string;
-  /** Directories and symbolic links of the first two levels: "/usr" -> "d", "/bin" -> "lusr/bin", and regular files of /etc that runs mount over: "/etc/hosts" -> "f". */
+  /**
+   * Directories and symbolic links of the first two levels: "/usr" -> "d", "/bin" -> "lusr/bin" (not the links in /bin, /lib and the like), and regular
+   * files of /etc that runs mount over: "/etc/hosts" -> "f".
+   */
   readonly tree: Readonly<Record<string, string>>;
   /** Text of /etc/passwd and /etc/group (at most 64 KiB each), "" if absent. */
   readonly passwd: string;

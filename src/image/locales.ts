@@ -1,10 +1,10 @@
 /** Locales the image's C library can find: directories below /usr/lib/locale, and the archive beside them (glibc, locale/locarchive.h). */
-import { bytesOf, viewOf } from '../util/bytes.ts';
+import { u32At } from '../util/byte-fields.ts';
 import type { ImageFacts } from './facts.ts';
 import type { ImageView } from './view.ts';
 import { byBytes, findFile, namesIn } from './walk.ts';
 
-const DIRECTORIES = ['/usr/lib/locale', '/usr/share/locale', '/usr/lib64/locale'];
+const DIRECTORIES = ['/usr/lib/locale', '/usr/lib64/locale'];
 const ARCHIVE = 'locale-archive';
 const ARCHIVE_MAGIC = 0xde020109;
 /** Header, hash of names and names of an archive with all locales of glibc lie within. */
@@ -23,7 +23,6 @@ export const localesOf = (view: ImageView, libc: ImageFacts['libc']): readonly s
   return [...new Set([...builtIn, ...onDisk.map(usualSpelling)])].sort(byBytes).slice(0, MAX_NAMES);
 };
 
-/** /usr/share/locale also holds translations, which are no locales. */
 const isLocale = (view: ImageView, directory: string): boolean => findFile(view, `${directory}/LC_CTYPE`) !== null;
 
 /** "en_US.utf8" as the archive spells it → "en_US.UTF-8" as people do; the C library takes both. */
@@ -33,20 +32,16 @@ const usualSpelling = (name: string): string => {
   return `${language}.${/^utf-?8$/i.test(codeset) ? 'UTF-8' : codeset}${rest.join('')}`;
 };
 
+/** struct locarhead: the names stand one after the other, from the offset at 20, as many bytes as the number at 24 says. */
 const archiveNames = (view: ImageView, path: string): readonly string[] => {
   const file = findFile(view, path);
-  const text = file === null ? null : view.read(file.path, MAX_ARCHIVE_HEAD);
-  if (text === null || text.length < 56) return [];
-  const fields = viewOf(bytesOf(text.slice(0, 56)));
-  if (fields.getUint32(0, true) !== ARCHIVE_MAGIC) return [];
-  const hashAt = fields.getUint32(8, true);
-  const hashSize = Math.min(fields.getUint32(16, true), 64 * 1024);
-  const names: string[] = [];
-  const hash = viewOf(bytesOf(text.slice(hashAt, hashAt + hashSize * 12)));
-  for (let at = 0; at + 12 <= hash.byteLength && names.length < MAX_NAMES; at += 12) {
-    const nameAt = hash.getUint32(at + 4, true);
-    const end = nameAt === 0 ? -1 : text.indexOf('\0', nameAt);
-    if (end > nameAt && end - nameAt < 64) names.push(text.slice(nameAt, end));
-  }
-  return names;
+  const head = file === null ? null : view.read(file.path, 56);
+  if (file === null || head === null || head.length < 56 || u32At(head, 0) !== ARCHIVE_MAGIC) return [];
+  const start = u32At(head, 20);
+  const size = Math.min(u32At(head, 24), MAX_ARCHIVE_HEAD - start);
+  const names = size <= 0 ? '' : (view.read(file.path, size, start) ?? '');
+  return names
+    .split('\0')
+    .filter((name) => name !== '' && name.length < 64)
+    .slice(0, MAX_NAMES);
 };

@@ -7,18 +7,19 @@ import { isDigest } from '../oci/descriptor.ts';
 import { parseReference, type Reference, type RegistryReference } from '../oci/reference.ts';
 import { findObject, primaryPartition, readSif } from '../sif/read.ts';
 import { factsPath, imagePath, referencePath } from '../store/layout.ts';
+import { u16At, u64At } from '../util/byte-fields.ts';
 import { type ByteSource, bytesOf } from '../util/bytes.ts';
 import { errnoText } from '../util/errno.ts';
 import { type ErrorCode, TsrunError } from '../util/errors.ts';
 import { EACCES, EISDIR, ELOOP, ENOENT, ENOTDIR, failed, type Host, type Stat } from '../util/host.ts';
 import { nameOf } from '../util/paths.ts';
-import { sparseBytesOf } from '../util/sparse-bytes.ts';
-import { computeFacts } from './compute.ts';
+import { lazyFacts } from './compute.ts';
 import { IMAGE_FACTS_MAX_BYTES, IMAGE_FACTS_OBJECT, type ImageFacts } from './facts.ts';
 import { hostView } from './host-view.ts';
 import { archiveImageKey, archOfMachine, archRuns, fileKey, registryImageKey } from './identity.ts';
 import type { DirectoryImage, Image, Prepare, SquashImage } from './image.ts';
 import { parseFacts } from './read-facts.ts';
+import { type Area, readUsualSif } from './usual-sif.ts';
 
 /** Covers the magic numbers of everything that is told apart, and a usual SIF's descriptors. */
 const HEAD_BYTES = 4096 + 8 * 585;
@@ -183,9 +184,6 @@ const lookInside = (host: Host, path: string, handle: number, stat: Stat, head: 
   return refuseForeign(path, stat, head);
 };
 
-const u16 = (text: string, at: number): number => text.charCodeAt(at) + text.charCodeAt(at + 1) * 256;
-const u32 = (text: string, at: number): number => u16(text, at) + u16(text, at + 2) * 65536;
-
 /** SquashFS 4.0 superblock: version at 28, bytes used at 40 (kernel Documentation/filesystems/squashfs, squashfs_fs.h). */
 const bareSquash = (path: string, stat: Stat, head: string, offset: number): Found => ({
   container: 'SquashFS',
@@ -198,15 +196,15 @@ const bareSquash = (path: string, stat: Stat, head: string, offset: number): Fou
 const squashSize = (path: string, head: string, at: number, room: number): number => {
   if (room < 96 || head.length < at + 96)
     refuse('E_IMAGE_TRUNCATED', path, 'it ends inside the SquashFS superblock', 'fetch or build it again');
-  if (u16(head, at + 28) !== 4 || u16(head, at + 30) !== 0) {
+  if (u16At(head, at + 28) !== 4 || u16At(head, at + 30) !== 0) {
     refuse(
       'E_IMAGE_NOT',
       path,
-      `it is SquashFS version ${u16(head, at + 28)}.${u16(head, at + 30)}`,
+      `it is SquashFS version ${u16At(head, at + 28)}.${u16At(head, at + 30)}`,
       'tsrun reads version 4.0: unpack it with an old unsquashfs and pack it again',
     );
   }
-  const used = u32(head, at + 40) + u32(head, at + 44) * 2 ** 32;
+  const used = u64At(head, at + 40);
   if (used > room)
     refuse(
       'E_IMAGE_TRUNCATED',
@@ -218,7 +216,22 @@ const squashSize = (path: string, head: string, at: number, room: number): numbe
 };
 
 const lookInsideSif = (host: Host, path: string, handle: number, stat: Stat, head: string): Found => {
-  const headBytes = sparseBytesOf(head);
+  const { root, facts } = readUsualSif(head, stat.size) ?? readAnySif(host, path, handle, stat, head);
+  const superblock =
+    root.offset + 96 <= head.length
+      ? head.slice(root.offset, root.offset + 96)
+      : readAt(host, path, handle, root.offset, Math.min(96, root.size));
+  if (!superblock.startsWith('hsqs'))
+    refuse('E_SIF_CORRUPT', path, 'there is no SquashFS where its root file system should begin', 'fetch or build it again');
+  squashSize(path, superblock, 0, root.size);
+  const text = facts === undefined || facts.size > IMAGE_FACTS_MAX_BYTES ? '' : readAt(host, path, handle, facts.offset, facts.size);
+  return { container: 'SIF', offset: root.offset, size: root.size, arch: root.arch, facts: text === '' ? null : parseFacts(text) };
+};
+
+type Located = { readonly root: Area & { readonly arch: string }; readonly facts: Area | undefined };
+
+const readAnySif = (host: Host, path: string, handle: number, stat: Stat, head: string): Located => {
+  const headBytes = bytesOf(head);
   const source: ByteSource = {
     size: stat.size,
     read: (offset, length) =>
@@ -242,17 +255,8 @@ const lookInsideSif = (host: Host, path: string, handle: number, stat: Stat, hea
       refuse('E_IMAGE_EXT3', path, 'its root file system is an ext3 partition', 'convert it once: apptainer build new.sif old.sif');
     if (fileSystem !== 'squashfs')
       refuse('E_IMAGE_NOT', path, `its root file system is of the kind "${fileSystem}"`, 'tsrun runs SIF images with SquashFS inside');
-    const superblock =
-      root.offset + 96 <= head.length
-        ? head.slice(root.offset, root.offset + 96)
-        : readAt(host, path, handle, root.offset, Math.min(96, root.size));
-    if (!superblock.startsWith('hsqs'))
-      refuse('E_SIF_CORRUPT', path, 'there is no SquashFS where its root file system should begin', 'fetch or build it again');
-    squashSize(path, superblock, 0, root.size);
-    const object = findObject(sif, 'generic-json', IMAGE_FACTS_OBJECT);
-    const text =
-      object === undefined || object.size > IMAGE_FACTS_MAX_BYTES ? undefined : readAt(host, path, handle, object.offset, object.size);
-    return { container: 'SIF', offset: root.offset, size: root.size, arch, facts: text === undefined ? null : parseFacts(text) };
+    const { offset, size } = root;
+    return { root: { offset, size, arch }, facts: findObject(sif, 'generic-json', IMAGE_FACTS_OBJECT) };
   } catch (error) {
     if (!(error instanceof TsrunError) || error.what.includes(path)) throw error;
     throw new TsrunError({ code: error.code, what: `cannot use image ${path}`, why: error.why, hint: error.hint });
@@ -264,7 +268,7 @@ const refuseForeign = (path: string, stat: Stat, head: string): never => {
   const quoted = nameOf(path);
   const build = (scheme: string): string => `convert it first: tsrun build image.sif ${scheme}${path}`;
   if (stat.size === 0) refuse('E_IMAGE_NOT', path, 'the file is empty', 'the copy or download of it failed: fetch it again');
-  if (head.length > 1082 && u16(head, 1080) === 0xef53)
+  if (head.length > 1082 && u16At(head, 1080) === 0xef53)
     refuse('E_IMAGE_EXT3', path, 'it is an ext3 file system', `convert it once: apptainer build new.sif ${quoted}`);
   if (head.startsWith('ustar', 257))
     refuse(
@@ -308,7 +312,7 @@ const openDirectory = (host: Host, path: string, typed: string): DirectoryImage 
   if (!failed(host.access(`${root}/oci-layout`, 4))) {
     refuse('E_IMAGE_LAYOUT', path, 'it is an OCI layout, not a root file system', `write oci:${path}`);
   }
-  const facts = computeFacts(hostView(host, root));
+  const facts = lazyFacts(hostView(host, root));
   checkArch(path, facts.arch, host.machine());
   return { kind: 'directory', path: root, facts, reference: typed };
 };

@@ -1,10 +1,10 @@
 /** What the programs and libraries of an image say: its architecture, its C library, its MPI. */
-import { isElf, readElf } from '../elf/read.ts';
-import { bytesOf } from '../util/bytes.ts';
+import { type ElfSource, readElfHead, readElfText } from '../elf/read.ts';
+import { parentOf } from '../util/paths.ts';
 import type { ImageFacts } from './facts.ts';
 import { archOfMachine } from './identity.ts';
 import type { ImageView } from './view.ts';
-import { byBytes, findFile, namesIn } from './walk.ts';
+import { byBytes, type FoundFile, findFile, namesIn, resolveInside } from './walk.ts';
 
 /** Programs that nearly every image has one of, small ones first. */
 const PROGRAMS = ['/bin/sh', '/usr/bin/env', '/bin/true', '/bin/busybox', '/bin/bash', '/usr/bin/python3', '/bin/ls', '/sbin/ldconfig'];
@@ -15,16 +15,24 @@ const MPI_DIRECTORIES = ['/usr/lib64/openmpi/lib', '/usr/lib64/mpich/lib', '/usr
 /** The largest file that is looked into. */
 export const MAX_PROGRAM_BYTES = 8 * 1024 * 1024;
 
-export type ProgramFacts = Pick<ImageFacts, 'arch' | 'libc' | 'mpi'>;
+/** Each is found out when it is called. */
+export type ProgramFacts = {
+  readonly arch: () => string;
+  readonly libc: () => ImageFacts['libc'];
+  readonly mpi: () => readonly string[];
+};
 
 /** @param extra further programs to look at, the entry point say; absolute paths */
 export const programFacts = (view: ImageView, extra: readonly string[]): ProgramFacts => {
-  const first = firstProgram(view, [...PROGRAMS, ...extra]);
-  const directories = libraryDirectories(view);
+  let found: { readonly program: Program | undefined } | undefined;
+  const first = (): Program | undefined => {
+    found ??= { program: firstProgram(view, [...PROGRAMS, ...extra]) };
+    return found.program;
+  };
   return {
-    arch: first?.arch ?? '',
-    libc: libcOf(view, first?.interp ?? null, directories),
-    mpi: mpiIn(view, [...directories, ...MPI_DIRECTORIES]),
+    arch: () => first()?.arch ?? '',
+    libc: () => libcOf(view, first()?.interp ?? null),
+    mpi: () => mpiIn(view, [...libraryDirectories(view), ...MPI_DIRECTORIES]),
   };
 };
 
@@ -32,9 +40,14 @@ type Program = { readonly arch: string; readonly interp: string | null };
 
 /** The first that is dynamic says most; a static one at least the architecture. */
 const firstProgram = (view: ImageView, paths: readonly string[]): Program | undefined => {
+  const seen = new Set<string>();
   let found: Program | undefined;
   for (const path of paths) {
-    const elf = elfAt(view, path);
+    const file = findFile(view, path);
+    // In busybox images all of them are one file.
+    if (file === null || seen.has(file.path)) continue;
+    seen.add(file.path);
+    const elf = readAt(view, file, readElfHead);
     if (elf === null) continue;
     const arch = goArch(elf.machine, elf.class, elf.littleEndian);
     if (elf.interp !== null) return { arch, interp: elf.interp };
@@ -43,21 +56,18 @@ const firstProgram = (view: ImageView, paths: readonly string[]): Program | unde
   return found;
 };
 
-const elfAt = (view: ImageView, path: string): ReturnType<typeof readElf> => {
-  const file = findFile(view, path);
-  if (file === null || file.node.size > MAX_PROGRAM_BYTES) return null;
-  const head = view.read(file.path, 4);
-  if (head === null || !isElf(bytesOf(head))) return null;
-  const source = {
-    size: file.node.size,
-    read: (offset: number, length: number) => {
-      const text = view.read(file.path, length, offset) ?? '';
-      if (text.length < length) throw new RangeError(`${file.path} ends early`);
-      return bytesOf(text);
-    },
-  };
+const readAt = <T>(view: ImageView, file: FoundFile, read: (source: ElfSource) => T | null): T | null => {
+  const { path, node } = file;
+  if (node.size > MAX_PROGRAM_BYTES) return null;
   try {
-    return readElf(source);
+    return read({
+      size: node.size,
+      read: (offset, length) => {
+        const text = view.read(path, length, offset) ?? '';
+        if (text.length < length) throw new RangeError(`${path} ends early`);
+        return text;
+      },
+    });
   } catch {
     // A view may hold less of a file than its size says.
     return null;
@@ -80,23 +90,31 @@ const libraryDirectories = (view: ImageView): readonly string[] =>
       .map((name) => `${directory}/${name}`),
   ]);
 
-const libcOf = (view: ImageView, interp: string | null, directories: readonly string[]): ImageFacts['libc'] => {
-  const musl = interp?.includes('/ld-musl-') === true ? interp : muslLoader(view);
-  const glibc = firstOf(directories, (directory) => {
-    const elf = elfAt(view, `${directory}/libc.so.6`);
-    return elf === null ? undefined : newest(elf.versionDefs);
-  });
-  if (interp?.includes('/ld-musl-') !== true && glibc !== undefined) return { kind: 'glibc', version: glibc };
+const libcOf = (view: ImageView, interp: string | null): ImageFacts['libc'] => {
+  const isMusl = interp?.includes('/ld-musl-') === true;
+  const glibc = isMusl ? undefined : glibcVersion(view, interp);
+  if (glibc !== undefined) return { kind: 'glibc', version: glibc };
+  const musl = isMusl ? interp : muslLoader(view);
   if (musl !== undefined) return { kind: 'musl', version: muslVersion(view, musl) };
   return { kind: 'none', version: '' };
 };
 
-const firstOf = <T>(paths: readonly string[], find: (path: string) => T | undefined): T | undefined => {
-  for (const path of paths) {
-    const found = find(path);
-    if (found !== undefined) return found;
+/** The loader and its library lie side by side; only where no program tells of a loader they have to be looked for. */
+const glibcVersion = (view: ImageView, interp: string | null): string | undefined => {
+  const loader = interp === null ? null : resolveInside(view, interp);
+  const beside = loader === null ? undefined : versionIn(view, parentOf(loader));
+  if (beside !== undefined) return beside;
+  for (const directory of libraryDirectories(view)) {
+    const version = versionIn(view, directory);
+    if (version !== undefined) return version;
   }
   return undefined;
+};
+
+const versionIn = (view: ImageView, directory: string): string | undefined => {
+  const file = findFile(view, directory === '/' ? '/libc.so.6' : `${directory}/libc.so.6`);
+  const elf = file === null ? null : readAt(view, file, readElfText);
+  return elf === null ? undefined : newest(elf.versionDefs);
 };
 
 /** glibc adds symbols in nearly every release; what programs can be refused for is exactly this list. */

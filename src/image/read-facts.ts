@@ -3,16 +3,18 @@ import { IMAGE_FACTS_MAX_BYTES, IMAGE_FACTS_VERSION, type ImageFacts } from './f
 
 const MAX_ENTRIES = 16_384;
 
-const isText = (value: unknown): value is string => typeof value === 'string' && !value.includes('\0');
+/** Without NUL: the whole text was looked through for it. */
+const isText = (value: unknown): value is string => typeof value === 'string';
 
 const isTexts = (value: unknown): value is string[] => Array.isArray(value) && value.length <= MAX_ENTRIES && value.every(isText);
 
 const isPathOrNothing = (value: unknown): value is string => isText(value) && (value === '' || value.startsWith('/'));
 
+/** The text's size bounds the number of entries. */
 const isTree = (value: unknown): value is Record<string, string> => {
   if (typeof value !== 'object' || value === null || Array.isArray(value)) return false;
-  const names = Object.keys(value);
-  return names.length <= MAX_ENTRIES && names.every((name) => name.startsWith('/') && isText((value as Record<string, unknown>)[name]));
+  for (const name in value) if (name[0] !== '/' || typeof (value as Record<string, unknown>)[name] !== 'string') return false;
+  return true;
 };
 
 const isRecordOfTexts = <Key extends string>(value: unknown, keys: readonly Key[]): value is Record<Key, string> =>
@@ -48,12 +50,12 @@ const isFacts = (value: unknown): value is ImageFacts => {
   );
 };
 
-/** An escape above 0xFF: no byte. */
-const WIDE_ESCAPE = /(?:^|[^\\])(?:\\\\)*\\u(?!00)/;
+/** An escape above 0xFF, which is no byte, or of NUL, which no path and no variable can hold. */
+const BAD_ESCAPE = /(?:^|[^\\])(?:\\\\)*\\u(?!00(?!00))/;
 
 /** Null when the text is no facts of this version: they are then found out anew. */
 export const parseFacts = (text: string): ImageFacts | null => {
-  if (text.length > IMAGE_FACTS_MAX_BYTES || (text.includes('\\u') && WIDE_ESCAPE.test(text))) return null;
+  if (text.length > IMAGE_FACTS_MAX_BYTES || (text.includes('\\u') && BAD_ESCAPE.test(text))) return null;
   try {
     const value: unknown = JSON.parse(text);
     return isFacts(value) ? value : null;

@@ -11,20 +11,29 @@ const MAX_SCRIPTS = 256;
 /** Written by Apptainer, SingularityCE or tsrun into every image; what they do, tsrun does itself. */
 const STOCK: ReadonlySet<string> = new Set(['01-base.sh', '94-appsbase.sh', '95-apps.sh', '99-base.sh', '99-runtimevars.sh']);
 
-export type ScriptFacts = { readonly runscript: boolean; readonly env: readonly string[]; readonly envScripts: readonly string[] };
+/** Each is found out when it is called. */
+export type ScriptFacts = {
+  readonly runscript: () => boolean;
+  readonly env: () => readonly string[];
+  readonly envScripts: () => readonly string[];
+};
 
 /** @param known the image's OCI config is at hand: scripts that only render it say nothing new */
-export const scriptFacts = (view: ImageView, known: boolean): ScriptFacts => {
-  const names = namesIn(view, `${DIRECTORY}/env`).filter((name) => name.endsWith('.sh') && !name.includes('/'));
-  const rendered = known ? [] : parseExports(readText(view, `${DIRECTORY}/env/${OCI_ENV}`, MAX_SCRIPT));
-  const envScripts = names.filter((name) => {
-    if (STOCK.has(name)) return false;
-    const text = readText(view, `${DIRECTORY}/env/${name}`, MAX_SCRIPT);
-    if (name === OCI_ENV) return parseExports(text) === undefined && !text.includes(ENV_SCRIPT_MARK);
-    return !isOnlyComments(text);
-  });
-  return { runscript: hasOwnRunscript(view, known), env: rendered ?? [], envScripts: envScripts.slice(0, MAX_SCRIPTS) };
-};
+export const scriptFacts = (view: ImageView, known: boolean): ScriptFacts => ({
+  runscript: () => hasOwnRunscript(view, known),
+  env: () => (known ? [] : (parseExports(readText(view, `${DIRECTORY}/env/${OCI_ENV}`, MAX_SCRIPT)) ?? [])),
+  envScripts: () => ownScripts(view),
+});
+
+const ownScripts = (view: ImageView): readonly string[] =>
+  namesIn(view, `${DIRECTORY}/env`)
+    .filter((name) => {
+      if (!name.endsWith('.sh') || name.includes('/') || STOCK.has(name)) return false;
+      const text = readText(view, `${DIRECTORY}/env/${name}`, MAX_SCRIPT);
+      if (name === OCI_ENV) return parseExports(text) === undefined && !text.includes(ENV_SCRIPT_MARK);
+      return !isOnlyComments(text);
+    })
+    .slice(0, MAX_SCRIPTS);
 
 const isOnlyComments = (text: string): boolean => text.split('\n').every((line) => /^\s*(#.*)?$/.test(line));
 

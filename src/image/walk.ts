@@ -6,32 +6,35 @@ const MAX_LINKS = 40;
 
 /** The path without symbolic links, or null when it leads nowhere. `path` is absolute. */
 export const resolveInside = (view: ImageView, path: string): string | null => {
-  let parts = path.split('/').filter((part) => part !== '' && part !== '.');
-  const done: string[] = [];
+  const left = path.split('/').reverse();
+  let here = '';
   let links = 0;
-  while (parts.length > 0) {
-    const [part = '', ...rest] = parts;
-    parts = rest;
+  for (;;) {
+    const part = left.pop();
+    if (part === undefined) return here || '/';
+    if (part === '' || part === '.') continue;
     if (part === '..') {
-      done.pop();
+      here = here.slice(0, Math.max(0, here.lastIndexOf('/')));
       continue;
     }
-    const here = `/${[...done, part].join('/')}`;
-    const target = view.readlink(here);
-    if (target === null) {
-      if (view.lstat(here) === null) return null;
-      done.push(part);
+    const next = `${here}/${part}`;
+    const node = view.lstat(next);
+    if (node === null) return null;
+    if (node.kind !== 'link') {
+      here = next;
       continue;
     }
-    if (++links > MAX_LINKS) return null;
-    if (target.startsWith('/')) done.length = 0;
-    parts = [...target.split('/').filter((word) => word !== '' && word !== '.'), ...parts];
+    const target = view.readlink(next);
+    if (target === null || ++links > MAX_LINKS) return null;
+    if (target.startsWith('/')) here = '';
+    left.push(...target.split('/').reverse());
   }
-  return `/${done.join('/')}`;
 };
 
+export type FoundFile = { readonly path: string; readonly node: ImageNode };
+
 /** The regular file a path leads to. */
-export const findFile = (view: ImageView, path: string): { readonly path: string; readonly node: ImageNode } | null => {
+export const findFile = (view: ImageView, path: string): FoundFile | null => {
   const real = resolveInside(view, path);
   const node = real === null ? null : view.lstat(real);
   return real === null || node?.kind !== 'file' ? null : { path: real, node };

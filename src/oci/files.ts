@@ -1,5 +1,5 @@
 /** The files of a layout or an archive, read by name: a directory, or the members of a tar file (in any order, through symbolic links). */
-import { type FileHandle, open, stat, unlink } from 'node:fs/promises';
+import { type FileHandle, open, stat, statfs, unlink } from 'node:fs/promises';
 import { join, posix } from 'node:path';
 import { indexTarFile } from '../tar/index-file.ts';
 import { TsrunError } from '../util/errors.ts';
@@ -104,6 +104,7 @@ const plainArchive = async (
   const head = await readHead(path, name);
   const compressed = (head[0] === 0x1f && head[1] === 0x8b) || (head.length >= 4 && head.readUInt32LE(0) === 0xfd2fb528);
   if (!compressed) return { path, close: async () => {} };
+  await requireRoom(scratch, (await stat(path)).size, name);
   const spool = await unnamedFile(scratch);
   try {
     const source: LayerSource = {
@@ -127,6 +128,18 @@ const plainArchive = async (
     throw error;
   }
   return { path: `/proc/self/fd/${spool.fd}`, close: () => spool.close() };
+};
+
+/** It will be longer than its compressed form. */
+const requireRoom = async (directory: string, bytes: number, name: string): Promise<void> => {
+  const { bavail, bsize } = await statfs(directory);
+  if (bavail * bsize >= bytes) return;
+  throw new TsrunError({
+    code: 'E_OUTPUT_FULL',
+    what: `cannot unpack ${name} in ${directory}`,
+    why: `it has ${bytes} bytes compressed, and only ${bavail * bsize} are free there`,
+    hint: 'write the image to another file system, or unpack the archive yourself; nothing was changed',
+  });
 };
 
 const readHead = async (path: string, name: string): Promise<Buffer> => {

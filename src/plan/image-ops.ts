@@ -19,7 +19,7 @@ export const placesOf = ({ environment, request, identity }: Pick<Situation, 'en
 
 /** The namespace op and the image op. */
 export const planImage = (situation: Situation): Op[] => {
-  const { host, image, identity, environment, request } = situation;
+  const { host, image, identity, environment, request, fuseRefused } = situation;
   const { euid: uid, egid: gid } = identity.ids;
   const alone: Op = { op: 'userns', uid, gid, why: 'a user namespace of its own' };
   if (image.kind === 'directory') return [alone, { op: 'image_directory', path: image.path, why: 'the image is a directory' }];
@@ -27,7 +27,8 @@ export const planImage = (situation: Situation): Op[] => {
   const { handle, path, offset, size } = image;
   const where = image.container === 'SIF' ? 'SquashFS in the SIF' : 'the SquashFS file';
   const noFuse = host.access('/dev/fuse', MAY_READ + MAY_WRITE);
-  if (failed(noFuse)) {
+  if (failed(noFuse) || fuseRefused) {
+    const refusal = failed(noFuse) ? `/dev/fuse cannot be used (${errnoText(noFuse)})` : 'the kernel refused to mount it by FUSE';
     const directory = `${placesOf(situation).local.path}/extracted/${image.key}`;
     return [
       alone,
@@ -38,7 +39,7 @@ export const planImage = (situation: Situation): Op[] => {
         offset,
         size,
         directory,
-        why: `${where}, extracted once: /dev/fuse cannot be used (${errnoText(noFuse)})`,
+        why: `${where}, extracted once: ${refusal}`,
       },
     ];
   }

@@ -12,6 +12,9 @@ import type { Situation } from './situation.ts';
 export const RECURSIVE: readonly string[] = ['recursive'];
 const RECURSIVE_OPTIONAL: readonly string[] = ['recursive', 'optional'];
 
+/** How the reasons of its mounts begin. */
+const HOME_DIRECTORY = 'home directory';
+
 /** Directory in the run where HOME points. */
 export type HomePlace = { readonly path: string; readonly why: string };
 
@@ -78,20 +81,31 @@ export const putHome = (table: MountTable, situation: Situation): HomePlace => {
       source: target,
       target,
       flags: RECURSIVE,
-      why: target === path ? `home directory (${home.origin})` : 'home directory, behind its symbolic links',
+      why: target === path ? `${HOME_DIRECTORY} (${home.origin})` : `${HOME_DIRECTORY}, behind its symbolic links`,
     });
   }
-  return { path, why: `home directory (${home.origin})` };
+  return { path, why: `${HOME_DIRECTORY} (${home.origin})` };
 };
 
-/** A home that does not exist: in memory, unless it would lie in a directory of the host, where it can neither be made nor hidden. */
+/**
+ * The home among the binds that were asked for. One that does not exist is in memory, unless it would lie in a directory of the host, where it can
+ * neither be made nor hidden. Where something else is shown around it, the home is only there if that has a place for it.
+ */
 export const settleHome = (table: MountTable, { request, home, warnings }: Situation): void => {
-  const at = table.entries.findIndex((entry) => entry.op === 'tmpfs' && entry.target === home.path);
-  if (request.home !== undefined || home.real !== undefined || at < 0) return;
-  if (mountAround(table, home.path)?.op === 'bind') {
-    table.entries.splice(at, 1);
-    warnings.push(`home ${home.path} is not there`);
-  } else if (!request.contain) warnings.push(`home ${home.path} is not there: the program has an empty one in memory`);
+  if (request.home !== undefined) return;
+  for (const [at, entry] of table.entries.entries()) {
+    if (entry.target !== home.path && entry.target !== home.real) continue;
+    const around = mountAround(table, entry.target);
+    if (entry.op === 'bind' && entry.why.startsWith(HOME_DIRECTORY) && around?.op === 'bind' && around.source !== around.target) {
+      table.entries[at] = { ...entry, flags: [...entry.flags, 'optional'] };
+    }
+    if (entry.op !== 'tmpfs' || home.real !== undefined) continue;
+    if (around?.op === 'bind') {
+      table.entries.splice(at, 1);
+      warnings.push(`home ${home.path} is not there`);
+    } else if (!request.contain) warnings.push(`home ${home.path} is not there: the program has an empty one in memory`);
+    return;
+  }
 };
 
 const putChosenHome = (

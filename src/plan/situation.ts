@@ -15,6 +15,8 @@ export type Situation = {
   readonly identity: Identity;
   readonly home: Home;
   readonly cwd: Cwd;
+  /** Tried by a plan for this run, and refused by the kernel. */
+  readonly fuseRefused?: boolean;
   /** Lines for the user that the steps of planning add: what is not as it was asked for, … */
   readonly warnings: string[];
   /** … and what is worth a line only where somebody looks. */

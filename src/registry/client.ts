@@ -71,7 +71,14 @@ export const openRegistry = (options: OpenRegistryOptions): Registry => {
       const within = { ...context, signal: AbortSignal.any([signal, group.signal]) };
       setMaxListeners(0, within.signal);
       return fetchAll(unique(layers), {
-        ready: (missing) => requireSpace(store, missing, formatRegistryReference(image.reference)),
+        ready: async (missing) => {
+          await requireSpace(
+            store,
+            missing.reduce((sum, { size }) => sum + size, 0),
+            formatRegistryReference(image.reference),
+          );
+          for (const { digest, size } of missing) onProgress({ kind: 'download', digest, bytes: 0, total: size });
+        },
         isThere: async (layer) => (await findBlob(store, layer.digest, layer.size)) !== undefined,
         fetch: (layer) => fetchBlob(image, layer, within),
         giveUp: (reason) => group.abort(reason),
@@ -112,8 +119,8 @@ const rememberCredentials = ({ env, config }: OpenRegistryOptions, onWarning: (m
 // --- many layers
 
 type FetchAll = {
-  /** Called once with the bytes the store lacks; throws when there is no room. */
-  readonly ready: (missing: number) => Promise<void>;
+  /** Called once with what the store lacks; throws when there is no room. */
+  readonly ready: (missing: readonly Descriptor[]) => Promise<void>;
   readonly isThere: (layer: Descriptor) => Promise<boolean>;
   readonly fetch: (layer: Descriptor) => Promise<string>;
   readonly giveUp: (reason: unknown) => void;
@@ -125,7 +132,7 @@ const fetchAll = (layers: readonly Descriptor[], work: FetchAll): ReadonlyMap<Di
   const results = new Map(layers.map((layer) => [layer.digest, Promise.withResolvers<string>()]));
   const run = async (): Promise<void> => {
     const there = await Promise.all(layers.map(work.isThere));
-    await work.ready(layers.reduce((sum, layer, index) => sum + (there[index] ? 0 : layer.size), 0));
+    await work.ready(layers.filter((_, index) => !there[index]));
     const queue = shuffle(layers, work.random);
     const worker = async (): Promise<void> => {
       for (let layer = queue.pop(); layer !== undefined; layer = queue.pop()) results.get(layer.digest)?.resolve(await work.fetch(layer));

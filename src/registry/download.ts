@@ -3,8 +3,9 @@
  * Distribution spec, "Pulling blobs"; RFC 9110 14 for ranges.
  */
 import type { Descriptor } from '../oci/descriptor.ts';
+import type { BlobSink } from '../store/blob-source.ts';
 import { mismatch, produceBlob } from '../store/produce.ts';
-import type { BlobSink, Store } from '../store/types.ts';
+import type { Store } from '../store/types.ts';
 import { TsrunError } from '../util/errors.ts';
 import { type RegistryContext, refuseStatus } from './documents.ts';
 import type { Endpoint } from './endpoint.ts';

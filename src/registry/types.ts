@@ -77,7 +77,7 @@ export type ResolveOptions = {
 };
 
 export type Progress =
-  /** Bytes of one blob now in the store (`bytes` includes what an earlier run left). */
+  /** Bytes of one blob now in the store (`bytes` includes what an earlier run left); of every missing layer once with 0 at the start. */
   | { readonly kind: 'download'; readonly digest: Digest; readonly bytes: number; readonly total: number }
   /** The store had it. */
   | { readonly kind: 'cached'; readonly digest: Digest; readonly bytes: number; readonly total: number }

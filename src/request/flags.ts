@@ -321,6 +321,7 @@ export const CONFIG_ONLY_KEYS = [
   'cache-memory',
   'mirrors',
   'insecure',
+  'offline',
   'ca-file',
   'timeouts',
   'limits',

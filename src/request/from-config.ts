@@ -118,11 +118,21 @@ const readConfig = (host: Host, file: string): Config => {
   return parseConfig(file, text);
 };
 
-/** Both files. Errors: E_CONFIG. */
+/** Both files, and the variables that stand for their other keys. Errors: E_CONFIG. */
 export const givenByConfig = (host: Host, environment: Environment): Config => {
   const site = readConfig(host, SITE_CONFIG);
   const userFile = userConfigPath(environment);
-  if (userFile === undefined) return site;
-  const user = readConfig(host, userFile);
-  return { given: [...site.given, ...user.given], rest: { ...site.rest, ...user.rest } };
+  const user = userFile === undefined ? { given: [], rest: {} } : readConfig(host, userFile);
+  return { given: [...site.given, ...user.given], rest: { ...site.rest, ...user.rest, ...restByEnvironment(environment) } };
+};
+
+/** Keys that are no flags and have a variable as well. (The places of the store are looked up where the store is.) */
+const restByEnvironment = (environment: Environment): Config['rest'] => {
+  const rest: Record<string, { value: unknown; origin: string }> = {};
+  for (const key of ['linger', 'cache-memory']) {
+    const name = `TSRUN_${key.toUpperCase().replace('-', '_')}`;
+    const value = environment.get(name) ?? '';
+    if (value !== '') rest[key] = { value, origin: name };
+  }
+  return rest;
 };

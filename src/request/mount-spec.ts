@@ -3,7 +3,7 @@
  * Grammar as Apptainer's (its userdocs, "Bind Paths and Mounts"): commas separate specs, `:` the fields, `\` takes the next of the two literally.
  */
 import { TsrunError } from '../util/errors.ts';
-import { cleanPath } from '../util/paths.ts';
+import { cleanPath, isTooLong } from '../util/paths.ts';
 
 export type BindSpec = {
   readonly source: string;
@@ -53,6 +53,8 @@ const checkTarget = (flag: string, text: string, target: string): string => {
     );
   if (!target.startsWith('/')) refuse(flag, text, `${target} is not an absolute path`, 'begin the path inside the image with /');
   const clean = cleanPath(target);
+  if (isTooLong(clean))
+    refuse(flag, `${text.slice(0, 80)}...`, 'a path or a name in it is too long', 'names have at most 255 bytes, paths 4095');
   if (clean === '/') refuse(flag, text, 'nothing can be shown at / itself', 'choose a directory below /');
   return clean;
 };

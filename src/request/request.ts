@@ -1,5 +1,6 @@
 /** What the user asked: command line, environment and config files as one value, with the origin of everything kept. */
 import { TsrunError } from '../util/errors.ts';
+import { isTooLong } from '../util/paths.ts';
 import { type EnvSpec, parseEnv } from './env-spec.ts';
 import type { FlagName, RunVerb } from './flags.ts';
 import type { Config } from './from-config.ts';
@@ -61,7 +62,8 @@ export const NO_MOUNT_NAMES = ['home', 'cwd', 'tmp', 'dev', 'proc', 'sys', 'bind
 /** More than any site or workflow has; each costs a few system calls, and the kernel's table of mounts has an end (fs.mount-max). */
 const MAX_BINDS = 5000;
 const DEFAULT_LINGER_MS = 10_000;
-const DEFAULT_CACHE_BYTES = 64 * 1024 * 1024;
+/** The image server decides, by the memory there is. */
+const DEFAULT_CACHE_BYTES = 0;
 const HOST_NAME = /^[A-Za-z0-9]([A-Za-z0-9.-]{0,62}[A-Za-z0-9])?$/;
 
 const refuse: (code: 'E_USAGE' | 'E_CONFIG', what: string, why: string, hint: string) => never = (code, what, why, hint) => {
@@ -88,11 +90,12 @@ const siteSettings = (rest: Config['rest']): SiteSettings => {
     if (entry === undefined || entry.value === null) return usual;
     const value = factor(String(entry.value));
     if (Number.isSafeInteger(value) && value >= 0) return value;
+    const file = entry.origin.startsWith('/');
     return refuse(
       'E_CONFIG',
-      `cannot use the config file ${entry.origin}`,
-      `the value of "${key}" is no amount`,
-      `write ${key}: ${key === 'linger' ? '10 (seconds)' : '64M'}`,
+      file ? `cannot use the config file ${entry.origin}` : `cannot use ${entry.origin}=${String(entry.value)}`,
+      file ? `the value of "${key}" is no amount` : 'it is no amount',
+      `write ${file ? `${key}: ` : `${entry.origin}=`}${key === 'linger' ? '10 (seconds)' : '64M'}`,
     );
   };
   return {
@@ -166,6 +169,14 @@ export const makeRequest = (line: CommandLine, given: readonly Given[], rest: Co
       `cannot use ${shown(pwd)}`,
       'it is not an absolute path',
       `write ${pwd.origin} /DIR, a directory as the program sees it`,
+    );
+  }
+  if (pwd !== undefined && isTooLong(pwd.text)) {
+    refuse(
+      'E_USAGE',
+      `cannot use ${pwd.origin} ${pwd.text.slice(0, 80)}...`,
+      'the path or a name in it is too long',
+      'choose another directory',
     );
   }
   if (hostname !== undefined && !HOST_NAME.test(hostname.text)) {

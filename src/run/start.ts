@@ -20,7 +20,10 @@ import type { Host } from '../util/host.ts';
 import { printable } from '../util/printable.ts';
 import { type Read, recordingHost } from '../util/recording-host.ts';
 
-/** @param input '' at first, 'prepared' after the full program has done what a "prepare" answer asked for. Errors: TsrunError. */
+/**
+ * @param input '' at first, 'prepared' after the full program has done what a "prepare" answer asked for, 'nofuse' when the kernel refused the mount of the plan
+ * before. Errors: TsrunError.
+ */
 export const plan = (machine: Host, input: string): Answer => {
   const line = parseCommandLine(machine.args().slice(1));
   if ('node' in line) return { kind: 'node' };
@@ -31,8 +34,9 @@ export const plan = (machine: Host, input: string): Answer => {
   const config = givenByConfig(host, environment);
   const request = makeRequest(line, [...config.given, ...givenByEnvironment(environment), ...line.given], config.rest);
 
-  const situation = look(host, request, environment, input === 'prepared');
+  const situation = look(host, request, environment, input);
   if ('prepare' in situation) return { kind: 'prepare', args: situation.prepare };
+  kept.situation = situation;
   const made = makePlan(situation);
   if (request.explain === 'json') return { kind: 'print', text: explainJson(situation, made, reads), status: 0 };
   if (request.explain === 'text') return { kind: 'print', text: explainText(situation, made, reads), status: 0 };
@@ -42,19 +46,33 @@ export const plan = (machine: Host, input: string): Answer => {
   return { kind: 'plan', plan: made };
 };
 
+/** Kept, so that it is not taken apart value by value just before the process becomes another program. */
+const kept: { situation?: Situation } = {};
+
 /** What the machine and the image say. */
-const look = (host: Host, request: Request, environment: ReadonlyMap<string, string>, prepared: boolean): Situation | Prepare => {
+const look = (host: Host, request: Request, environment: ReadonlyMap<string, string>, input: string): Situation | Prepare => {
   const identity = identifyCaller(host, environment);
   const cwd = findCwd(host, environment);
   const { store, local } = placesOf({ environment, request, identity });
   const image = openImage(host, request.image, {
     // The second one serves where the first cannot be written.
     stores: [store.path, `${local.path}/store`],
-    prepared,
+    prepared: input !== '',
     cwd: cwd.kind === 'known' ? cwd.path : '',
   });
   if ('prepare' in image) return image;
-  return { host, request, image, environment, identity, home: findHome(host, environment, identity.home), cwd, warnings: [], remarks: [] };
+  return {
+    host,
+    request,
+    image,
+    environment,
+    identity,
+    home: findHome(host, environment, identity.home),
+    cwd,
+    fuseRefused: input === 'nofuse',
+    warnings: [],
+    remarks: [],
+  };
 };
 
 /** Every way to fail, in words; what is no TsrunError is a mistake of tsrun's own. */

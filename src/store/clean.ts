@@ -51,8 +51,8 @@ export const cleanStore = async (store: Store, { olderThan = 0, kinds, dryRun = 
   return removed;
 };
 
-/** `…/sha256-<hex>.<anything>` → `…/sha256-<hex>.lease` */
-const leaseOf = (path: string): string => path.replace(/(sha\d+-[0-9a-f]+)\.[^/]*$/, '$1.lease');
+/** `…/sha256-<hex>.<anything>`, `…/.image-<hex>.<anything>` → the same with `.lease` */
+const leaseOf = (path: string): string => path.replace(/\/\.?((?:sha\d+|image|facts)-[0-9a-f]+)\.[^/]*$/, '/$1.lease');
 
 const filesBelow = async (directory: string): Promise<string[]> => {
   let entries: Dirent[];

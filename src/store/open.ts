@@ -5,11 +5,17 @@ import { constants } from 'node:fs';
 import { access, chmod, lstat, mkdir, mkdtemp, rm, stat, statfs } from 'node:fs/promises';
 import { TsrunError } from '../util/errors.ts';
 import { makeDirectories } from '../util/make-directories.ts';
+import { localStore } from './places.ts';
 import type { Place, Store, StorePlaces } from './types.ts';
 
 export type OpenStoreOptions = {
   /** One sentence for the user, when a temporary store has to serve. */
   readonly onWarning?: ((message: string) => void) | undefined;
+  /**
+   * What serves when the store cannot be written: a store for this command alone, or the lasting one in the node-local place, where the
+   * planner looks too (image/open.ts).
+   */
+  readonly instead?: 'temporary' | 'local' | undefined;
 };
 
 const FOLDERS = ['blobs/sha256', 'blobs/sha512', 'partial', 'refs', 'facts', 'images'];
@@ -17,25 +23,36 @@ const FOLDERS = ['blobs/sha256', 'blobs/sha512', 'partial', 'refs', 'facts', 'im
 /**
  * @throws TsrunError E_STORE_UNSAFE when others could plant files in the store; E_LOCAL_PLACE when no temporary store can be made either.
  */
-export const openStore = async (places: StorePlaces, { onWarning }: OpenStoreOptions = {}): Promise<Store> => {
+export const openStore = async (places: StorePlaces, { onWarning, instead = 'temporary' }: OpenStoreOptions = {}): Promise<Store> => {
   const { path, origin } = places.store;
   try {
-    for (const folder of FOLDERS) await makeDirectories(`${path}/${folder}`, 0o700);
+    await makeFolders(path);
     await access(path, constants.W_OK | constants.X_OK);
     await access(`${path}/partial`, constants.W_OK | constants.X_OK);
   } catch (error) {
+    const reason = `the store ${path} (${origin}) cannot be written: ${reasonOf(error)}`;
+    if (instead === 'local') {
+      const directory = localStore(await openLocalPlace(places.local));
+      await makeFolders(directory);
+      onWarning?.(`${reason}; using ${directory} on this node`);
+      return { path: directory, lowers: [path], temporary: false };
+    }
     const directory = await temporaryStore(places.local);
-    onWarning?.(`the store ${path} (${origin}) cannot be written: ${reasonOf(error)}; using ${directory} for this run only`);
+    onWarning?.(`${reason}; using ${directory} for this run only`);
     return { path: directory, lowers: [path], temporary: true };
   }
   await refuseUnsafe(path, origin);
   return { path, lowers: [], temporary: false };
 };
 
+const makeFolders = async (store: string): Promise<void> => {
+  for (const folder of FOLDERS) await makeDirectories(`${store}/${folder}`, 0o700);
+};
+
 /** A store that lives as long as one command; the caller ends it with `removeTemporaryStore`. */
 const temporaryStore = async (local: Place): Promise<string> => {
   const directory = await mkdtemp(`${await openLocalPlace(local)}/store-`);
-  for (const folder of FOLDERS) await makeDirectories(`${directory}/${folder}`, 0o700);
+  await makeFolders(directory);
   return directory;
 };
 

@@ -33,10 +33,13 @@ export const storePlaces = (env: Environment, config: StoreConfig, uid: number, 
     { path: below(env['XDG_CACHE_HOME'], 'tsrun'), origin: 'XDG_CACHE_HOME' },
     { path: below(env['HOME'], '.cache/tsrun'), origin: 'HOME' },
     { path: below(home, '.cache/tsrun'), origin: 'passwd' },
-    { path: `${local.path}/store`, origin: 'no home' },
+    { path: localStore(local.path), origin: 'no home' },
   ]);
   return { store, local };
 };
+
+/** The store in the node-local place: where there is no home, and where the store cannot be written. */
+export const localStore = (local: string): string => `${local}/store`;
 
 const below = (directory: string | undefined, name: string): string | undefined =>
   directory === undefined || directory === '' ? undefined : `${directory.replace(/\/+$/, '')}/${name}`;

@@ -9,11 +9,12 @@ import { promisify } from 'node:util';
 import { type Descriptor, type Digest, digestAlgorithm } from '../oci/descriptor.ts';
 import { TsrunError } from '../util/errors.ts';
 import type { Timing } from '../util/timing.ts';
+import type { BlobSink, BlobSource } from './blob-source.ts';
 import { findBlob } from './blobs.ts';
 import { blobPath, partialDirectory, partialName } from './layout.ts';
 import { type LeaseAttempt, newWatch, tryLease } from './lease.ts';
 import { codeOf, explainWriteError } from './open.ts';
-import type { BlobSink, BlobSource, Store } from './types.ts';
+import type { Store } from './types.ts';
 
 export type ProduceOptions = {
   readonly timing: Timing;

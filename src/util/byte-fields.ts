@@ -1,9 +1,10 @@
 /** Numbers in byte strings: the planner reads formats where they lie, since in the embedded engine making bytes of a text costs a call for each. */
 
-/** An unsigned number of 2 or 4 bytes at `at`; the text must have them. */
-export const fieldAt = (text: string, at: number, length: 2 | 4, little = true): number => {
-  const [a, b] = little ? [text.charCodeAt(at), text.charCodeAt(at + 1)] : [text.charCodeAt(at + 1), text.charCodeAt(at)];
-  if (length === 2) return a + b * 256;
-  const [c, d] = little ? [text.charCodeAt(at + 2), text.charCodeAt(at + 3)] : [text.charCodeAt(at + 3), text.charCodeAt(at + 2)];
-  return little ? a + b * 256 + c * 65536 + d * 2 ** 24 : c + d * 256 + a * 65536 + b * 2 ** 24;
-};
+/** The little-endian numbers of 2, 4 and 8 bytes at `at`, which the text must have. 8 bytes are exact below 2^53. */
+export const u16At = (text: string, at: number): number => text.charCodeAt(at) + text.charCodeAt(at + 1) * 256;
+export const u32At = (text: string, at: number): number => u16At(text, at) + u16At(text, at + 2) * 65536;
+export const u64At = (text: string, at: number): number => u32At(text, at) + u32At(text, at + 4) * 2 ** 32;
+
+/** Big-endian. */
+export const u16BigAt = (text: string, at: number): number => text.charCodeAt(at) * 256 + text.charCodeAt(at + 1);
+export const u32BigAt = (text: string, at: number): number => u16BigAt(text, at) * 65536 + u16BigAt(text, at + 2);

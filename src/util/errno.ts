@@ -37,6 +37,7 @@ const TEXTS: Readonly<Record<number, string>> = {
   111: 'nobody answers',
   112: 'the host is down',
   116: 'the file changed on the server (stale handle)',
+  117: 'its data is damaged',
   121: 'remote input/output error',
   122: 'your quota is used up',
 };

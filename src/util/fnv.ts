@@ -5,11 +5,13 @@ export const fnv64 = (text: string): string => {
   let high = 0xcbf29ce4;
   let low = 0x84222325;
   for (let at = 0; at < text.length; at++) {
-    low = (low ^ text.charCodeAt(at)) >>> 0;
-    // Times 2^40 + 0x1b3, modulo 2^64.
-    const product = low * 0x1b3;
-    high = (high * 0x1b3 + Math.floor(product / 2 ** 32) + low * 256) % 2 ** 32;
-    low = product % 2 ** 32;
+    low ^= text.charCodeAt(at);
+    // Times 2^40 + 0x1b3, modulo 2^64; what the lower half carries over comes from its two halves.
+    const upper = (low >>> 16) * 0x1b3 + (((low & 0xffff) * 0x1b3) >>> 16);
+    high = (Math.imul(high, 0x1b3) + (upper >>> 16) + (low << 8)) | 0;
+    low = Math.imul(low, 0x1b3);
   }
-  return high.toString(16).padStart(8, '0') + low.toString(16).padStart(8, '0');
+  return hex(high) + hex(low);
 };
+
+const hex = (half: number): string => (half >>> 0).toString(16).padStart(8, '0');

@@ -3,7 +3,7 @@
  * exit or a signal removes the temporary file and leaves what was at the target; two writers of one target do not meet.
  */
 import { randomBytes } from 'node:crypto';
-import { closeSync, openSync, renameSync, statSync, unlinkSync } from 'node:fs';
+import { accessSync, closeSync, constants, openSync, renameSync, statSync, unlinkSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { TsrunError } from './errors.ts';
 
@@ -40,21 +40,49 @@ const stopWatching = (): void => {
   process.off('exit', removeUnfinished);
 };
 
+/** The usual reasons in words, without the temporary name that Node's own message has. */
+const REASONS: Readonly<Record<string, string>> = {
+  ENOENT: 'its directory does not exist',
+  ENOTDIR: 'a part of its path is not a directory',
+  EACCES: 'you may not write in its directory',
+  EPERM: 'you may not write in its directory',
+  EROFS: 'its file system is read-only',
+  ENAMETOOLONG: 'its name is too long',
+  ELOOP: 'its path has too many symbolic links',
+  EISDIR: 'it is a directory',
+};
+
 const outputError = (path: string, error: unknown): unknown => {
   if (error instanceof TsrunError || !(error instanceof Error) || !('code' in error) || !('syscall' in error)) return error;
   const full = error.code === 'ENOSPC' || error.code === 'EDQUOT';
   return new TsrunError({
     code: full ? 'E_OUTPUT_FULL' : 'E_OUTPUT',
     what: `cannot write ${path}`,
-    why: full ? 'the file system or the quota is full' : error.message,
+    why: full ? 'the file system or the quota is full' : (REASONS[String(error.code)] ?? error.message),
     hint: full ? 'free some space, or write to another file system; nothing was left behind' : 'check the directory and its permissions',
     cause: error,
   });
 };
 
+/**
+ * Before long work starts: could a file be made beside `path`?
+ * @throws TsrunError E_OUTPUT
+ */
+export const requireDirectory = (path: string): void => {
+  try {
+    if (statSync(path, { throwIfNoEntry: false })?.isDirectory() === true) throw isDirectory(path);
+    accessSync(dirname(path), constants.W_OK | constants.X_OK);
+  } catch (error) {
+    throw outputError(path, error);
+  }
+};
+
+const isDirectory = (path: string): TsrunError =>
+  new TsrunError({ code: 'E_OUTPUT', what: `cannot write ${path}`, why: 'it is a directory', hint: 'give the name of a file' });
+
 const openBeside = (path: string, mode: number): { readonly fd: number; readonly temporary: string } => {
   if (statSync(path, { throwIfNoEntry: false })?.isDirectory() === true) {
-    throw new TsrunError({ code: 'E_OUTPUT', what: `cannot write ${path}`, why: 'it is a directory', hint: 'give the name of a file' });
+    throw isDirectory(path);
   }
   const temporary = join(dirname(path), `.${basename(path).slice(0, 200)}.${randomBytes(6).toString('hex')}.tmp`);
   return { fd: openSync(temporary, 'wx+', mode), temporary };

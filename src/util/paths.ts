@@ -1,8 +1,14 @@
 /** Absolute paths as text. Nothing here looks at a file system, so `..` is textual: callers say where that is right. Byte strings. */
 
+/** No part of the path is empty, `.` or `..`. Searches, not an expression: this is asked for every path of a plan. */
+const looksClean = (path: string): boolean => {
+  if (path === '/' || path.endsWith('/') || path.includes('//')) return false;
+  return !path.includes('/.') || !/\/\.{1,2}(\/|$)/.test(path);
+};
+
 /** Absolute, without `.`, `..`, empty parts and a slash at the end. `/..` is `/`. The path must begin with a slash. */
 export const cleanPath = (path: string): string => {
-  if (!/\/\.{0,2}(\/|$)/.test(path)) return path;
+  if (looksClean(path)) return path;
   const parts: string[] = [];
   for (const part of path.split('/')) {
     if (part === '' || part === '.') continue;
@@ -30,5 +36,8 @@ export const depthOf = (path: string): number => {
   for (let at = path.indexOf('/'); at >= 0; at = path.indexOf('/', at + 1)) depth++;
   return depth;
 };
+
+/** NAME_MAX and PATH_MAX (with its NUL) of Linux. */
+export const isTooLong = (path: string): boolean => path.length > 4095 || path.split('/').some((name) => name.length > 255);
 
 export const isClean = (path: string): boolean => path.startsWith('/') && cleanPath(path) === path;

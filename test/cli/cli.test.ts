@@ -1,11 +1,11 @@
 /** The command line run unbuilt: verbs, their output, errors with code and cure, exit statuses. */
-import { spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { spawn, spawnSync } from 'node:child_process';
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, watch, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { hostEnvironment } from '../../src/cli/settings.ts';
+import { hostEnvironment, loadSettings } from '../../src/cli/settings.ts';
 import { VERSION } from '../../src/util/version.ts';
 import { makeTar, writeLayout } from '../helpers/layers.ts';
 import { must } from '../helpers/trees.ts';
@@ -64,7 +64,21 @@ test('the version is that of package.json', () => {
 
 test('help names every verb, and each verb its options; exec, run and shell take theirs from the flag table', () => {
   const help = ok(['--help']);
-  for (const verb of ['build', 'pull', 'exec', 'run', 'shell', 'inspect', 'image', 'login', 'logout', 'version', 'help', 'completion'])
+  for (const verb of [
+    'build',
+    'pull',
+    'exec',
+    'run',
+    'shell',
+    'inspect',
+    'image',
+    'cache',
+    'login',
+    'logout',
+    'version',
+    'help',
+    'completion',
+  ])
     assert.match(help, new RegExp(`tsrun ${verb}`));
   assert.not.match(help, /__prepare/);
   assert.match(ok(['help', 'build']), /--compress/);
@@ -73,13 +87,13 @@ test('help names every verb, and each verb its options; exec, run and shell take
     ['help', 'exec'],
   ])
     assert.match(ok(words), /--writable-tmpfs/);
-  assert.match(ok(['completion']), /complete|compdef/);
+  assert.match(ok(['completion', 'bash']), /complete -o filenames -F _tsrun tsrun/);
 });
 
 test('mistakes on the command line say what is meant', () => {
   refused(['biuld', 'x', 'y'], 'E_USAGE', /build/);
   refused([], 'E_USAGE', /say what to do/);
-  refused(['build', 'only-one'], 'E_USAGE', /not enough/);
+  refused(['build', 'only-one'], 'E_USAGE', /1 of the 2 words/);
   refused(['build', '--compres', 'gzip', 'x', 'y'], 'E_USAGE', /compres/);
   refused(['build', '--compress', 'brotli', 'x.sif', 'tar:x'], 'E_USAGE', /zstd, gzip, xz, lz4/);
   refused(['build', '--compress', 'zstd:99', 'x.sif', 'tar:x'], 'E_USAGE', /1 to 22/);
@@ -89,6 +103,29 @@ test('mistakes on the command line say what is meant', () => {
   refused(['build', 'x.sif', 'library://x/y'], 'E_REFERENCE', /Apptainer/);
   refused(['pull', 'tar:x'], 'E_USAGE', /tsrun build/);
   refused(['pull', 'a', 'b', 'c'], 'E_USAGE', /too many/);
+  refused(['build', '--limit-files', 'many', 'x.sif', 'tar:x'], 'E_USAGE', /--limit-files "many".*not a number/);
+  refused(['build', '--limit-ratio', '-1', 'x.sif', 'tar:x'], 'E_USAGE', /limit-ratio/);
+  refused(['build', '--threads', '1.5', 'x.sif', 'tar:x'], 'E_USAGE', /1 to 64/);
+  refused(['build', '--force=maybe', 'x.sif', 'tar:x'], 'E_USAGE', /--force takes no value/);
+  refused(['build', '', 'tar:x'], 'E_USAGE', /name is empty/);
+  refused(['build', `oci:${layout}`, 'x.sif'], 'E_USAGE', /new file comes first[\s\S]*OUT\.sif/);
+  refused(['build', 'x.sif', 'alpine:3'], 'E_SOURCE', /docker:\/\/alpine:3/);
+  refused(['login', '--username'], 'E_USAGE', /--username lacks its value/);
+  refused(['help', 'nothing'], 'E_USAGE', /no command nothing/);
+  refused(['completion', 'tcsh'], 'E_USAGE', /bash, zsh, fish/);
+  refused(['image', 'ls', '--depth', 'x', image], 'E_USAGE', /--depth/);
+});
+
+test('of an option that is given twice the last one counts', () => {
+  ok(['build', '--compress', 'xz', '--compress', 'gzip:1', 'twice.sif', `oci:${layout}:v1`]);
+  assert.is(JSON.parse(ok(['image', 'dump', '7', 'twice.sif'])).compression.compressor, 'gzip');
+});
+
+test('a target that cannot be written is named before anything is read', () => {
+  const source = `oci:${join(place, 'no-such-layout')}`;
+  refused(['build', join(place, 'no/such/x.sif'), source], 'E_OUTPUT', /its directory does not exist/);
+  refused(['build', '-F', place, source], 'E_OUTPUT', /is a directory/);
+  refused(['build', image, source], 'E_EXISTS', /--force/);
 });
 
 test('an existing file is only replaced with --force, and never by its own source', () => {
@@ -109,6 +146,35 @@ test('standard input may be a tar stream, plain or compressed', () => {
   refused(['build', join(place, 'none.sif'), '-'], 'E_TAR', /without its end mark/, Buffer.alloc(0));
   refused(['build', join(place, 'none.sif'), '-'], 'E_LAYER', /no tar archive/, Buffer.from('hello '.repeat(200)));
   assert.not.ok(existsSync(join(place, 'none.sif')));
+});
+
+test('Ctrl-C while standard input keeps it waiting ends it by the signal and leaves nothing', async () => {
+  const directory = join(place, 'waiting');
+  mkdirSync(directory);
+  const child = spawn(process.execPath, [join(top, 'src/cli/main.ts'), 'build', 'x.sif', '-'], {
+    cwd: directory,
+    env: { PATH: process.env['PATH'] ?? '', HOME: place },
+    stdio: ['pipe', 'ignore', 'pipe'],
+  });
+  let said = '';
+  child.stderr.on('data', (text: Buffer) => {
+    said += text.toString();
+  });
+  const ended = new Promise<readonly unknown[]>((done) => child.on('close', (...how) => done(how)));
+  child.stdin.write(root.subarray(0, 512));
+  // The temporary file is there once the conversion has begun.
+  await new Promise<void>((done) => {
+    const watcher = watch(directory, () => {
+      watcher.close();
+      done();
+    });
+  });
+  const started = performance.now();
+  child.kill('SIGINT');
+  assert.equal(await ended, [null, 'SIGINT']);
+  assert.ok(performance.now() - started < 1500);
+  assert.is(said, '');
+  assert.equal(readdirSync(directory), []);
 });
 
 test('pull names its output after image and tag', () => {
@@ -142,7 +208,27 @@ test('image ls, cat, extract, facts and objects look into an image', () => {
   assert.match(ok(['image', 'facts', image]), /^system: +A ü$[\s\S]*^tree digest: +sha256:[0-9a-f]{64}$/m);
   assert.equal(JSON.parse(ok(['image', 'facts', '--json', image])).cmd, ['/bin/tool']);
   assert.match(ok(['image', 'objects', image]), /^\d+ +\|1 +\|NONE +\|\d+-\d+ +\|FS \(Squashfs\/\*System\/amd64\) image\.squashfs$/m);
-  assert.is(tsrun(['image', 'cat', image, '/missing']).status === 0, false);
+  refused(['image', 'cat', image, '/missing'], 'E_IMAGE_READ', /missing/);
+  refused(['image', 'extract', image, join(place, 'extracted')], 'E_IMAGE_READ', /not empty/);
+});
+
+test("Apptainer's words for the objects of a SIF work", () => {
+  assert.is(ok(['sif', 'list', image]), ok(['image', 'objects', image]));
+  assert.is(ok(['sif', 'dump', '1', image]), 'bootstrap: oci\nfrom: layout:v1\n\n');
+  refused(['sif', 'dump', '99', image], 'E_IMAGE_NOT', /it has 1, 2, 3/);
+});
+
+test('the switches for registries come from the command line, the environment, or the configuration', () => {
+  const env = { HOME: place, TSRUN_STORE: '/s' };
+  const seen = (...given: Parameters<typeof loadSettings>): readonly [boolean, readonly string[]] => {
+    const { offline, registry } = loadSettings(...given);
+    return [offline, registry.insecure];
+  };
+  assert.equal(seen(env), [false, []]);
+  assert.equal(seen(env, { offline: true, insecure: true }), [true, ['*']]);
+  assert.equal(seen({ ...env, TSRUN_OFFLINE: 'yes', APPTAINER_NOHTTPS: '1' }), [true, ['*']]);
+  assert.equal(seen({ ...env, TSRUN_OFFLINE: '0', TSRUN_INSECURE: 'false', APPTAINER_NOHTTPS: '1' }), [false, []]);
+  assert.throws(() => seen({ ...env, TSRUN_OFFLINE: 'perhaps' }), /neither yes nor no/);
 });
 
 test('what is no image is named', () => {
@@ -171,6 +257,22 @@ test('the store gets the facts of images made by others, and converted archives'
     .split('\n');
   assert.is(ok(['image', 'cat', path, '/opt/a/b']), 'deep\n');
   assert.is(must('find', [join(place, 'store/partial'), '-type', 'f']).toString(), '');
+});
+
+test('the cache is listed with sizes, and cleaned by age or altogether', () => {
+  const store = join(place, 'store');
+  assert.match(ok(['cache', 'list']), /^image +[\d.]+ MB +today +oci-layout-.*\n[\s\S]*\d+ items, [\d.]+ MB in .*store\n$/m);
+  const { items } = JSON.parse(ok(['cache', 'list', '--json']));
+  assert.ok(items.some(({ kind, days }: { kind: string; days: number }) => kind === 'facts' && days === 0));
+  assert.match(ok(['cache', 'clean', '--all', '--dry-run']), new RegExp(`${items.length} items, .* would be removed`));
+  assert.is(tsrun(['cache', 'clean']).stderr, '');
+  assert.is(JSON.parse(ok(['cache', 'list', '--json'])).items.length, items.length);
+  const [old] = items;
+  must('touch', ['-d', '10 days ago', old.path]);
+  assert.match(tsrun(['cache', 'clean', '--days', '9']).stderr, /^tsrun: removed 1 item, /);
+  assert.not.ok(existsSync(old.path));
+  assert.is(tsrun(['cache', 'clean', '--all']).status, 0);
+  assert.is(must('find', [store, '-type', 'f']).toString(), '');
 });
 
 test("what the launcher keeps from Node is the user's environment again", () => {

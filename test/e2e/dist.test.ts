@@ -46,7 +46,7 @@ test('it builds an image and runs it where nothing else is installed, and runs i
   assert.is(out, 'from the image\n');
 });
 
-test('it carries the licences of everything that is in it', () => {
+test('it carries the licences of everything that is in it, the manual and completions', () => {
   const names = execFileSync('tar', ['-tzf', tarball], { encoding: 'utf8', maxBuffer: 64 << 20 });
   const parts = [
     'LICENSE',
@@ -54,6 +54,10 @@ test('it carries the licences of everything that is in it', () => {
     'licenses/native/libc6-dev',
     'licenses/npm/quickjs-wasi/LICENSE',
     'licenses/npm/ink/',
+    'share/man/man1/tsrun.1',
+    'share/bash-completion/completions/tsrun',
+    'share/zsh/site-functions/_tsrun',
+    'share/fish/vendor_completions.d/tsrun.fish',
   ];
   for (const part of [...parts, `licenses/npm/node-linux-${process.arch}/LICENSE`]) assert.ok(names.includes(`${name}/${part}`), part);
 });

@@ -105,8 +105,9 @@ test('neither Node nor anything else is executed on the way', () => {
   assert.is(ran.status, 0, ran.stderr);
   const executed = readFileSync(trace, 'utf8')
     .split('\n')
-    .filter((line) => line.includes('exec') && line.includes(' = 0'));
+    .filter((line) => line.includes('exec') && line.includes(' = 0') && !line.includes('"@server"'));
   assert.is(executed.length, 2, executed.join('\n'));
+  assert.match(executed[1] ?? '', /execve(at)?\(.*"\/bin\/true"/);
 });
 
 test('--pid: the program sees only its own processes, and its status comes through', () => {

@@ -185,6 +185,17 @@ test('sockets lie in XDG_RUNTIME_DIR when it is what it should be, else in /tmp'
   assert.is(runtimeDirectory(host, envOf({ XDG_RUNTIME_DIR: '/gone' }), host.ids()), '/tmp/tsrun-1000');
 });
 
+test('root of a user namespace has the directory of the user behind it', () => {
+  const at = (map: string): string => {
+    const host = machine({ files: { '/proc/self/uid_map': map } });
+    return runtimeDirectory(host, envOf({}), { ...host.ids(), euid: 0 });
+  };
+  assert.is(at('         0          0 4294967295\n'), '/tmp/tsrun-0');
+  assert.is(at('         0       1001          1\n'), '/tmp/tsrun-1001');
+  assert.is(at('         1     100000      65536\n         0       1001          1\n'), '/tmp/tsrun-1001');
+  assert.is(at(''), '/tmp/tsrun-0');
+});
+
 test('network file systems are known by their numbers', () => {
   assert.is(networkFileSystem(0x6969), 'NFS');
   assert.is(networkFileSystem(0x0bd00bd0), 'Lustre');

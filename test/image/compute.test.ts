@@ -2,7 +2,7 @@
 import { readFileSync, realpathSync } from 'node:fs';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { computeFacts, factsJson } from '../../src/image/compute.ts';
+import { computeFacts, factsJson, lazyFacts } from '../../src/image/compute.ts';
 import { IMAGE_FACTS_MAX_BYTES } from '../../src/image/facts.ts';
 import { parseFacts } from '../../src/image/read-facts.ts';
 import { parseExports } from '../../src/image/scripts.ts';
@@ -160,13 +160,11 @@ test('a script that does more than export plain values has to be sourced', () =>
 
 test('names of a locale archive are read from its head', () => {
   const names = 'en_US.utf8\0fr_FR\0';
-  const archive = Buffer.alloc(56 + 24);
+  const archive = Buffer.alloc(80);
   for (const [at, value] of [
     [0, 0xde020109],
-    [8, 56],
-    [16, 2],
-    [56 + 4, 80],
-    [56 + 12 + 4, 91],
+    [20, 80],
+    [24, names.length],
   ] as const)
     archive.writeUInt32LE(value, at);
   const view = viewOf({ [libc]: hostFile(libc), '/usr/lib/locale/locale-archive': archive.toString('latin1') + names });
@@ -192,6 +190,70 @@ test('links in circles, giant trees and damaged programs end, and facts stay wit
   const text = factsJson(facts);
   assert.ok(text.length <= IMAGE_FACTS_MAX_BYTES, `${text.length} bytes`);
   assert.equal(parseFacts(text), facts);
+});
+
+const MIXED: Readonly<Record<string, string | { readonly link: string }>> = {
+  '/bin/busybox': hostFile('/bin/sh'),
+  '/bin/sh': { link: 'busybox' },
+  '/lib/modules': { link: '/x' },
+  '/lib/deep/er/': '',
+  '/usr/local/': '',
+  '/usr/tmp': { link: '../var/tmp' },
+  '/home/ada/': '',
+  '/etc/hosts': '',
+  '/etc/fstab': '',
+  '/etc/resolv.conf': { link: '/run/resolv.conf' },
+  '/srv': { link: 'usr' },
+  '/passwd': '',
+};
+
+test('facts that are found out when they are asked for are the same, and cost nothing before', () => {
+  const asked: string[] = [];
+  const view = viewOf(MIXED);
+  const note = <T>(path: string, answer: T): T => {
+    asked.push(path);
+    return answer;
+  };
+  const watched: ImageView = {
+    lstat: (path) => note(path, view.lstat(path)),
+    readlink: (path) => note(path, view.readlink(path)),
+    readdir: (path) => note(path, view.readdir(path)),
+    read: (path, limit, offset) => note(path, view.read(path, limit, offset)),
+  };
+  const lazy = lazyFacts(watched);
+  assert.equal(asked, []);
+  assert.is(lazy.sh, '/bin/busybox');
+  const before = asked.length;
+  assert.is(lazy.sh, '/bin/busybox');
+  assert.is(asked.length, before);
+  const whole = computeFacts(view);
+  for (const name of Object.keys(whole) as (keyof typeof whole)[]) if (name !== 'tree') assert.equal(lazy[name], whole[name], name);
+});
+
+test('a tree on demand has the entries of the listed one, and no others', () => {
+  const { tree } = lazyFacts(viewOf(MIXED));
+  const listed = computeFacts(viewOf(MIXED)).tree;
+  const paths = Object.keys(MIXED).flatMap((path) =>
+    path
+      .split('/')
+      .map((_, depth, parts) => parts.slice(0, depth + 1).join('/'))
+      .filter((each) => each !== ''),
+  );
+  for (const path of [...paths, '/none', '/usr/none', '/srv/local', '/', '//', '/usr/', 'usr', ''])
+    assert.is(tree[path], listed[path], path);
+  assert.equal(
+    [
+      listed['/bin'],
+      listed['/bin/sh'],
+      listed['/lib/modules'],
+      listed['/lib/deep'],
+      listed['/lib/deep/er'],
+      listed['/usr/tmp'],
+      listed['/home/ada'],
+    ],
+    ['d', undefined, undefined, 'd', undefined, 'l../var/tmp', undefined],
+  );
+  assert.equal([tree['/etc/hosts'], tree['/etc/fstab'], tree['/etc/resolv.conf']], ['f', undefined, 'l/run/resolv.conf']);
 });
 
 test.run();

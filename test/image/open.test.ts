@@ -6,6 +6,7 @@ import { archiveImageKey, archOfMachine, fileKey, registryImageKey } from '../..
 import type { Image, Prepare } from '../../src/image/image.ts';
 import { openImage } from '../../src/image/open.ts';
 import { parseFacts } from '../../src/image/read-facts.ts';
+import { readUsualSif } from '../../src/image/usual-sif.ts';
 import {
   codeOfArch,
   DATA_OFFSET,
@@ -16,6 +17,9 @@ import {
   TABLE_OFFSET,
   TABLE_SLOTS,
 } from '../../src/sif/format.ts';
+import { findObject, primaryPartition, readSif } from '../../src/sif/read.ts';
+import { bytesOf, bytesSource } from '../../src/util/bytes.ts';
+import { TsrunError } from '../../src/util/errors.ts';
 import { failed } from '../../src/util/host.ts';
 import { closed, device, directory, file, link, type MachineOptions, machine, type Tree } from '../helpers/machine.ts';
 import { codeOf, errorOf, facts, squash } from '../helpers/planning.ts';
@@ -133,6 +137,51 @@ test('a relative path starts at the current directory; .. is left to the kernel'
   assert.is(image('./a/../x.sif', { '/x.sif': sif(), '/a/y': '' }, { cwd: '/' }).path, '/a/../x.sif');
   assert.is(image('x.sif', { '/work/x.sif': sif() }, { cwd: '/work' }).path, '/work/x.sif');
   assert.is(image('x.sif', { '/x.sif': sif() }, { cwd: '' }).path, '/proc/self/cwd/x.sif');
+});
+
+/** What the full reader says of root and facts; undefined when it refuses the file. */
+const readFully = (text: string): unknown => {
+  try {
+    const whole = readSif(bytesSource(bytesOf(text)));
+    const root = primaryPartition(whole);
+    const found = findObject(whole, 'generic-json', IMAGE_FACTS_OBJECT);
+    return {
+      root: { offset: root.offset, size: root.size, arch: root.content.arch },
+      facts: found === undefined ? undefined : { offset: found.offset, size: found.size },
+    };
+  } catch (error) {
+    if (error instanceof TsrunError) return undefined;
+    throw error;
+  }
+};
+
+test('the quick look at a SIF finds what the full reader finds', () => {
+  const text = sif();
+  assert.ok(readUsualSif(text.slice(0, 8776), text.length) !== undefined);
+  assert.equal(readUsualSif(text.slice(0, 8776), text.length), readFully(text));
+});
+
+test('whatever is changed in header and descriptors: the quick look takes nothing that the full reader would not, and finds no other place', () => {
+  const text = sif();
+  let taken = 0;
+  let refused = 0;
+  const tryOne = (changed: string, what: string): void => {
+    const quick = readUsualSif(changed.slice(0, 8776), changed.length);
+    if (quick === undefined) refused++;
+    else {
+      taken++;
+      assert.equal(quick, readFully(changed), what);
+    }
+  };
+  const fields = [...Array(128).keys(), ...Array(2 * DESCRIPTOR_SIZE).keys()].map((at, index) => (index < 128 ? at : TABLE_OFFSET + at));
+  for (const at of fields) {
+    // Padded sizes, times, owners and where data begins are no business of a run.
+    const inDescriptor = at < TABLE_OFFSET ? -1 : (at - TABLE_OFFSET) % DESCRIPTOR_SIZE;
+    if ((at >= 64 && at < 80) || (at >= 112 && at < 128) || (inDescriptor >= 33 && inDescriptor < 73)) continue;
+    for (const byte of ['\0', '\x01', '\x02', '\x7f', '\xff']) tryOne(text.slice(0, at) + byte + text.slice(at + 1), `byte ${at}`);
+  }
+  for (const length of [0, 127, 4096, 5000, 6000, DATA_OFFSET, text.length - 1]) tryOne(text.slice(0, length), `${length} bytes`);
+  assert.ok(taken > 1000 && refused > 200, `${taken} taken, ${refused} refused`);
 });
 
 test('a SIF without facts asks the full program, once', () => {

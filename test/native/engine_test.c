@@ -114,7 +114,7 @@ static void exceptions(struct engine *engine)
 	CHECK("an exception is -EPROTO", ask(engine, "boom:x") == -EPROTO);
 	CHECK("its message is in the error", strstr(err.detail, "TypeError: cannot read property 'property' of undefined") != NULL);
 	CHECK("its stack too, innermost function first, with file and line",
-	      strstr(err.detail, "at null_function (planner.js:37") != NULL && strstr(err.detail, "at boom (planner.js:10") != NULL);
+	      strstr(err.detail, "at null_function (planner.js:71") != NULL && strstr(err.detail, "at boom (planner.js:14") != NULL);
 	CHECK("the step names the function", strcmp(err.step, "tsrunStart") == 0);
 	CHECK("a thrown string is told", ask(engine, "throwText:") == -EPROTO && strstr(err.detail, "only text") != NULL);
 	CHECK("what cannot even be shown is told", ask(engine, "throwHostile:") == -EPROTO && strstr(err.detail, "cannot be shown") != NULL);

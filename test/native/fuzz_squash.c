@@ -34,6 +34,7 @@ static int read_all(void *ctx, const char *path, const char *name, const struct 
 				sum += ((const unsigned char *)pieces.iov[i].iov_base)[k];
 		budget->left -= pieces.bytes < budget->left ? pieces.bytes : budget->left;
 		squash_release(budget->sq, &pieces);
+		squash_read_ahead(budget->sq, inode, at + SQUASH_READ_MAX);
 	}
 	/* The end of a file is found another way than its middle. */
 	if (S_ISREG(inode->mode) && inode->size > 0 && squash_read(budget->sq, inode, inode->size - 1, 1, &pieces, err) == 0)

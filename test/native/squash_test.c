@@ -2,6 +2,8 @@
 #include "check.h"
 #include "sample_tree.h"
 
+#include <stdatomic.h>
+
 #include "../../native/squash/squash.h"
 
 #include <inttypes.h>
@@ -414,6 +416,34 @@ static void test_in_use(void)
 	close_image(&opened);
 }
 
+static void test_ahead(void)
+{
+	struct opened opened;
+	struct squash_inode file;
+	static struct squash_pieces pieces;
+	_Atomic uint32_t reading = 0;
+	uint64_t before;
+
+	sample_image(root, image, "-comp zstd -b 128K");
+	if (open_at(&opened, image, 0, 0, 8 << 20, NULL) < 0 || squash_resolve(opened.sq, "/files/10", true, &file, NULL) < 0)
+		sample_fail(image);
+	squash_count_reads(opened.sq, &reading);
+	CHECK("the first block is read", squash_read(opened.sq, &file, 0, 1000, &pieces, NULL) == 0);
+	squash_release(opened.sq, &pieces);
+	before = squash_cached(opened.sq);
+	squash_read_ahead(opened.sq, &file, 128 << 10);
+	CHECK("reading ahead decodes the next block", squash_cached(opened.sq) >= before + (128 << 10));
+	before = squash_cached(opened.sq);
+	squash_read_ahead(opened.sq, &file, (128 << 10) + 4096);
+	CHECK("and it once only", squash_cached(opened.sq) == before);
+	CHECK("it is then there without the file", truncate(image, 0) == 0 && squash_read(opened.sq, &file, 128 << 10, 128 << 10, &pieces, NULL) == 0);
+	squash_release(opened.sq, &pieces);
+	squash_read_ahead(opened.sq, &file, file.size);
+	squash_read_ahead(opened.sq, &file, UINT64_MAX);
+	CHECK("behind the end there is nothing to read ahead", reading == 0);
+	close_image(&opened);
+}
+
 static void test_offset(void)
 {
 	struct err err = { 0 };
@@ -457,6 +487,7 @@ int main(void)
 	test_flipped("xz");
 	test_flipped("lz4");
 	test_in_use();
+	test_ahead();
 	test_offset();
 
 	sample_run("rm -rf %s", top);

@@ -324,4 +324,11 @@ test('many names are cut short', () => {
   assert.match(notice({ env: many, terminal: true }), /CONDA_0 CONDA_1 CONDA_2 CONDA_3 CONDA_4 and 4 more/);
 });
 
+test('a Kerberos cache that is mounted can be written, certificates cannot', () => {
+  const files = { '/x/krb5cc': '', '/x/ca.pem': '' };
+  const run = planned('exec IMG p', { files, env: { KRB5CCNAME: 'FILE:/x/krb5cc', SSL_CERT_FILE: '/x/ca.pem' } });
+  assert.is(mountedAt(run, '/x/krb5cc'), '/x/krb5cc optional');
+  assert.is(mountedAt(run, '/x/ca.pem'), '/x/ca.pem ro,optional');
+});
+
 test.run();

@@ -1,3 +1,5 @@
+import { readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import fc from 'fast-check';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
@@ -79,6 +81,8 @@ test('an encoded plan is version, ops with their fields in order, and an end', (
 test('other answers have the forms the contract names', () => {
   assert.equal(strings(encodeAnswer({ kind: 'print', text: 'x\n', status: 0 })), ['print', 'x\n', '0']);
   assert.equal(strings(encodeAnswer({ kind: 'fail', text: 'a\0b', status: 125 })), ['fail', 'a?b', '125']);
+  // The engine hands out bytes only.
+  assert.equal(strings(encodeAnswer({ kind: 'fail', text: 'a\u2026\xe9', status: 125 })), ['fail', 'a?\xe9', '125']);
   assert.equal(strings(encodeAnswer({ kind: 'node' })), ['node', '']);
   assert.equal(strings(encodeAnswer({ kind: 'prepare', args: ['__prepare', 'x'] })), ['prepare', '', '__prepare', 'x', 'end']);
 });
@@ -225,6 +229,7 @@ const PLAN: Op[] = [
   { op: 'chdir', path: '/w', why: 'the current directory' },
   { op: 'bind_cwd', target: '/w', flags: [], why: 'the current directory' },
   { op: 'image_mount', handle: 0, path: '/x.sif', offset: 0, size: 1, why: '' },
+  { op: 'bind', source: '/more', target: '/mnt/a/b', flags: [], why: '-B' },
 ];
 const told = (index: number, op: string, errno: number, step: string, detail: string, files: Record<string, string> = {}) =>
   explainFailure(machine({ files }), { ops: PLAN }, parseFailure(`${index}\0${op}\0${errno}\0${step}\0${detail}\0`));
@@ -238,8 +243,37 @@ const FAILURES: readonly [string, Parameters<typeof told>, string, RegExp, numbe
     125,
   ],
   ['a source out of reach', [0, 'bind', 13, 'find the source', '/data'], 'E_BIND_SOURCE', /may not reach/, 125],
-  ['a target below another mount', [0, 'bind', 2, 'open the target', '/mnt'], 'E_BIND_TARGET', /there is no \/mnt in what is mounted/, 125],
-  ['a directory on a file', [0, 'bind', 20, 'prepare the target', '/mnt is a file'], 'E_BIND_TARGET', /the target is a file/, 125],
+  [
+    'a target below another mount',
+    [0, 'bind', 2, 'open the target', '/mnt'],
+    'E_BIND_TARGET',
+    /cannot mount \/data on \/mnt: the target is missing/,
+    125,
+  ],
+  [
+    'a target that a bind lacks',
+    [4, 'bind', 2, 'open the target', '/mnt/a/b'],
+    'E_BIND_TARGET',
+    /\/data is shown at \/mnt, and has no a\/b/,
+    125,
+  ],
+  [
+    'a directory on a file',
+    [0, 'bind', 20, 'prepare the target', '/mnt is not a directory, what is to be mounted on it is one'],
+    'E_BIND_TARGET',
+    /the target is a file, the source a directory/,
+    125,
+  ],
+  ['a file in the way', [0, 'bind', 20, 'prepare the target', '/mnt/x (at /mnt)'], 'E_BIND_TARGET', /a part of the target is a file/, 125],
+  [
+    'a current directory that the image has too',
+    [2, 'bind_cwd', 17, 'prepare the target', '/w'],
+    'E_CWD',
+    /cannot start in \/w: the image has its own/,
+    125,
+  ],
+  ['a closed current directory', [2, 'bind_cwd', 13, 'find the source', 'the working directory'], 'E_CWD', /you may not look into it/, 125],
+  ['an option behind the image', [0, 'exec', 2, 'run the program', '--pwd: there is no such file'], 'E_NOT_FOUND', /cannot run --pwd/, 127],
   [
     'a file on a directory',
     [0, 'bind', 21, 'prepare the target', '/mnt is a directory'],
@@ -339,6 +373,17 @@ test('failure: the words come from the plan that was made in the same process', 
   const [kind, text = '', status] = strings(failure(host, `${index}\0bind\x002\0find the source\0/data\0`));
   assert.equal([kind, status], ['fail', '125']);
   assert.match(text, /cannot mount \/data on \/mnt: source does not exist \(E_BIND_SOURCE\)\nhint: .*-B/);
+});
+
+test('texts of the planner are ASCII, since what leaves it is bytes', () => {
+  const top = join(import.meta.dirname, '../../src');
+  for (const folder of ['plan', 'request', 'facts', 'run', 'image', 'store', 'sif', 'util']) {
+    for (const name of readdirSync(join(top, folder)).filter((each) => each.endsWith('.ts'))) {
+      const lines = readFileSync(join(top, folder, name), 'utf8').split('\n');
+      const wide = lines.filter((line) => !/^\s*(\/\/|\/?\*)/.test(line) && /[^\0-\x7f]/.test(line.replace(/\s\/\/ .*$/, '')));
+      assert.equal(wide, [], `${folder}/${name}`);
+    }
+  }
 });
 
 test.run();

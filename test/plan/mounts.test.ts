@@ -56,6 +56,21 @@ test('a home that does not exist becomes an empty one in memory, with a line', (
   assert.match(noticesOf(run).join(), /home \/nonexistent is not there/);
 });
 
+test('a home that does not exist in a directory of the host stays as it is there, with a line', () => {
+  const missing = (command: string, home: string) =>
+    planned(command, { env: { HOME: home }, cwd: '/', files: { '/scratch': directory() } });
+  for (const [command, home] of [
+    ['exec IMG p', '/tmp/none/me'],
+    ['exec -B /scratch IMG p', '/scratch/none/me'],
+    ['exec -c -B /scratch IMG p', '/scratch/none/me'],
+  ] as const) {
+    const run = missing(command, home);
+    assert.is(mountedAt(run, home), undefined, command);
+    assert.match(noticesOf(run).join(), /home .* is not there$/);
+  }
+  assert.is(mountedAt(missing('exec -c IMG p', '/tmp/none/me'), '/tmp/none/me'), 'tmpfs');
+});
+
 test('the home / is not mounted', () => {
   const run = planned('exec IMG p', { env: { HOME: '/' }, cwd: '/tmp' });
   assert.is(mountedAt(run, '/'), undefined);
@@ -172,6 +187,7 @@ test('--contain: home, /tmp and /var/tmp are empty, /dev is minimal', () => {
       .toSorted(),
     ['/dev/fd', '/dev/ptmx', '/dev/stderr', '/dev/stdin', '/dev/stdout'],
   );
+  assert.is(mountedAt(run, '/dev/console'), undefined);
 });
 
 test('what is mounted on a tmpfs of the run finds its place made, behind the tmpfs and before the mount', () => {
@@ -262,6 +278,35 @@ test('a socket can be bound on a path of the image', () => {
   assert.is(
     mountedAt(planned('exec -B /dev/null:/opt/x:ro IMG p', { files: { '/dev/null': device() } }), '/opt/x'),
     '/dev/null ro,recursive,dev',
+  );
+});
+
+test('a contained program on a terminal finds it as /dev/console', () => {
+  const run = planned('exec -c IMG p', { terminal: true, files: { '/proc/self/fd/0': link('/dev/pts/3'), '/dev/pts/3': device() } });
+  assert.is(mountedAt(run, '/dev/console'), '/dev/pts/3 optional,dev');
+  assert.is(mountedAt(planned('exec IMG p', { terminal: true }), '/dev/console'), undefined);
+});
+
+test('contained message queues do not need the mount of the host', () => {
+  assert.is(mountedAt(planned('exec -C IMG p', { files: { '/proc/sys/fs/mqueue': directory() } }), '/dev/mqueue'), 'mqueue');
+  assert.is(mountedAt(planned('exec -C IMG p'), '/dev/mqueue'), undefined);
+});
+
+test('a source with ~ or $ in it gets the hint that only shells expand them', () => {
+  const told = (command: string) => errorOf(() => planned(command, { cwd: '/home/me' }));
+  assert.match(told('exec -B ~/x:/y IMG p'), /source does not exist.*expanded by the shell only/s);
+  assert.match(told('exec -B /scratch/$USER IMG p'), /expanded by the shell only/);
+  assert.match(told('exec -B /none IMG p'), /mkdir -p \/none/);
+});
+
+test('a bind over the directory of homes takes the home away, where it has no place for it', () => {
+  const run = planned('exec -B /data:/home IMG p', { cwd: '/', files: { '/data': directory() } });
+  assert.is(mountedAt(run, '/home'), '/data recursive');
+  assert.is(mountedAt(run, '/home/me'), '/home/me recursive,optional');
+  assert.is(mountedAt(planned('exec -B /home IMG p', { cwd: '/' }), '/home/me'), '/home/me recursive');
+  assert.is(
+    mountedAt(planned('exec -B /data:/home/me IMG p', { cwd: '/', files: { '/data': directory() } }), '/home/me'),
+    '/data recursive',
   );
 });
 

@@ -85,6 +85,15 @@ test('a script bound into /.singularity.d/env is sourced too, as module tools ex
   assert.is(argsOf(run)[2], SOURCING_SCRIPT);
 });
 
+test('a shell behind environment scripts is called by its own name, which busybox goes by', () => {
+  const last = (facts: World['facts']) =>
+    argsOf(planned('shell IMG', { facts: { envScripts: ['x.sh'], ...facts } }))
+      .slice(-2)
+      .join(' ');
+  assert.is(last({ bash: '', sh: '/bin/busybox' }), '0 /bin/sh');
+  assert.is(last({ bash: '/usr/bin/bash' }), '/usr/bin/bash --norc');
+});
+
 test('scripts of an image without a shell are left out, with a line', () => {
   const run = planned('exec IMG p', { facts: { envScripts: ['x.sh'], sh: '' } });
   assert.is(only(run, 'exec').file, 'p');
@@ -135,6 +144,18 @@ for (const shell of [['sh'], ['bash'], ['bash', '--posix'], ['sh', '-u']]) {
 
   test(`${name}: explicit values win over scripts`, () => {
     assert.is(sourced({ 'a.sh': 'export A=image\n' }, { PATH: '/bin' }, ['0', '1', 'A=mine', ...print('A')], shell), 'mine\n');
+  });
+
+  test(`${name}: a command that cannot be run is told as the launcher would`, () => {
+    const refused = (command: string) => sourced({}, { PATH: '/bin' }, ['0', '0', command], shell);
+    assert.match(
+      refused('no-such'),
+      /^127 tsrun: cannot run no-such: it is in no directory of PATH \(\/bin\) \(E_NOT_FOUND\)\nhint: it has to be/,
+    );
+    assert.match(refused('/no/such'), /^127 tsrun: cannot run \/no\/such: there is no such file \(E_NOT_FOUND\)\n/);
+    assert.is(refused('/etc'), '126 tsrun: cannot run /etc: it is a directory (E_NOT_EXECUTABLE)\n');
+    assert.is(refused('/etc/passwd'), '126 tsrun: cannot run /etc/passwd: it is not executable (E_NOT_EXECUTABLE)\n');
+    assert.match(refused('--pwd'), /^127 tsrun: cannot run --pwd: .*\nhint: options of tsrun come before the image\n$/);
   });
 
   test(`${name}: values are never code`, () => {

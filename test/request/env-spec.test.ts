@@ -45,6 +45,7 @@ const LINES: readonly [string, string, string[]][] = [
   ['quotes over several lines', 'A="one\ntwo"\nB=3', ['A=one\ntwo', 'B=3']],
   ['carriage returns at line ends go', 'A=1\r\nB="2"\r\n', ['A=1', 'B=2']],
   ['a name alone is the host value', 'A\nB=1', ['A', 'B=1']],
+  ['a mark of UTF-8 at the beginning is skipped', '\xef\xbb\xbfA=1\nB=2', ['A=1', 'B=2']],
   ['dollars stay', 'A=$HOME/x', ['A=$HOME/x']],
 ];
 for (const [what, text, result] of LINES) {

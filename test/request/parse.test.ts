@@ -1,5 +1,6 @@
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
+import { insteadOf } from '../../src/request/docker-flags.ts';
 import { ALL_FLAGS, flagsOf, LATER_FLAGS } from '../../src/request/flags.ts';
 import { type CommandLine, type Given, parseCommandLine } from '../../src/request/parse.ts';
 import { codeOf, errorOf } from '../helpers/planning.ts';
@@ -146,6 +147,46 @@ test('no flag is both there and not available yet, and no environment key means 
   );
   const keys = ALL_FLAGS.flatMap((flag) => flag.env ?? []);
   assert.is(new Set(keys).size, keys.length);
+});
+
+test('options of Docker are answered with what to write here', () => {
+  for (const [line, hint] of [
+    ['run -v /a:/b x.sif', '--bind /a:/b'],
+    ['run -v ~/a:/b:ro x.sif', '--bind ~/a:/b:ro'],
+    ['run -e A=1 x.sif', '--env A=1'],
+    ['exec -qe A=1 x.sif p', undefined],
+    ['run -p 8080:80 x.sif', "the host's network"],
+    ['run -u 1000:1000 x.sif', 'programs run as you'],
+    ['run --rm x.sif', 'leaves nothing behind'],
+    ['run -it x.sif sh', 'has your terminal'],
+    ['run --volume /a:/b x.sif', '--bind SRC:DST'],
+    ['run --volume=/a:/b x.sif', '--bind SRC:DST'],
+    ['run --gpus all x.sif', '--nv'],
+    ['run --entrypoint sh x.sif', 'tsrun exec IMAGE PROGRAM'],
+    ['run -w /opt x.sif', '--pwd DIR'],
+    ['run --pid=host x.sif', "the host's unless asked"],
+  ] as const) {
+    if (hint === undefined) assert.is(parsed(line).image, 'A=1');
+    else assert.ok(errorOf(() => parsed(line)).includes(hint), line);
+  }
+});
+
+test('switches before images that only look like values stay switches', () => {
+  for (const [line, image] of [
+    ['run -v docker://a/b:1', 'docker://a/b:1'],
+    ['run -v oci:dir:tag', 'oci:dir:tag'],
+    ['run -e ./A=1', './A=1'],
+    ['run -v ./a:b.sif', './a:b.sif'],
+    ['run -u x.sif', 'x.sif'],
+  ] as const)
+    assert.is(parsed(line).image, image);
+});
+
+test('no option of Docker is one of ours', () => {
+  for (const flag of [...ALL_FLAGS, ...LATER_FLAGS]) {
+    assert.is(insteadOf(`--${flag.name}`), undefined, flag.name);
+    if (flag.short !== undefined) assert.is(insteadOf(`-${flag.short}`), undefined, flag.short);
+  }
 });
 
 test.run();

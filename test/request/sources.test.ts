@@ -159,4 +159,55 @@ test('a user config that cannot be read is as good as none, a site config is not
   );
 });
 
+test('a switch of a config file may be yes or on, as people write in YAML', () => {
+  for (const [text, value] of [
+    ['nv: yes', 'true'],
+    ['nv: "on"', 'true'],
+    ['nv: True', 'true'],
+    ['nv: off', 'false'],
+    ['nv: false', 'false'],
+  ])
+    assert.is(config(`${text}\n`).given[0]?.text, value, text);
+  for (const text of ['nv: [true]', 'nv: 2', 'nv: {a: 1}'])
+    assert.is(
+      codeOf(() => config(text)),
+      'E_CONFIG',
+      text,
+    );
+});
+
+test('paths of a config file are absolute: it has no current directory', () => {
+  for (const text of ['home: work', 'store: cache', 'local: ~/x', 'bind: $HOME/x', 'bind: [data]'])
+    assert.match(
+      errorOf(() => planned('exec IMG p', { files: { [SITE]: text } })),
+      /config file .*not an absolute path.*(begin it with|write) ?/s,
+      text,
+    );
+});
+
+test('what a config file says in other letters is told in bytes', () => {
+  const text = errorOf(() => config('a: *\xc3\xbc\n'));
+  assert.match(text, /it is not YAML/);
+  assert.not.match(text, /[^\0-\xff]/);
+});
+
+test('there is a limit of binds, over all of them', () => {
+  const many = Array.from({ length: 5001 }, (_, at) => `--bind=/tmp:/m/${at}`);
+  assert.match(
+    errorOf(() => planned(['exec', ...many, 'IMG', 'p'])),
+    /cannot use 5001 binds/,
+  );
+});
+
+test('TSRUN_LINGER and TSRUN_CACHE_MEMORY win over the config files', () => {
+  const scope = (env: Record<string, string>) => only(planned('exec IMG p', { files: { [SITE]: 'linger: 3\n' }, env }), 'scope');
+  assert.is(scope({}).lingerMs, 3000);
+  assert.is(scope({ TSRUN_LINGER: '0' }).lingerMs, 0);
+  assert.is(scope({ TSRUN_CACHE_MEMORY: '1M' }).cacheBytes, 1024 * 1024);
+  assert.match(
+    errorOf(() => scope({ TSRUN_LINGER: 'long' })),
+    /cannot use TSRUN_LINGER=long: .*TSRUN_LINGER=10 \(seconds\)/s,
+  );
+});
+
 test.run();

@@ -1,12 +1,10 @@
 import fc from 'fast-check';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { bytesOf } from '../../src/util/bytes.ts';
 import { fnv64 } from '../../src/util/fnv.ts';
 import { nearest } from '../../src/util/nearest.ts';
 import { cleanPath, depthOf, isClean, isWithin, nameOf, parentOf, resolveFrom } from '../../src/util/paths.ts';
 import { printable, printableLine } from '../../src/util/printable.ts';
-import { sparseBytesOf } from '../../src/util/sparse-bytes.ts';
 import { decodeUtf8, encodeUtf8 } from '../../src/util/utf8.ts';
 
 const test = suite('paths and texts');
@@ -99,15 +97,6 @@ test('the nearest name is one that can be meant', () => {
 test('terminal controls are shown as question marks, bytes of UTF-8 stay', () => {
   assert.is(printable('a\x1b[31m\n\tcaf\xc3\xa9\x7f'), 'a?[31m\n\tcaf\xc3\xa9?');
   assert.is(printableLine('a\nb'), 'a?b');
-});
-
-test('bytes of sparse texts are the same as those of others', () => {
-  fc.assert(
-    fc.property(fc.array(fc.constantFrom('\0'.repeat(64), '\0', 'a', '\xff', '\0'.repeat(63))), (parts) => {
-      const text = parts.join('');
-      assert.equal(sparseBytesOf(text), bytesOf(text));
-    }),
-  );
 });
 
 test.run();

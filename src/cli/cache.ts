@@ -1,0 +1,52 @@
+/** `tsrun cache list|clean`: what the store holds, and making room in it. */
+import { cleanStore, listStore } from '../store/clean.ts';
+import { openStore } from '../store/open.ts';
+import type { StoreItem } from '../store/types.ts';
+import { note } from './report.ts';
+import type { Settings } from './settings.ts';
+
+const DAY = 86_400_000;
+const DEFAULT_DAYS = 30;
+
+/** @returns the text for stdout. @throws TsrunError E_STORE_… */
+export const cacheList = async ({ places }: Settings, json: boolean): Promise<string> => {
+  const store = await openStore(places, { instead: 'local' });
+  const items = bySize(await listStore(store));
+  if (json) {
+    const shown = items.map(({ kind, name, path, size, age }) => ({ kind, name, path, size, days: Math.floor(age / DAY) }));
+    return `${JSON.stringify({ store: store.path, items: shown }, undefined, 2)}\n`;
+  }
+  return `${itemLines(items)}${sumText(items)} in ${store.path}\n`;
+};
+
+export type CleanArguments = {
+  readonly days?: number | undefined;
+  readonly all: boolean;
+  readonly dryRun: boolean;
+  readonly quiet: boolean;
+};
+
+/** Without `all`, what was not used for `days`. @returns the text for stdout. @throws TsrunError E_STORE_… */
+export const cacheClean = async ({ places }: Settings, { days, all, dryRun, quiet }: CleanArguments): Promise<string> => {
+  const store = await openStore(places, { instead: 'local' });
+  const removed = await cleanStore(store, { olderThan: all ? 0 : (days ?? DEFAULT_DAYS) * DAY, dryRun });
+  if (dryRun) return `${itemLines(bySize(removed))}${sumText(removed)} would be removed from ${store.path}\n`;
+  if (removed.length > 0) note(`removed ${sumText(removed)} from ${store.path}`, quiet);
+  return '';
+};
+
+const bySize = (items: readonly StoreItem[]): readonly StoreItem[] =>
+  [...items].sort((a, b) => b.size - a.size || (a.name < b.name ? -1 : 1));
+
+const itemLines = (items: readonly StoreItem[]): string =>
+  items
+    .map(({ kind, name, size, age }) => {
+      const days = Math.floor(age / DAY);
+      return `${kind.padEnd(10)} ${megabytes(size).padStart(10)} ${(days === 0 ? 'today' : `${days} d`).padStart(7)}  ${name}\n`;
+    })
+    .join('');
+
+const sumText = (items: readonly StoreItem[]): string =>
+  `${items.length} ${items.length === 1 ? 'item' : 'items'}, ${megabytes(items.reduce((sum, { size }) => sum + size, 0))}`;
+
+const megabytes = (bytes: number): string => `${(bytes / 1e6).toFixed(1)} MB`;

@@ -1,0 +1,36 @@
+/** Ctrl-C and its kin during long work: what is under way is put away, then the process ends by that signal as if nobody had caught it. */
+
+const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
+
+/** Putting away takes milliseconds; work that hangs in a read is not waited for. */
+const PATIENCE = 2_000;
+
+/** @returns what `work` returns. When a signal comes, `work`'s is aborted, and this neither returns nor throws. */
+export const interruptible = async <T>(work: (signal: AbortSignal) => Promise<T>): Promise<T> => {
+  const controller = new AbortController();
+  let caught: NodeJS.Signals | undefined;
+  const end = (): void => {
+    stopWatching();
+    process.kill(process.pid, caught ?? 'SIGINT');
+  };
+  const onSignal = (signal: NodeJS.Signals): void => {
+    if (caught !== undefined) end();
+    caught = signal;
+    controller.abort(new Error(`interrupted by ${signal}`));
+    setTimeout(end, PATIENCE).unref();
+  };
+  const stopWatching = (): void => {
+    for (const signal of SIGNALS) process.off(signal, onSignal);
+  };
+  for (const signal of SIGNALS) process.on(signal, onSignal);
+  try {
+    return await work(controller.signal);
+  } finally {
+    if (caught !== undefined) {
+      end();
+      // The signal arrives between two steps of the event loop; nothing may be printed until then.
+      await new Promise(() => setTimeout(() => {}, PATIENCE));
+    }
+    stopWatching();
+  }
+};

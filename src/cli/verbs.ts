@@ -1,0 +1,205 @@
+/**
+ * The verbs of the full program and their options: parsing, help, completion and the man page come from this table, as those of `exec`, `run`
+ * and `shell` come from request/flags.ts. Names are Apptainer's where Apptainer has the thing.
+ */
+
+export type Option = {
+  readonly name: string;
+  readonly short?: string;
+  /** Other long names, understood and not shown. */
+  readonly aliases?: readonly string[];
+  /** What stands for the value; a switch has none. */
+  readonly value?: string;
+  /** The only values there are, for completion. */
+  readonly choices?: readonly string[];
+  readonly help: string;
+};
+
+export type Position = {
+  /** As shown: "IMAGE". */
+  readonly name: string;
+  readonly optional?: boolean;
+  /** Takes all words that are left; only the last one. */
+  readonly many?: boolean;
+  readonly kind: 'file' | 'directory' | 'text';
+  readonly help: string;
+};
+
+export type Verb = {
+  /** One word, or two for what belongs together: "image ls". */
+  readonly name: string;
+  readonly aliases?: readonly string[];
+  readonly positions: readonly Position[];
+  readonly options: readonly Option[];
+  readonly help: string;
+  /** Between the parts of tsrun; shown to nobody. */
+  readonly hidden?: boolean;
+};
+
+/** Of every verb. */
+export const COMMON: readonly Option[] = [
+  { name: 'quiet', short: 'q', aliases: ['silent'], help: 'errors only' },
+  { name: 'verbose', short: 'v', help: 'say more' },
+  { name: 'debug', help: 'show where an error comes from' },
+];
+
+const NETWORK: readonly Option[] = [
+  { name: 'offline', help: 'ask no registry: what the store has must do' },
+  {
+    name: 'insecure',
+    aliases: ['no-https', 'nohttps'],
+    help: 'allow plain http to any registry (certificates of https are checked all the same)',
+  },
+];
+
+const BUILD: readonly Option[] = [
+  {
+    name: 'compress',
+    value: 'NAME[:LEVEL]',
+    choices: ['zstd', 'gzip', 'xz', 'lz4'],
+    help: 'zstd (default), gzip (every kernel and tool reads it), xz or lz4; a level after a colon: zstd:19',
+  },
+  { name: 'block-size', value: 'SIZE', help: 'of the SquashFS, 4K to 1M; default 128K' },
+  { name: 'arch', value: 'ARCH', help: 'take the image for this architecture, such as arm64 or arm/v7' },
+  {
+    name: 'threads',
+    value: 'N',
+    help: 'compressing threads, up to 4 (default: as many as there are cores, up to 3); the image is the same for any number',
+  },
+  { name: 'force', short: 'F', help: 'replace an existing file' },
+  ...NETWORK,
+  { name: 'limit-size', value: 'SIZE', help: 'refuse what unpacks to more, such as 200G; default 1T' },
+  { name: 'limit-files', value: 'N', help: 'refuse what has more entries; default 10000000' },
+  { name: 'limit-ratio', value: 'N', help: 'refuse layers that unpack to more times their size; default 1000' },
+];
+
+const IMAGE: Position = { name: 'IMAGE', kind: 'file', help: 'a SIF or SquashFS file' };
+const JSON_OUTPUT: Option = { name: 'json', short: 'j', help: 'as JSON' };
+
+export const VERBS = [
+  {
+    name: 'build',
+    positions: [
+      { name: 'TARGET', kind: 'file', help: 'the SIF file to write' },
+      {
+        name: 'SOURCE',
+        kind: 'file',
+        help: 'docker://, oci:, oci-archive:, docker-archive:, tar:, - (a tar stream), a directory or another image',
+      },
+    ],
+    options: BUILD,
+    help: 'make a SIF image',
+  },
+  {
+    name: 'pull',
+    positions: [
+      { name: 'WORDS', many: true, kind: 'text', help: '[OUT.sif] REFERENCE; the file is named after the reference when it is left out' },
+    ],
+    options: [...BUILD, { name: 'dir', value: 'DIRECTORY', help: 'where the file is written' }],
+    help: 'the same, with the file named after the image',
+  },
+  {
+    name: 'inspect',
+    positions: [{ name: 'IMAGE', kind: 'file', help: 'a SIF, SquashFS or directory' }],
+    options: [
+      { name: 'labels', short: 'l', help: 'labels (the default)' },
+      { name: 'deffile', short: 'd', help: 'what it was built from' },
+      { name: 'runscript', short: 'r', help: 'what `run` starts' },
+      { name: 'startscript', help: 'what an instance starts' },
+      { name: 'test', short: 't', help: 'its test script' },
+      { name: 'environment', short: 'e', help: 'its environment scripts' },
+      { name: 'helpfile', short: 'H', help: 'its help text' },
+      { name: 'all', help: 'all of it, as JSON' },
+      JSON_OUTPUT,
+    ],
+    help: 'labels, definition and scripts of an image',
+  },
+  {
+    name: 'image ls',
+    positions: [IMAGE, { name: 'PATHS', optional: true, many: true, kind: 'text', help: 'paths in the image' }],
+    options: [{ name: 'depth', value: 'N', help: 'levels below each path' }],
+    help: 'list names in an image with mode, owner, size and time',
+  },
+  {
+    name: 'image cat',
+    positions: [IMAGE, { name: 'PATHS', many: true, kind: 'text', help: 'paths in the image' }],
+    options: [],
+    help: 'write files of an image to standard output',
+  },
+  {
+    name: 'image extract',
+    positions: [IMAGE, { name: 'DIRECTORY', kind: 'directory', help: 'a new directory' }],
+    options: [],
+    help: 'unpack an image into a new directory',
+  },
+  { name: 'image facts', positions: [IMAGE], options: [JSON_OUTPUT], help: 'what tsrun knows of an image' },
+  { name: 'image objects', aliases: ['list'], positions: [IMAGE], options: [], help: 'the data objects of a SIF' },
+  {
+    name: 'image dump',
+    positions: [{ name: 'ID', kind: 'text', help: 'number of the object' }, IMAGE],
+    options: [],
+    help: 'write a data object of a SIF to standard output',
+  },
+  { name: 'cache list', positions: [], options: [JSON_OUTPUT], help: 'what the store holds, and how long it was not used' },
+  {
+    name: 'cache clean',
+    positions: [],
+    options: [
+      { name: 'days', short: 'D', value: 'N', help: 'remove what was not used for so many days; default 30' },
+      { name: 'all', short: 'a', help: 'remove everything' },
+      { name: 'dry-run', short: 'n', help: 'only list what would be removed' },
+    ],
+    help: 'remove from the store what was not used lately',
+  },
+  {
+    name: 'login',
+    positions: [{ name: 'REGISTRY', optional: true, kind: 'text', help: 'host; default docker.io' }],
+    options: [
+      { name: 'username', short: 'u', value: 'NAME', help: 'asked for when left out' },
+      { name: 'password-stdin', help: 'the password is the first line of standard input' },
+      NETWORK[1] as Option,
+    ],
+    help: 'keep a password or token for a registry',
+  },
+  {
+    name: 'logout',
+    positions: [{ name: 'REGISTRY', optional: true, kind: 'text', help: 'host; default docker.io' }],
+    options: [{ name: 'all', help: 'for all registries' }],
+    help: 'forget it',
+  },
+  { name: 'version', positions: [], options: [], help: 'print the version' },
+  {
+    name: 'help',
+    positions: [{ name: 'COMMAND', optional: true, many: true, kind: 'text', help: 'a command' }],
+    options: [],
+    help: 'print help',
+  },
+  {
+    name: 'completion',
+    positions: [{ name: 'SHELL', kind: 'text', help: 'bash, zsh or fish' }],
+    options: [],
+    help: 'print the completion script of a shell',
+  },
+  { name: 'man', positions: [], options: [], help: 'print the manual page', hidden: true },
+  {
+    name: '__prepare',
+    positions: [{ name: 'REFERENCES', many: true, kind: 'text', help: 'images to make ready' }],
+    options: [],
+    help: 'what the planner asks for',
+    hidden: true,
+  },
+] as const satisfies readonly Verb[];
+
+export type VerbName = (typeof VERBS)[number]['name'];
+
+export const ALL_VERBS: readonly (Verb & { readonly name: VerbName })[] = VERBS;
+
+/** First words under which several verbs stand. */
+export const GROUPS: Readonly<Record<string, { readonly aliases: readonly string[]; readonly help: string }>> = {
+  image: { aliases: ['sif'], help: 'look into an image file' },
+  cache: { aliases: [], help: 'look into the store of downloads and converted images, and clean it' },
+};
+
+/** "IMAGE [PATHS…]" */
+export const usageOf = ({ positions }: Verb): string =>
+  positions.map(({ name, optional, many }) => (optional ? `[${name}${many ? '…' : ''}]` : `${name}${many ? '…' : ''}`)).join(' ');

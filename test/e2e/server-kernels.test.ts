@@ -1,0 +1,162 @@
+/**
+ * The image server on kernels that lack what this one has: under a filter that refuses the newer calls, and on a real Linux 6.1 (user-mode Linux) where that
+ * is installed. The run gets at the image by another way and sees no difference.
+ */
+import { spawn, spawnSync } from 'node:child_process';
+import { chmodSync, copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { suite } from 'uvu';
+import * as assert from 'uvu/assert';
+import { environmentOf, makeBusyboxImage, run, scratch, tsrunPath } from '../helpers/product.ts';
+import { skip } from '../helpers/skip.ts';
+import { testUser } from '../helpers/user.ts';
+import { helperProgram } from './launcher/helpers.ts';
+
+const test = suite('image server on older kernels');
+const place = scratch('kernels');
+const image = makeBusyboxImage(place);
+const user = testUser();
+const isRoot = process.getuid?.() === 0;
+const deny = helperProgram('deny');
+
+const NEWER_THAN_4_18 = [
+  'open_tree',
+  'move_mount',
+  'fsopen',
+  'fsconfig',
+  'fsmount',
+  'mount_setattr',
+  'openat2',
+  'close_range',
+  'statx',
+  'clone3',
+  'pidfd_open',
+  'faccessat2',
+];
+const kernels: readonly (readonly [name: string, refused: readonly string[], mount: string])[] = [
+  ['before 6.15 (no clone of a detached mount)', ['EINVAL', 'detached_clone'], 'own'],
+  ['4.18 (none of the newer calls)', ['ENOSYS', ...NEWER_THAN_4_18], 'view'],
+];
+
+for (const [name, refused, mount] of kernels) {
+  const runtime = join(place, String(refused[1]));
+  mkdirSync(runtime);
+  spawnSync('chown', [`${user.uid}:${user.gid}`, runtime]);
+  chmodSync(runtime, 0o700);
+  const options = { env: { XDG_RUNTIME_DIR: runtime }, cwd: runtime };
+  const exec = (...command: string[]) => run(deny, [...refused, '--', tsrunPath, 'exec', ...command], options);
+
+  test(`${name}: the image is served, the current directory and binds are there`, () => {
+    writeFileSync(join(runtime, 'here'), 'the current directory\n', { mode: 0o644 });
+    const script = 'cat /opt/tool/data.txt here /mnt/here; pwd; ls -A | tr "\\n" " "; grep -c fuse /proc/self/mountinfo';
+    const ran = exec('--bind', `${runtime}:/mnt`, image, 'sh', '-c', script);
+    assert.is(ran.stderr, '');
+    const [fromImage, here, bound, cwd, listing] = ran.stdout.split('\n');
+    assert.equal([fromImage, here, bound, cwd], ['from the image', 'the current directory', 'the current directory', runtime]);
+    assert.match(String(listing), /^here tsrun /);
+  });
+
+  test(`${name}: runs of a scope share a user namespace and an image server`, async () => {
+    const script = 'readlink /proc/self/ns/user; stat -c %d /bin/busybox';
+    const waiting = spawn(deny, [...refused, '--', tsrunPath, 'exec', image, 'sh', '-c', `${script}; cat`], {
+      env: environmentOf(options),
+      uid: user.uid,
+      gid: user.gid,
+      cwd: runtime,
+    });
+    const first = await new Promise<string>((resolve) => {
+      let text = '';
+      waiting.stdout.on('data', (chunk) => {
+        text += chunk;
+        if (text.split('\n').length === 3) resolve(text);
+      });
+    });
+    const second = exec(image, 'sh', '-c', script);
+    const [socket = ''] = readdirSync(join(runtime, 'tsrun')).filter((file) => file.endsWith('.sock'));
+    const told = run(tsrunPath, ['@server-statistics', join(runtime, 'tsrun'), socket.replace(/\.\d+\.sock$/, '')]).stdout;
+    assert.is(JSON.parse(told).images[0].mount, mount);
+    waiting.stdin.end();
+    await new Promise((resolve) => waiting.on('exit', resolve));
+    assert.is(second.stdout.split('\n')[0], first.split('\n')[0], second.stderr);
+  });
+
+  test(`${name}: with PIDs of its own and a writable layer`, () => {
+    assert.is(
+      exec('--pid', '--writable-tmpfs', image, 'sh', '-c', 'echo x > /opt/tool/new && cat /opt/tool/new; echo $$').stdout,
+      'x\n2\n',
+    );
+  });
+
+  test(`${name}: each run sees the files as its caller does`, () => {
+    if (!isRoot) return skip('needs root to mount');
+    const drop = ['setpriv', `--reuid=${user.uid}`, `--regid=${user.gid}`, '--clear-groups'];
+    const own = (word: string) =>
+      `unshare -m sh -c 'mount -t tmpfs none /mnt && echo ${word} > /mnt/word && exec "$@"' sh ${drop.join(' ')} ${deny} ${refused.join(' ')} -- ${tsrunPath} exec --bind /mnt ${image}`;
+    // Both at the same time: the second must not be given the first one's view.
+    const script = `mkfifo ${runtime}/go && exec 9<>${runtime}/go
+${own('first')} sh -c 'cat /mnt/word; read go' <&9 | { read word; echo $word; ${own('second')} cat /mnt/word; echo >&9; cat; }`;
+    const both = run('bash', ['-c', script], { ...options, as: 'root' });
+    assert.is(both.stdout, 'first\nsecond\n', both.stderr);
+  });
+}
+
+test('where the kernel refuses to mount by FUSE, the image is extracted', () => {
+  if (!isRoot) return skip('needs root to mount');
+  const local = join(place, 'local');
+  const drop = [
+    'setpriv',
+    `--reuid=${user.uid}`,
+    `--regid=${user.gid}`,
+    '--clear-groups',
+    tsrunPath,
+    'exec',
+    image,
+    'cat',
+    '/opt/tool/data.txt',
+  ];
+  const ran = run('unshare', ['-m', 'sh', '-c', 'mount --bind /dev/null /dev/fuse && exec "$@"', 'sh', ...drop], {
+    as: 'root',
+    env: { TSRUN_LOCAL: local, XDG_RUNTIME_DIR: '' },
+  });
+  assert.equal([ran.stdout, ran.stderr, ran.status], ['from the image\n', '', 0]);
+  assert.is(readdirSync(join(local, 'extracted')).length, 2);
+});
+
+test('Linux 6.1: runs on that kernel itself', () => {
+  const kernel = '/usr/bin/linux.uml';
+  if (!isRoot || !existsSync(kernel)) return skip('needs root and user-mode Linux (package user-mode-linux)');
+  const inside = join(place, 'inside.sh');
+  const result = join(place, 'result');
+  const copy = join(place, 'copy.sif');
+  copyFileSync(image, copy);
+  chmodSync(copy, 0o644);
+  writeFileSync(
+    inside,
+    `#!/bin/sh
+mount -t proc proc /proc
+for module in fuse/fuse overlayfs/overlay; do busybox insmod /usr/lib/uml/modules/$(uname -r)/kernel/fs/$module.ko; done
+[ -e /dev/fuse ] || mknod /dev/fuse c 10 229
+chmod 666 /dev/fuse
+cp ${copy} /dev/image.sif
+exec > ${result} 2>&1
+mount -t tmpfs -o mode=1777 none /tmp
+cp /dev/image.sif /tmp/image.sif
+cd /tmp
+uname -r
+setpriv --reuid=1000 --regid=1000 --clear-groups env -i PATH=$PATH HOME=/tmp TSRUN_LINGER=0 TSRUN_STORE=/tmp/store ${tsrunPath} exec /tmp/image.sif sh -c 'cat /opt/tool/data.txt; pwd; ls -A /tmp'
+echo status $?
+sync
+busybox poweroff -f
+`,
+    { mode: 0o755 },
+  );
+  const booted = run(kernel, ['mem=768M', 'rootfstype=hostfs', 'rootflags=/', 'rw', `init=${inside}`, 'con=null', 'con0=null', 'quiet'], {
+    as: 'root',
+    env: { PATH: process.env['PATH'] },
+  });
+  assert.ok(existsSync(result), booted.stdout + booted.stderr);
+  const told = readFileSync(result, 'utf8');
+  assert.match(told, /^6\.1\.\S+\nfrom the image\n\/tmp\nimage\.sif\ntsrun-1000\nstatus 0\n$/, told);
+});
+
+test.run();

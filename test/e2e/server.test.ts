@@ -1,0 +1,149 @@
+/** The image server's processes as they run: what they may do, where they run, that they are replaced when they die, and that they end. */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { mkdirSync, readdirSync, readFileSync, readlinkSync, statSync } from 'node:fs';
+import { cpus } from 'node:os';
+import { join } from 'node:path';
+import { suite } from 'uvu';
+import * as assert from 'uvu/assert';
+import { run as asUser, environmentOf, makeBusyboxImage, scratch, tsrunOk, tsrunPath } from '../helpers/product.ts';
+import { skip } from '../helpers/skip.ts';
+import { testUser } from '../helpers/user.ts';
+
+const test = suite('image server');
+const place = scratch('server');
+const image = makeBusyboxImage(place);
+const user = testUser();
+const isRoot = process.getuid?.() === 0;
+
+const textOf = (path: string): string => {
+  try {
+    return readFileSync(path, 'utf8');
+  } catch {
+    return '';
+  }
+};
+const childrenOf = (pid: number): number[] => textOf(`/proc/${pid}/task/${pid}/children`).trim().split(/\s+/).filter(Boolean).map(Number);
+const field = (pid: number, name: string): string | undefined =>
+  new RegExp(`^${name}:\\s*(.*)$`, 'm').exec(textOf(`/proc/${pid}/status`))?.[1];
+
+/** Server and serving process of the scope whose runtime directory this is: found by the environment-less command line and the user's namespaces. */
+const processesOf = (payload: number): { server: number; serving: number } => {
+  const namespace = readlinkSync(`/proc/${payload}/ns/user`);
+  const mine = readdirSync('/proc')
+    .filter((name) => /^\d+$/.test(name))
+    .map(Number)
+    .filter((pid) => {
+      try {
+        return pid !== payload && readlinkSync(`/proc/${pid}/ns/user`) === namespace;
+      } catch {
+        return false;
+      }
+    });
+  const named = (name: string): number => mine.find((pid) => field(pid, 'Name') === name) ?? 0;
+  return { server: named('tsrun-server'), serving: named('tsrun-image') };
+};
+
+/** A payload that waits for a line on its standard input; resolves when it has said "ready". */
+const waiting = async (name: string, script: string, before: readonly string[] = []): Promise<ChildProcess & { text: () => string }> => {
+  const runtime = join(place, name);
+  mkdirSync(runtime, { recursive: true });
+  const [program = '', ...args] = [...before, tsrunPath, 'exec', image, 'sh', '-c', script];
+  const child = spawn(program, args, {
+    env: { ...environmentOf({}), XDG_RUNTIME_DIR: '' },
+    uid: user.uid,
+    gid: user.gid,
+    cwd: '/tmp',
+    stdio: ['pipe', 'pipe', 'inherit'],
+  });
+  let text = '';
+  await new Promise<void>((resolve, reject) => {
+    child.stdout?.on('data', (chunk) => {
+      text += chunk;
+      if (text.includes('ready\n')) resolve();
+    });
+    child.on('exit', () => reject(new Error(`ended early: ${text}`)));
+  });
+  return Object.assign(child, { text: () => text });
+};
+
+const endOf = (child: ChildProcess): Promise<number | null> => new Promise((resolve) => child.on('exit', resolve));
+
+const until = async (fact: () => boolean): Promise<void> => {
+  for (const end = Date.now() + 20_000; !fact(); ) {
+    if (Date.now() > end) throw new Error('it did not come true within 20 s');
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+};
+
+test('the process that reads the image is confined; neither it nor the server is bound to the core of the run that started them', async () => {
+  if (!isRoot) return skip('needs root to look into the server');
+  const run = await waiting('confined', 'echo ready; read line', ['taskset', '-c', '0', 'sh', '-c', 'ulimit -Sn 100; exec "$@"', 'sh']);
+  const { server, serving } = processesOf(run.pid ?? 0);
+  assert.ok(server > 0 && serving > 0);
+  assert.is(field(serving, 'Seccomp'), '2');
+  assert.is(field(serving, 'NoNewPrivs'), '1');
+  const all = `0-${cpus().length - 1}`.replace(/^0-0$/, '0');
+  assert.equal([field(server, 'Cpus_allowed_list'), field(serving, 'Cpus_allowed_list')], [all, all]);
+  assert.is(field(run.pid ?? 0, 'Cpus_allowed_list'), '0');
+  const [, soft, hard] = /^Max open files\s+(\S+)\s+(\S+)/m.exec(textOf(`/proc/${serving}/limits`)) ?? [];
+  assert.is(soft, hard);
+  assert.is(textOf(`/proc/${serving}/oom_score_adj`), textOf(`/proc/${process.pid}/oom_score_adj`));
+  const open = readdirSync(`/proc/${serving}/fd`).map((fd) => readlinkSync(`/proc/${serving}/fd/${fd}`).replace(/\[\d+\]/, ''));
+  assert.equal([...new Set(open)].sort(), ['/dev/null', '/fuse', image, 'socket:'].sort());
+  assert.is(open.filter((target) => target === 'socket:').length, 1);
+  run.stdin?.end('\n');
+  assert.is(await endOf(run), 0);
+  await until(() => field(server, 'Name') === undefined && field(serving, 'Name') === undefined);
+});
+
+test('a run reads on while the process that reads its image is killed again and again', async () => {
+  if (!isRoot) return skip('needs root to find the process');
+  const script = 'echo ready; while read word; do cat "/none-$word" 2>/dev/null; cat /opt/tool/data.txt; done';
+  const run = await waiting('killed', script);
+  const { server } = processesOf(run.pid ?? 0);
+  for (let i = 0; i < 20; i++) {
+    await until(() => childrenOf(server).length > 0);
+    const [serving = Number.NaN] = childrenOf(server);
+    process.kill(serving, i % 2 === 0 ? 'SIGKILL' : 'SIGSEGV');
+    run.stdin?.write(`${i}\n`);
+    await until(() => run.text().split('from the image\n').length === i + 2 && !childrenOf(server).includes(serving));
+  }
+  run.stdin?.end();
+  assert.is(await endOf(run), 0);
+  assert.is(run.text(), `ready\n${'from the image\n'.repeat(20)}`);
+  await until(() => field(server, 'Name') === undefined);
+});
+
+test('a run goes on when the server itself is killed, and the next one starts another', async () => {
+  if (!isRoot) return skip('needs root to find the process');
+  const run = await waiting('orphaned', 'echo ready; read line; cat /opt/tool/data.txt');
+  const { server, serving } = processesOf(run.pid ?? 0);
+  process.kill(server, 'SIGKILL');
+  await until(() => field(server, 'Name') === undefined);
+  assert.is(tsrunOk(['exec', image, 'cat', '/opt/tool/data.txt'], { env: { XDG_RUNTIME_DIR: '' } }), 'from the image\n');
+  run.stdin?.end('\n');
+  assert.is(await endOf(run), 0);
+  assert.is(run.text(), 'ready\nfrom the image\n');
+  await until(() => field(serving, 'Name') === undefined);
+});
+
+test('a server tells what it has done', async () => {
+  const run = await waiting('told', 'cat /opt/tool/data.txt /none; echo ready; read line');
+  const runtime = `/tmp/tsrun-${user.uid}`;
+  const told = readdirSync(runtime)
+    .filter((name) => name.endsWith('.sock'))
+    .map((name) => asUser(tsrunPath, ['@server-statistics', runtime, name.replace(/\.\d+\.sock$/, '')]).stdout)
+    .filter((text) => text !== '')
+    .map((text) => JSON.parse(text));
+  run.stdin?.end('\n');
+  await endOf(run);
+  const { ino } = statSync(image);
+  const mine = told.flatMap((server) => server.images).filter((each) => each.inode === ino);
+  assert.is(mine.length, 1);
+  const { runs, replaced, failed, mount, lookup, read, bytes } = mine[0];
+  assert.equal({ runs, replaced, failed }, { runs: 1, replaced: 0, failed: 0 });
+  assert.ok(['shared', 'own', 'view'].includes(mount));
+  assert.ok(lookup > 2 && read > 0 && bytes > 1000, JSON.stringify(mine[0]));
+});
+
+test.run();

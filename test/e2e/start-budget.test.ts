@@ -1,0 +1,87 @@
+// time limit: 120 s
+/**
+ * What a start may cost: calls on the file systems of home, image and current directory (on a cluster each can be a journey to a server), and system
+ * calls altogether. Counted by strace, on a warm start: the scope has a server, and nothing has to be made.
+ */
+import { spawnSync } from 'node:child_process';
+import { existsSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+import { suite } from 'uvu';
+import * as assert from 'uvu/assert';
+import { environmentOf, makeBusyboxImage, scratch, tsrunOk, tsrunPath } from '../helpers/product.ts';
+import { skip } from '../helpers/skip.ts';
+import { testUser } from '../helpers/user.ts';
+
+const test = suite('the cost of a start');
+
+const place = scratch('budget');
+const { home } = testUser();
+const image = join(place, 'images/image.sif');
+const tree = join(place, 'tree');
+
+test.before(() => {
+  mkdirSync(join(place, 'images'));
+  const made = makeBusyboxImage(place);
+  spawnSync('mv', [made, image]);
+});
+
+type Call = { readonly name: string; readonly text: string };
+
+/** The system calls of one start, up to the exec of the payload. The second of two, so that the scope's server is there. */
+const callsOf = (words: readonly string[]): readonly Call[] => {
+  const { uid, gid } = testUser();
+  const trace = join(place, `trace-${words.length}`);
+  rmSync(trace, { force: true });
+  const env = { ...environmentOf({ env: { HOME: home, TSRUN_LINGER: '30' } }) };
+  tsrunOk(words, { cwd: home, env: { HOME: home, TSRUN_LINGER: '30' } });
+  const ran = spawnSync('strace', ['-y', '-s', '4096', '-o', trace, '--', tsrunPath, ...words], {
+    cwd: home,
+    env,
+    uid,
+    gid,
+    encoding: 'utf8',
+  });
+  assert.is(ran.status, 0, ran.stderr);
+  const lines = readFileSync(trace, 'latin1').split('\n');
+  const end = lines.findIndex((line) => line.startsWith('execve("/bin/true"'));
+  assert.ok(end > 0, 'the payload was not started');
+  return lines.slice(1, end).flatMap((text) => {
+    const name = /^(\w+)\(/.exec(text)?.[1];
+    return name === undefined ? [] : [{ name, text }];
+  });
+};
+
+/**
+ * True when a call names something at or below `path`, or a descriptor of it. Closing one asks nobody, nor does handing it to the server, and openat2 looks
+ * into the new root.
+ */
+const isAbout = ({ name, text }: Call, path: string): boolean =>
+  !['close', 'fcntl', 'sendmsg', 'getcwd', 'openat2'].includes(name) &&
+  new RegExp(`[<"]${path}[/">]`).test(text.replace(/AT_FDCWD<[^>]*>, "\//, '"/'));
+
+test('a warm start of a SIF asks few things of the file systems of home, image and current directory', () => {
+  if (!existsSync('/usr/bin/strace')) return skip('strace is not installed');
+  const calls = callsOf(['exec', image, '/bin/true']).filter((call) => isAbout(call, home) || isAbout(call, image));
+  const shown = calls.map((call) => call.text).join('\n');
+  assert.ok(calls.length <= 11, `${calls.length} calls:\n${shown}`);
+  assert.ok(calls.filter((call) => isAbout(call, image)).length <= 6, shown);
+  // The home, being the current directory too, has to be found, mounted and entered.
+  assert.ok(
+    calls.some((call) => call.name === 'open_tree' && isAbout(call, home)),
+    shown,
+  );
+});
+
+test('it takes a bounded number of system calls', () => {
+  if (!existsSync('/usr/bin/strace')) return skip('strace is not installed');
+  const calls = callsOf(['exec', image, '/bin/true']);
+  assert.ok(calls.length <= 310, `${calls.length} calls`);
+});
+
+test('a start from a directory looks at few files of it', () => {
+  if (!existsSync('/usr/bin/strace')) return skip('strace is not installed');
+  const calls = callsOf(['exec', tree, '/bin/true']).filter((call) => isAbout(call, tree));
+  assert.ok(calls.length <= 90, `${calls.length} calls:\n${calls.map((call) => call.text).join('\n')}`);
+});
+
+test.run();

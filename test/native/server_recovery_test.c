@@ -1,0 +1,537 @@
+/* What happens when the process that serves an image is killed, stopped, dies of a request or hangs, and when the image's own file system hangs. The
+ * server is the real one, but for two names: looking for "poison" ends the process, looking for "hang" never returns. */
+#define imagefs_answer plain_answer
+#include "../../native/fuse/ops.c"
+#undef imagefs_answer
+void imagefs_answer(struct imagefs_worker *worker, size_t len);
+#define WATCH_TICK_MS 100
+#include "../../native/supervisor.c"
+
+#include "check.h"
+#include "sample_tree.h"
+
+#include <grp.h>
+#include <poll.h>
+#include <sys/mman.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/un.h>
+
+#define USER 54321
+#define READERS 64
+#define LINGER_MS 150
+#define PATIENCE_MS 30000
+
+static char top[] = "/tmp/tsrun-recovery-test-XXXXXX";
+static char root[PATH_MAX], runtime[PATH_MAX], image[PATH_MAX], attach[PATH_MAX];
+
+void imagefs_answer(struct imagefs_worker *worker, size_t len)
+{
+	const struct fuse_in_header *in = (const void *)worker->slot->request;
+	const char *name = worker->slot->request + sizeof *in;
+
+	if (in->opcode == FUSE_LOOKUP && strcmp(name, "poison") == 0)
+		abort();
+	while (in->opcode == FUSE_LOOKUP && strcmp(name, "hang") == 0)
+		pause();
+	plain_answer(worker, len);
+}
+
+/* --- runs --- */
+
+struct progress { /* shared by all readers */
+	_Atomic uint64_t reads;
+	_Atomic uint32_t joined;
+	_Atomic bool stop;
+};
+static struct progress *progress;
+
+static void become_user(void)
+{
+	if (setgroups(0, NULL) < 0 || setresgid(USER, USER, USER) < 0 || setresuid(USER, USER, USER) < 0)
+		sample_fail("becoming an ordinary user");
+}
+
+static int join_and_attach(const char *key, int fd)
+{
+	struct server_request request
+		= { .dir = runtime, .key = key, .uid = USER, .gid = USER, .image_fd = fd, .linger_ms = LINGER_MS, .cache_bytes = 1 << 20 };
+	struct server_reply reply;
+	struct err err = { 0 };
+	int clone;
+
+	if (server_join(&request, &reply, &err) < 0) {
+		fprintf(stderr, "cannot %s: %s\n", err.step, err.detail);
+		return -1;
+	}
+	if (setns(reply.userns_fd, CLONE_NEWUSER) < 0 || unshare(CLONE_NEWNS) < 0)
+		return -1;
+	clone = reply.mount_is_own ? reply.mount_fd : (int)syscall(SYS_open_tree, reply.mount_fd, "", 1 | O_CLOEXEC | AT_EMPTY_PATH);
+	if (!reply.mount_is_own)
+		close(reply.mount_fd);
+	if (clone < 0 || syscall(SYS_move_mount, clone, "", AT_FDCWD, attach, 4) < 0)
+		return -1;
+	close(clone);
+	return 0;
+}
+
+/* TSan's fork starts a thread in the child, and setns wants a process without. */
+static pid_t start(const char *key, int image_fd, int (*what)(unsigned), unsigned number)
+{
+	pid_t pid = (pid_t)syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0);
+
+	if (pid == 0) {
+		int fd;
+
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		become_user();
+		fd = image_fd >= 0 ? image_fd : open(image, O_RDONLY | O_CLOEXEC);
+		if (join_and_attach(key, fd) < 0)
+			_exit(90);
+		close(fd);
+		atomic_fetch_add(&progress->joined, 1);
+		_exit(what(number));
+	}
+	return pid;
+}
+
+static int status_of(pid_t pid)
+{
+	int status = -1;
+
+	waitpid(pid, &status, 0);
+	return WIFEXITED(status) ? WEXITSTATUS(status) : 1000 + WTERMSIG(status);
+}
+
+/* --- waiting for what others do; a pause is no more than the time between two looks --- */
+
+static bool comes_true(bool (*fact)(void *), void *ctx)
+{
+	int64_t end = server_now_ms() + PATIENCE_MS;
+
+	while (!fact(ctx)) {
+		if (server_now_ms() > end)
+			return false;
+		poll(NULL, 0, 1);
+	}
+	return true;
+}
+
+static pid_t server_pid(const char *key)
+{
+	int sock = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	struct ucred peer = { 0 };
+	socklen_t len = sizeof peer;
+
+	snprintf(address.sun_path, sizeof address.sun_path, "%.80s/%.16s.%d.sock", runtime, key, WIRE_PROTOCOL);
+	if (connect(sock, (struct sockaddr *)&address, sizeof address) == 0)
+		getsockopt(sock, SOL_SOCKET, SO_PEERCRED, &peer, &len);
+	close(sock);
+	return peer.pid;
+}
+
+/* The (only) serving process of a server; 0 while there is none. */
+static pid_t serving_pid(pid_t server)
+{
+	FILE *list = fopen(sample_text("/proc/%d/task/%d/children", server, server), "re");
+	int pid = 0;
+
+	if (list == NULL)
+		return 0;
+	if (fscanf(list, "%d", &pid) != 1)
+		pid = 0;
+	fclose(list);
+	return pid;
+}
+
+struct other {
+	pid_t server, not;
+};
+
+static bool is_replaced(void *ctx)
+{
+	const struct other *other = ctx;
+	pid_t pid = serving_pid(other->server);
+
+	return pid != 0 && pid != other->not;
+}
+
+static bool all_joined(void *ctx)
+{
+	return atomic_load(&progress->joined) >= *(unsigned *)ctx;
+}
+
+static bool has_read(void *ctx)
+{
+	return atomic_load(&progress->reads) >= *(uint64_t *)ctx;
+}
+
+static bool progresses(void)
+{
+	uint64_t wanted = atomic_load(&progress->reads) + 2 * READERS;
+
+	return comes_true(has_read, &wanted);
+}
+
+static char state_of(pid_t pid)
+{
+	FILE *stat = fopen(sample_text("/proc/%d/stat", pid), "re");
+	char state = 0;
+
+	if (stat != NULL) {
+		(void)!fscanf(stat, "%*d (%*[^)]) %c", &state);
+		fclose(stat);
+	}
+	return state;
+}
+
+static bool waits_in_kernel(void *ctx)
+{
+	char state = state_of(*(pid_t *)ctx);
+
+	return state == 'S' || state == 'D';
+}
+
+static bool is_gone(void *ctx)
+{
+	return waitpid(*(pid_t *)ctx, NULL, WNOHANG) != 0;
+}
+
+/* --- what runs do --- */
+
+/* Reads and looks for names in ways that the kernel's caches do not answer, and compares every byte. */
+static int read_until_told(unsigned number)
+{
+	static unsigned char block[8192] __attribute__((aligned(4096)));
+	unsigned seed = number;
+	int fd = open(sample_text("%s/files/10", attach), O_RDONLY | O_DIRECT | O_CLOEXEC);
+
+	for (unsigned i = 0; !atomic_load(&progress->stop); i++) {
+		uint64_t at = ((seed = seed * 1103515245 + 12345) % 700) * 4096;
+		ssize_t got = pread(fd, block, sizeof block, (off_t)at);
+		struct stat st;
+
+		if (got != (ssize_t)sizeof block)
+			return 3;
+		for (ssize_t k = 0; k < got; k++)
+			if (block[k] != sample_byte(10, at + (uint64_t)k))
+				return 4;
+		if (stat(sample_text("%s/files/none-%u-%u", attach, number, i), &st) == 0 || errno != ENOENT)
+			return 5;
+		if (stat(sample_text("%s/many/%u", attach, i % SAMPLE_NAMES), &st) < 0 && errno != ENOENT)
+			return 6;
+		atomic_fetch_add(&progress->reads, 1);
+	}
+	return 0;
+}
+
+static int look_for(const char *name)
+{
+	struct stat st;
+
+	return stat(sample_text("%s/%s", attach, name), &st) == 0 ? 0 : errno;
+}
+
+static int look_for_poison(unsigned number)
+{
+	return look_for("poison") == EIO && look_for("files") == 0 && read_until_told(number) == 0 ? 0 : 1;
+}
+
+static int look_for_hang(unsigned number)
+{
+	int error = look_for("hang");
+
+	atomic_fetch_add(&progress->joined, 1);
+	return error == EIO && look_for("files") == 0 && read_until_told(number) == 0 ? 0 : 1;
+}
+
+static int expect_errors(unsigned number)
+{
+	(void)number;
+	while (!atomic_load(&progress->stop))
+		if (look_for(sample_text("files/%llu", (unsigned long long)atomic_fetch_add(&progress->reads, 1) + 1000000)) != ENOENT)
+			return 0;
+	return 1;
+}
+
+static int look_for_nothing(unsigned number)
+{
+	(void)number;
+	return look_for("nothing") == ENOENT && look_for("files") == 0 ? 0 : 1;
+}
+
+/* --- an image within an image --- */
+
+#define INNER_FD 100
+
+static bool is_told_to_read(void *ctx)
+{
+	(void)ctx;
+	return atomic_load(&progress->reads) == 1;
+}
+
+static bool has_begun(void *ctx)
+{
+	(void)ctx;
+	return atomic_load(&progress->reads) == 2;
+}
+
+static bool is_told_to_end(void *ctx)
+{
+	(void)ctx;
+	return atomic_load(&progress->stop);
+}
+
+static int hold_inner_image(unsigned number)
+{
+	(void)number;
+	if (dup2(open(sample_text("%s/inner", attach), O_RDONLY), INNER_FD) != INNER_FD)
+		return 2;
+	atomic_fetch_add(&progress->joined, 1);
+	return comes_true(is_told_to_end, NULL) ? 0 : 3;
+}
+
+static int read_when_told(unsigned number)
+{
+	static unsigned char block[4096] __attribute__((aligned(4096)));
+	int fd = open(sample_text("%s/files/10", attach), O_RDONLY | O_DIRECT | O_CLOEXEC);
+
+	(void)number;
+	atomic_fetch_add(&progress->joined, 1);
+	if (fd < 0 || !comes_true(is_told_to_read, NULL))
+		return 2;
+	atomic_fetch_add(&progress->reads, 1);
+	return pread(fd, block, sizeof block, 2 << 20) == (ssize_t)sizeof block ? 0 : 3;
+}
+
+static void begin(void)
+{
+	atomic_store(&progress->reads, 0);
+	atomic_store(&progress->joined, 0);
+	atomic_store(&progress->stop, false);
+}
+
+/* --- the facts --- */
+
+static pid_t readers[READERS];
+
+static pid_t start_readers(const char *key, int (*what)(unsigned), unsigned count)
+{
+	begin();
+	for (unsigned i = 0; i < count; i++)
+		readers[i] = start(key, -1, what, i + 1);
+	CHECK("the readers join", comes_true(all_joined, &count));
+	return server_pid(key);
+}
+
+static unsigned failed_readers(unsigned count)
+{
+	unsigned failed = 0;
+
+	atomic_store(&progress->stop, true);
+	for (unsigned i = 0; i < count; i++) {
+		int status = status_of(readers[i]);
+
+		if (status != 0)
+			fprintf(stderr, "reader %u: %d\n", i, status);
+		failed += status != 0;
+	}
+	return failed;
+}
+
+static void test_kills(void)
+{
+	pid_t server = start_readers("killed", read_until_told, READERS);
+	unsigned replaced = 0, went_on = 0;
+
+	for (unsigned i = 0; i < 20; i++) {
+		pid_t pid = serving_pid(server);
+
+		if (i % 4 == 3)
+			kill(pid, SIGSTOP);
+		kill(pid, SIGKILL);
+		replaced += comes_true(is_replaced, &(struct other) { server, pid });
+		went_on += progresses();
+	}
+	CHECK("a serving process that is killed is replaced", replaced == 20);
+	CHECK("and its readers go on", went_on == 20);
+	CHECK("64 readers see right data and no error through 20 kills", failed_readers(READERS) == 0);
+}
+
+static void test_stop(void)
+{
+	pid_t server = start_readers("stopped", read_until_told, READERS), pid = serving_pid(server);
+
+	kill(pid, SIGSTOP);
+	CHECK("a serving process that is stopped is replaced", comes_true(is_replaced, &(struct other) { server, pid }));
+	CHECK("and readers go on", progresses());
+	CHECK("with right data", failed_readers(READERS) == 0);
+}
+
+static void test_poison(void)
+{
+	pid_t server = start_readers("poisoned", read_until_told, 8);
+
+	readers[8] = start("poisoned", -1, look_for_poison, 9);
+	CHECK("the poisoner joins", comes_true(all_joined, &(unsigned) { 9 }));
+	CHECK("readers go on beside a request that ends the process that answers it", progresses() && serving_pid(server) > 0);
+	CHECK("it is answered EIO, all others rightly", failed_readers(9) == 0);
+	CHECK("it is noted in the scope's log",
+		sample_run("grep -q 'ended two serving processes' %s/poisoned.%d.log", runtime, WIRE_PROTOCOL) == 0);
+}
+
+static void test_hang(void)
+{
+	start_readers("hanging", read_until_told, 8);
+	readers[8] = start("hanging", -1, look_for_hang, 9);
+	CHECK("the one who hangs joins", comes_true(all_joined, &(unsigned) { 9 }));
+	CHECK("a request that is never answered ends as EIO, all others as they should", comes_true(all_joined, &(unsigned) { 10 }) && progresses() && failed_readers(9) == 0);
+}
+
+static void test_no_successor(void)
+{
+	pid_t server = start_readers("doomed", expect_errors, 16), pid = serving_pid(server);
+
+	/* Its successor will find a file that is not the one it was. */
+	if (utimensat(AT_FDCWD, image, (struct timespec[2]) { { .tv_sec = 1 }, { .tv_sec = 1 } }, 0) < 0)
+		sample_fail("utimensat");
+	kill(pid, SIGKILL);
+	for (unsigned i = 0; i < 16; i++)
+		CHECK("when no successor can serve the image, readers get errors and end", comes_true(is_gone, &readers[i]));
+	CHECK("a new run is served again", status_of(start("doomed", -1, look_for_nothing, 0)) == 0);
+}
+
+/* An image that lies in another image, whose server stops: as a network file system does whose server is gone. */
+static void test_hanging_storage(void)
+{
+	pid_t keeper, outer, outer_serving, reader, inner;
+	char plain[PATH_MAX];
+	int fd, pidfd;
+
+	sample_run("mkdir %s/outer && cp %s %s/outer/inner && mksquashfs %s/outer %s/outer.image -noappend -quiet -no-progress -noD >/dev/null", top, image,
+		top, top, top);
+	strcpy(plain, image);
+	snprintf(image, sizeof image, "%s/outer.image", top);
+	begin();
+	keeper = start("outer", -1, hold_inner_image, 0);
+	CHECK("the outer image is mounted", comes_true(all_joined, &(unsigned) { 2 }));
+	outer = server_pid("outer");
+	outer_serving = serving_pid(outer);
+	pidfd = (int)syscall(SYS_pidfd_open, keeper, 0);
+	fd = (int)syscall(SYS_pidfd_getfd, pidfd, INNER_FD, 0);
+	reader = start("inner", fd, read_when_told, 0);
+	CHECK("the inner image is mounted", comes_true(all_joined, &(unsigned) { 4 }));
+	posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
+	inner = server_pid("inner");
+	kill(outer, SIGSTOP);
+	kill(outer_serving, SIGSTOP);
+	atomic_store(&progress->reads, 1);
+	CHECK("the reader waits", comes_true(has_begun, NULL) && comes_true(waits_in_kernel, &reader));
+	poll(NULL, 0, 5 * WATCH_TICK_MS);
+	CHECK("the process that serves it is not taken for one that hangs", serving_pid(inner) > 0 && waitpid(reader, NULL, WNOHANG) == 0);
+	kill(reader, SIGKILL);
+	CHECK("a reader can be killed while the image's file system hangs", comes_true(is_gone, &reader));
+	kill(outer, SIGCONT);
+	kill(outer_serving, SIGCONT);
+	atomic_store(&progress->stop, true);
+	CHECK("the outer image's user ends well", status_of(keeper) == 0);
+	close(fd);
+	close(pidfd);
+	strcpy(image, plain);
+}
+
+/* How often the threads of a process have been given a processor. */
+static uint64_t switches_of(pid_t pid)
+{
+	struct dirent **list;
+	int n = scandir(sample_text("/proc/%d/task", pid), &list, NULL, alphasort);
+	uint64_t sum = 0;
+
+	for (int i = 0; i < n; i++) {
+		FILE *status = fopen(sample_text("/proc/%d/task/%.20s/status", pid, list[i]->d_name), "re");
+		char line[128];
+		unsigned long long count;
+
+		while (status != NULL && fgets(line, sizeof line, status) != NULL)
+			if (sscanf(line, "voluntary_ctxt_switches: %llu", &count) == 1)
+				sum += count;
+		if (status != NULL)
+			fclose(status);
+		free(list[i]);
+	}
+	if (n >= 0)
+		free(list);
+	return sum;
+}
+
+static int wait_for_end(unsigned number)
+{
+	(void)number;
+	return look_for("files/1") == 0 && comes_true(is_told_to_end, NULL) ? 0 : 1;
+}
+
+static void test_idle(void)
+{
+	pid_t server = start_readers("idle", wait_for_end, 1), serving = serving_pid(server);
+	uint64_t before = 0, after = 1;
+
+	/* One look at the slots comes after the last request; then nothing. */
+	for (int i = 0; i < 20 && before != after; i++) {
+		before = switches_of(server) + switches_of(serving);
+		poll(NULL, 0, 3 * WATCH_TICK_MS);
+		after = switches_of(server) + switches_of(serving);
+	}
+	poll(NULL, 0, 5 * WATCH_TICK_MS);
+	CHECK("a server that nobody asks anything does not run", after == before && switches_of(server) + switches_of(serving) == before);
+	CHECK("its run ends well", failed_readers(1) == 0);
+}
+
+/* Sanitizers tell of what they found by the exit status of servers, which are our children as their starters have ended. */
+static void test_ends(void)
+{
+	unsigned bad = 0;
+	int status;
+
+	while (waitpid(-1, &status, 0) > 0)
+		bad += !WIFEXITED(status) || WEXITSTATUS(status) != 0;
+	CHECK("every server ends by itself, without an error", bad == 0);
+	sample_run("rm -f %s/*.log", runtime);
+	CHECK("no file is left", rmdir(runtime) == 0);
+}
+
+int main(int argc, char **argv)
+{
+	if (argc > 1 && strcmp(argv[1], "@server") == 0)
+		_exit(server_main(argc - 1, argv + 1)); /* the leak check wants /proc, which the server has left behind */
+	if (access("/dev/fuse", R_OK | W_OK) < 0 || geteuid() != 0) {
+		SKIP("FUSE: this test wants to begin as root, and /dev/fuse");
+		return check_end();
+	}
+	chmod("/dev/fuse", 0666);
+	umask(022);
+	if (mkdtemp(top) == NULL || chmod(top, 0755) < 0)
+		sample_fail("mkdtemp");
+	snprintf(root, sizeof root, "%s/root", top);
+	snprintf(runtime, sizeof runtime, "%s/run", top);
+	snprintf(image, sizeof image, "%s/image", top);
+	snprintf(attach, sizeof attach, "%s/attach", top);
+	progress = mmap(NULL, sizeof *progress, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (progress == MAP_FAILED || mkdir(attach, 0755) < 0 || mkdir(runtime, 0700) < 0 || chown(runtime, USER, USER) < 0)
+		sample_fail("mkdir");
+	prctl(PR_SET_CHILD_SUBREAPER, 1);
+	sample_make(root);
+	sample_image(root, image, "-comp zstd -b 16K");
+
+	test_kills();
+	test_stop();
+	test_poison();
+	test_hang();
+	test_hanging_storage();
+	test_no_successor();
+	test_idle();
+	test_ends();
+	sample_run("rm -rf %s", top);
+	return check_end();
+}
