@@ -1,5 +1,6 @@
 /* The image server's control loop: joins, ends of runs, linger times, its own end. One thread; the images' own processes answer the kernel.
  * It waits in epoll for what happens, and for the next deadline if there is one. */
+#include "memory.h"
 #include "server_internal.h"
 
 #include <fcntl.h>
@@ -10,7 +11,6 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
-#include <sys/sysinfo.h>
 
 #ifndef SO_PEERPIDFD
 #define SO_PEERPIDFD 77
@@ -387,24 +387,20 @@ static void serve_scope(struct server *server)
 	} while (!end_of_scope(server));
 }
 
+/* 2 % of the memory it may use, within bounds. Asked before the box is entered: there is no /proc in it. */
 static uint64_t cache_size(uint64_t asked)
 {
-	struct sysinfo info;
-	uint64_t part;
+	uint64_t part = memory_limit("") / 50;
 
-	if (asked != 0)
-		return asked;
-	part = sysinfo(&info) == 0 ? (uint64_t)info.totalram * info.mem_unit / 50 : CACHE_MAX;
-	return part < CACHE_MIN ? CACHE_MIN : part > CACHE_MAX ? CACHE_MAX : part;
+	return asked != 0 ? asked : part < CACHE_MIN ? CACHE_MIN : part > CACHE_MAX ? CACHE_MAX : part;
 }
 
-static int prepare_loop(struct server *server, uint64_t cache_bytes, struct err *err)
+static int prepare_loop(struct server *server, struct err *err)
 {
 	static enum watched listener = LISTENER;
 	struct rlimit files;
 	int rc;
 
-	server->box.cache_bytes = cache_size(cache_bytes);
 	server->epoll = epoll_create1(EPOLL_CLOEXEC);
 	if (server->epoll < 0)
 		return fail(err, errno, SERVER_STEP_SERVER, "preparing its loop");
@@ -419,14 +415,17 @@ int server_main(int argc, char **argv)
 {
 	struct server server = { 0 };
 	struct wire_reply ready = { .protocol = WIRE_PROTOCOL };
+	uint64_t cache_bytes;
 
 	if (argc != 5) {
 		dprintf(STDERR_FILENO, "tsrun: @server is started by tsrun itself\n");
 		return 2;
 	}
+	cache_bytes = cache_size(strtoull(argv[4], NULL, 10));
 	ready.rc = server_enter_box(&server.box, argv[1], argv[2], argv[3], &ready.err);
+	server.box.cache_bytes = cache_bytes;
 	if (ready.rc == 0)
-		ready.rc = prepare_loop(&server, strtoull(argv[4], NULL, 10), &ready.err);
+		ready.rc = prepare_loop(&server, &ready.err);
 	if (ready.rc < 0)
 		server_leave_directory(&server.box);
 	if (write_full(WIRE_READY_FD, &ready, sizeof ready) < 0 && ready.rc < 0)

@@ -26,6 +26,7 @@
 #endif
 
 #define DEVICE "/dev/fuse"
+#define LOG_LINES_MAX 200
 
 static void close_inherited(void)
 {
@@ -74,10 +75,10 @@ static void raise_limits(void)
 /* The run that starts us may be bound to one core and its memory; we serve all runs of the scope. The kernel cuts the mask to the cpuset. */
 static void leave_binding(void)
 {
-	cpu_set_t all;
+	cpu_set_t all[8]; /* more than any kernel's */
 
-	memset(&all, 0xff, sizeof all);
-	sched_setaffinity(0, sizeof all, &all);
+	memset(all, 0xff, sizeof all);
+	sched_setaffinity(0, sizeof all, all);
 	syscall(SYS_set_mempolicy, 0 /* MPOL_DEFAULT */, NULL, 0);
 }
 
@@ -252,12 +253,15 @@ int server_enter_box(struct server_box *box, const char *key, const char *uid, c
 
 void server_log(const struct server_box *box, const char *text)
 {
+	static unsigned lines;
 	char name[WIRE_NAME_MAX], line[1024], date[32];
 	time_t now = time(NULL);
 	struct tm tm;
 	int cleanup_fd fd = -1;
 	int len;
 
+	if (lines++ >= LOG_LINES_MAX) /* what goes wrong again and again has been told */
+		return;
 	wire_name(name, box->key, WIRE_LOG);
 	gmtime_r(&now, &tm);
 	strftime(date, sizeof date, "%Y-%m-%dT%H:%M:%SZ", &tm);

@@ -114,7 +114,10 @@ NORETURN void serving_main(const struct serving *serving)
 	else
 		opened.rc = open_image(serving, &config.squash, &opened.err);
 	say(serving, &opened);
-	if (opened.rc < 0 || imagefs_serve(&config, &opened.err) < 0)
+	if (opened.rc < 0)
 		_exit(1);
-	_exit(0);
+	if (imagefs_serve(&config, &opened.err) == 0)
+		_exit(0);
+	say_log((void *)(uintptr_t)serving, opened.err.detail);
+	_exit(1);
 }

@@ -165,6 +165,8 @@ static enum supervised_news bury(struct supervised *serving, struct err *err)
 	bool killed;
 	char text[96];
 
+	/* It has ended, or does not keep to what was agreed. */
+	kill(serving->pid, SIGKILL);
 	RETRY(waitpid(serving->pid, &status, 0));
 	serving->pid = 0;
 	close_fd(&serving->channel);

@@ -3,7 +3,7 @@
 // planner  DIRECTORY/planner.js: one classic script for the engine inside bin/tsrun. It may import nothing of Node: a build that
 //          would need a Node API fails here (tsconfig.planner.json refuses Node's globals as well).
 // cli      DIRECTORY/cli/: the full command line for Node 24 as ES modules, big parts in chunks that load on use.
-import { existsSync, mkdirSync, readdirSync, rmSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, renameSync, rmSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { main, root, Stop } from './lib.mjs';
 
@@ -24,7 +24,7 @@ const workerEntries = () =>
 
 const cli = (directory) => ({
   entryPoints: [{ in: 'src/cli/main.ts', out: 'main' }, ...workerEntries()],
-  outdir: join(directory, 'cli'),
+  outdir: directory,
   format: 'esm',
   splitting: true,
   platform: 'node',
@@ -36,17 +36,28 @@ const cli = (directory) => ({
   legalComments: 'linked',
 });
 
+const replaceDirectory = (fresh, place) => {
+  const old = `${place}.${process.pid}.old`;
+  if (existsSync(place)) renameSync(place, old);
+  renameSync(fresh, place);
+  rmSync(old, { recursive: true, force: true });
+};
+
 await main(async () => {
   const [wanted, directory = 'build'] = process.argv.slice(2);
   if (wanted !== 'planner' && wanted !== 'cli') throw new Stop('usage: node scripts/bundle.mjs planner|cli [DIRECTORY]');
   const { build } = await import('esbuild');
   const into = resolve(root, directory);
   mkdirSync(into, { recursive: true });
-  if (wanted === 'cli' && existsSync(join(into, 'cli'))) rmSync(join(into, 'cli'), { recursive: true });
-  const options = wanted === 'planner' ? planner(into) : cli(into);
+  // A command line that runs meanwhile finds the old bundle or the new one, never half of one.
+  const fresh = join(into, `cli.${process.pid}`);
+  const options = wanted === 'planner' ? planner(into) : cli(fresh);
   try {
     await build({ absWorkingDir: root, bundle: true, charset: 'ascii', logLevel: 'warning', ...options });
+    if (wanted === 'cli') replaceDirectory(fresh, join(into, 'cli'));
   } catch (error) {
     throw new Stop(`bundling ${wanted} failed: ${error.message}`);
+  } finally {
+    rmSync(fresh, { recursive: true, force: true });
   }
 });

@@ -74,7 +74,8 @@ struct imagefs_config {
 	void (*recovered)(void *ctx);
 	void *ctx;
 };
-/* Answers what is in the slots, then the kernel's requests, with threads of its own, until the mount and every use of it are gone. */
+/* Answers what is in the slots, then the kernel's requests, with threads of its own, until the mount and every use of it are gone. Once in the life of a
+ * process, which ends then: the threads may still be there. */
 int WARN_UNUSED imagefs_serve(const struct imagefs_config *config, struct err *err);
 
 #endif

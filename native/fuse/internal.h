@@ -13,7 +13,6 @@ struct imagefs_worker {
 	struct imagefs *fs;
 	struct imagefs_slot *slot;
 	int device;
-	pthread_t thread;
 	/* What the last answer gives reason to read ahead: `ahead.size` 0 for nothing. */
 	struct squash_inode ahead;
 	uint64_t ahead_offset;
@@ -24,6 +23,7 @@ struct imagefs {
 	struct imagefs_config config;
 	bool has_xattrs;
 	_Atomic unsigned complaints;
+	_Atomic unsigned started, idle; /* threads: all, and those that wait for a request */
 	/* How far files were read lately, to know who reads in order: node and end mixed, by node. */
 	_Atomic uint64_t reached[256];
 	struct imagefs_worker workers[IMAGEFS_WORKERS_MAX];

@@ -1,8 +1,6 @@
 /* The threads of a mounted image: each takes a request from its device into its slot, answers it, takes the next. */
 #include "internal.h"
 
-#include <stdio.h>
-#include <string.h>
 #include <sys/mman.h>
 
 #define STACK_BYTES (256u << 10)
@@ -65,15 +63,40 @@ static void done(struct imagefs_slot *slot)
 	atomic_store(length_of(slot), 0);
 }
 
-static void *serve(void *ctx)
+static void *serve(void *ctx);
+
+/* Who takes a request when nobody else waits for the next one starts another thread: most runs never need more than a few. */
+static void start_another(struct imagefs *fs)
 {
-	struct imagefs_worker *worker = ctx;
+	unsigned index = atomic_load(&fs->started);
+	pthread_attr_t attr;
+	pthread_t thread;
+
+	do {
+		if (index >= fs->config.shared->workers)
+			return;
+	} while (!atomic_compare_exchange_weak(&fs->started, &index, index + 1));
+	pthread_attr_init(&attr);
+	pthread_attr_setstacksize(&attr, STACK_BYTES);
+	pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
+	/* Fewer than wished for also do. */
+	(void)!pthread_create(&thread, &attr, serve, &fs->workers[index]);
+	pthread_attr_destroy(&attr);
+}
+
+/* Until there is no mount any more. */
+static int serve_requests(struct imagefs_worker *worker)
+{
 	struct imagefs *fs = worker->fs;
 	struct imagefs_shared *shared = fs->config.shared;
 
 	for (;;) {
-		ssize_t len = read(worker->device, worker->slot->request, IMAGEFS_REQUEST_MAX);
+		ssize_t len;
 
+		atomic_fetch_add(&fs->idle, 1);
+		len = read(worker->device, worker->slot->request, IMAGEFS_REQUEST_MAX);
+		if (atomic_fetch_sub(&fs->idle, 1) == 1 && len >= 0)
+			start_another(fs);
 		if (len >= 0) {
 			if (!atomic_load(&shared->watched) && !atomic_exchange(&shared->watched, true))
 				fs->config.watch(fs->config.ctx);
@@ -83,15 +106,14 @@ static void *serve(void *ctx)
 			continue;
 		}
 		if (errno != EINTR && errno != EAGAIN && errno != ENOENT)
-			break;
+			return -errno;
 		done(worker->slot); /* ENOENT: the request was withdrawn while it was copied */
 	}
-	if (errno != ENODEV) {
-		char text[128];
+}
 
-		snprintf(text, sizeof text, "cannot read requests: %s", strerror(errno));
-		fs->config.log(fs->config.ctx, text);
-	}
+static void *serve(void *ctx)
+{
+	(void)!serve_requests(ctx);
 	return NULL;
 }
 
@@ -128,8 +150,7 @@ static void recover(struct imagefs *fs)
 int imagefs_serve(const struct imagefs_config *config, struct err *err)
 {
 	struct imagefs *fs = calloc(1, sizeof *fs);
-	unsigned started = 0;
-	pthread_attr_t attr;
+	int rc;
 
 	if (fs == NULL)
 		return fail(err, ENOMEM, "serve the image", "out of memory");
@@ -139,17 +160,7 @@ int imagefs_serve(const struct imagefs_config *config, struct err *err)
 		fs->workers[i] = (struct imagefs_worker) { .fs = fs, .slot = &config->shared->slots[i], .device = config->devices[i] };
 	recover(fs);
 	config->recovered(config->ctx);
-	pthread_attr_init(&attr);
-	pthread_attr_setstacksize(&attr, STACK_BYTES);
-	/* Fewer than wished for also do: this thread is one, too. */
-	while (started + 1 < config->shared->workers && pthread_create(&fs->workers[started + 1].thread, &attr, serve, &fs->workers[started + 1]) == 0)
-		started++;
-	pthread_attr_destroy(&attr);
-	serve(&fs->workers[0]);
-	for (unsigned i = 1; i <= started; i++)
-		pthread_join(fs->workers[i].thread, NULL);
-	for (unsigned i = 0; i < config->shared->workers; i++)
-		free(fs->workers[i].dirents);
-	free(fs);
-	return 0;
+	atomic_store(&fs->started, 1);
+	rc = serve_requests(&fs->workers[0]);
+	return rc == -ENODEV ? 0 : fail(err, -rc, "serve the image", "reading requests");
 }

@@ -38,7 +38,7 @@ const builtIn = (version: string): boolean => {
 
 /** The value for this image: the same, C.UTF-8, or C. */
 export const fitLocale = (facts: ImageFacts, value: string): string => {
-  if (facts.libc.kind !== 'glibc' || value === '' || value === 'C' || value === 'POSIX') return value;
+  if (value === '' || value === 'C' || value === 'POSIX' || facts.libc.kind !== 'glibc') return value;
   const wanted = normal(value);
   if (facts.locales.some((name) => normal(name) === wanted)) return value;
   return builtIn(facts.libc.version) || facts.locales.some((name) => normal(name) === 'C.utf8') ? 'C.UTF-8' : 'C';

@@ -18,6 +18,7 @@ import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
+import { rewrapImage } from '../../src/build/rewrap.ts';
 import { openSource } from '../../src/build/sources.ts';
 import { objectText, openSquashFile } from '../../src/build/squash-file.ts';
 import { parseFacts } from '../../src/image/read-facts.ts';
@@ -248,7 +249,18 @@ test('a file system too small for the image is named before the layers are read,
     writeFileSync(tar, makeTar([{ path: 'random', content }]));
     const late = await rejects(convert(`tar:${tar}`, join(small, 'image.sif')), 'E_OUTPUT_FULL');
     assert.match(late.why, /full/);
-    assert.equal(readdirSync(small), []);
+    writeFileSync(`${tar}.gz`, must('gzip', ['-c', tar]));
+    assert.match((await rejects(convert(`tar:${tar}.gz`, join(small, 'image.sif')), 'E_OUTPUT_FULL')).why, /bytes left/);
+    assert.match((await rejects(convert(`docker-archive:${tar}.gz`, join(small, 'image.sif')), 'E_OUTPUT_FULL')).why, /bytes compressed/);
+    const sif = fresh('large.sif');
+    await convert(`tar:${tar}`, sif);
+    const rewrapped = rewrapImage(openSquashFile(sif), join(small, 'image.sif'), false, new AbortController().signal, () => {});
+    assert.match((await rejects(rewrapped, 'E_OUTPUT_FULL')).why, /bytes left; the image needs \d+/);
+    // A tar of zeros is long and needs next to nothing: it is not refused for its length.
+    const zeros = fresh('zeros.tar');
+    writeFileSync(zeros, makeTar([{ path: 'zeros', content: Buffer.alloc(4_000_000) }]));
+    await convert(`tar:${zeros}`, join(small, 'zeros.sif'));
+    assert.equal(readdirSync(small), ['zeros.sif']);
   } finally {
     must('umount', [small]);
   }

@@ -2,8 +2,8 @@
  * The image server on kernels that lack what this one has: under a filter that refuses the newer calls, and on a real Linux 6.1 (user-mode Linux) where that
  * is installed. The run gets at the image by another way and sees no difference.
  */
-import { spawn, spawnSync } from 'node:child_process';
-import { chmodSync, copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { spawn } from 'node:child_process';
+import { chmodSync, chownSync, copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
@@ -38,11 +38,15 @@ const kernels: readonly (readonly [name: string, refused: readonly string[], mou
   ['4.18 (none of the newer calls)', ['ENOSYS', ...NEWER_THAN_4_18], 'view'],
 ];
 
+const runtimeDirectory = (name: string): string => {
+  const runtime = join(place, name);
+  mkdirSync(runtime, { mode: 0o700 });
+  if (isRoot) chownSync(runtime, user.uid, user.gid);
+  return runtime;
+};
+
 for (const [name, refused, mount] of kernels) {
-  const runtime = join(place, String(refused[1]));
-  mkdirSync(runtime);
-  spawnSync('chown', [`${user.uid}:${user.gid}`, runtime]);
-  chmodSync(runtime, 0o700);
+  const runtime = runtimeDirectory(mount);
   const options = { env: { XDG_RUNTIME_DIR: runtime }, cwd: runtime };
   const exec = (...command: string[]) => run(deny, [...refused, '--', tsrunPath, 'exec', ...command], options);
 
@@ -116,7 +120,7 @@ test('where the kernel refuses to mount by FUSE, the image is extracted', () => 
   ];
   const ran = run('unshare', ['-m', 'sh', '-c', 'mount --bind /dev/null /dev/fuse && exec "$@"', 'sh', ...drop], {
     as: 'root',
-    env: { TSRUN_LOCAL: local, XDG_RUNTIME_DIR: '' },
+    env: { TSRUN_LOCAL: local, XDG_RUNTIME_DIR: runtimeDirectory('refused') },
   });
   assert.equal([ran.stdout, ran.stderr, ran.status], ['from the image\n', '', 0]);
   assert.is(readdirSync(join(local, 'extracted')).length, 2);

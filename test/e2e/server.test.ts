@@ -1,6 +1,6 @@
 /** The image server's processes as they run: what they may do, where they run, that they are replaced when they die, and that they end. */
 import { type ChildProcess, spawn } from 'node:child_process';
-import { mkdirSync, readdirSync, readFileSync, readlinkSync, statSync } from 'node:fs';
+import { chownSync, existsSync, mkdirSync, readdirSync, readFileSync, readlinkSync, statSync } from 'node:fs';
 import { cpus } from 'node:os';
 import { join } from 'node:path';
 import { suite } from 'uvu';
@@ -43,13 +43,21 @@ const processesOf = (payload: number): { server: number; serving: number } => {
   return { server: named('tsrun-server'), serving: named('tsrun-image') };
 };
 
+/** Each test has servers of its own: nobody else's are killed. */
+const runtimeOf = (name: string): string => {
+  const runtime = join(place, name);
+  if (!existsSync(runtime)) {
+    mkdirSync(runtime, { mode: 0o700 });
+    if (isRoot) chownSync(runtime, user.uid, user.gid);
+  }
+  return runtime;
+};
+
 /** A payload that waits for a line on its standard input; resolves when it has said "ready". */
 const waiting = async (name: string, script: string, before: readonly string[] = []): Promise<ChildProcess & { text: () => string }> => {
-  const runtime = join(place, name);
-  mkdirSync(runtime, { recursive: true });
   const [program = '', ...args] = [...before, tsrunPath, 'exec', image, 'sh', '-c', script];
   const child = spawn(program, args, {
-    env: { ...environmentOf({}), XDG_RUNTIME_DIR: '' },
+    env: environmentOf({ env: { XDG_RUNTIME_DIR: runtimeOf(name) } }),
     uid: user.uid,
     gid: user.gid,
     cwd: '/tmp',
@@ -120,7 +128,7 @@ test('a run goes on when the server itself is killed, and the next one starts an
   const { server, serving } = processesOf(run.pid ?? 0);
   process.kill(server, 'SIGKILL');
   await until(() => field(server, 'Name') === undefined);
-  assert.is(tsrunOk(['exec', image, 'cat', '/opt/tool/data.txt'], { env: { XDG_RUNTIME_DIR: '' } }), 'from the image\n');
+  assert.is(tsrunOk(['exec', image, 'cat', '/opt/tool/data.txt'], { env: { XDG_RUNTIME_DIR: runtimeOf('orphaned') } }), 'from the image\n');
   run.stdin?.end('\n');
   assert.is(await endOf(run), 0);
   assert.is(run.text(), 'ready\nfrom the image\n');
@@ -129,7 +137,7 @@ test('a run goes on when the server itself is killed, and the next one starts an
 
 test('a server tells what it has done', async () => {
   const run = await waiting('told', 'cat /opt/tool/data.txt /none; echo ready; read line');
-  const runtime = `/tmp/tsrun-${user.uid}`;
+  const runtime = join(runtimeOf('told'), 'tsrun');
   const told = readdirSync(runtime)
     .filter((name) => name.endsWith('.sock'))
     .map((name) => asUser(tsrunPath, ['@server-statistics', runtime, name.replace(/\.\d+\.sock$/, '')]).stdout)

@@ -252,7 +252,7 @@ test('a run inside a run, three deep', () => {
     const mounts: readonly Op[] = [
       ['bind', '/proc', '/proc', 'recursive'],
       ['bind', '/tmp', '/tmp', 'recursive'],
-      ['bind', tsrun, '/tsrun', ''],
+      ['bind', depth === 2 ? tsrun : '/tsrun', '/tsrun', ''],
     ];
     return encodePlan(makePlan({ image: depth === 2 ? image : '/', mounts, file: '/tsrun' }, ['tsrun', '@plan', String(6 - depth)]));
   };
