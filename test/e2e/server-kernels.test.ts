@@ -141,13 +141,15 @@ mount -t proc proc /proc
 for module in fuse/fuse overlayfs/overlay; do busybox insmod /usr/lib/uml/modules/$(uname -r)/kernel/fs/$module.ko; done
 [ -e /dev/fuse ] || mknod /dev/fuse c 10 229
 chmod 666 /dev/fuse
-cp ${copy} /dev/image.sif
 exec > ${result} 2>&1
+mount -t tmpfs none /mnt
+cp ${copy} /mnt/image.sif
+cp ${tsrunPath} /mnt/tsrun
 mount -t tmpfs -o mode=1777 none /tmp
-cp /dev/image.sif /tmp/image.sif
+cp /mnt/image.sif /tmp/image.sif
 cd /tmp
 uname -r
-setpriv --reuid=1000 --regid=1000 --clear-groups env -i PATH=$PATH HOME=/tmp TSRUN_LINGER=0 TSRUN_STORE=/tmp/store ${tsrunPath} exec /tmp/image.sif sh -c 'cat /opt/tool/data.txt; pwd; ls -A /tmp'
+setpriv --reuid=1000 --regid=1000 --clear-groups env -i PATH=$PATH HOME=/tmp TSRUN_LINGER=0 TSRUN_STORE=/tmp/store /mnt/tsrun exec /tmp/image.sif sh -c 'cat /opt/tool/data.txt; pwd; ls -A /tmp'
 echo status $?
 sync
 busybox poweroff -f

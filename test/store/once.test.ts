@@ -53,14 +53,19 @@ test('when it fails, the next one in the queue tries; its own error is told', as
 test('one that waits stops waiting when it is told to', async () => {
   const store = await newStore();
   const stop = new AbortController();
-  let end: (() => void) | undefined;
-  const working = produceOnce(store, 'facts', 'k', {
-    timing,
-    isThere: async () => false,
-    make: () =>
-      new Promise((done) => {
-        end = done;
-      }),
+  let end = (): void => {};
+  let working: Promise<void> | undefined;
+  await new Promise<void>((started) => {
+    working = produceOnce(store, 'facts', 'k', {
+      timing,
+      isThere: async () => false,
+      make: () => {
+        started();
+        return new Promise((done) => {
+          end = done;
+        });
+      },
+    });
   });
   const waiting = produceOnce(store, 'facts', 'k', {
     timing,
@@ -73,7 +78,7 @@ test('one that waits stops waiting when it is told to', async () => {
     () => assert.unreachable('it did not stop'),
     () => {},
   );
-  end?.();
+  end();
   await working;
 });
 
