@@ -23,6 +23,7 @@ export type LaunchFailure = {
 
 const EPERM = 1;
 const ENOENT = 2;
+const EIO = 5;
 const E2BIG = 7;
 const ENOEXEC = 8;
 const ENOMEM = 12;
@@ -38,6 +39,7 @@ const EROFS = 30;
 const ENOSYS = 38;
 const EUSERS = 87;
 const ESTALE = 116;
+const EUCLEAN = 117;
 const EDQUOT = 122;
 
 export const parseFailure = (input: string): LaunchFailure => {
@@ -54,6 +56,7 @@ export const explainFailure = (host: Host, plan: Plan | undefined, failure: Laun
   const found = plan?.ops[failure.index];
   const op = found?.op === failure.op ? found : undefined;
   const told =
+    damageFailure(plan, failure) ??
     (failure.op === 'exec' ? execFailure(failure) : undefined) ??
     spaceFailure(failure) ??
     namespaceFailure(host, failure) ??
@@ -75,6 +78,22 @@ const plainFailure = (failure: LaunchFailure): Told => ({
   why: causeOf(failure),
   hint: 'see what was being done with tsrun exec --explain ...',
 });
+
+/** The kernel's answers for an image whose data contradicts itself or cannot be read, whatever was being done with it. */
+const damageFailure = (plan: Plan | undefined, failure: LaunchFailure): Told | undefined => {
+  const ofTheImage =
+    failure.errno === EUCLEAN ||
+    (failure.errno === EIO && failure.op !== 'image_mount' && failure.op !== 'scope' && failure.step !== 'find the source');
+  if (!ofTheImage) return undefined;
+  const image = plan?.ops.find((op) => is(op, 'image_mount') || is(op, 'image_extracted'));
+  if (image === undefined || !('path' in image)) return undefined;
+  return {
+    code: 'E_IMAGE_READ',
+    what: `cannot read the image ${image.path}`,
+    why: `${failure.errno === EUCLEAN ? 'its data is damaged' : 'it is damaged, or its storage fails'} (met at: ${failure.step}, ${failure.detail})`,
+    hint: 'fetch or build it again',
+  };
+};
 
 const spaceFailure = (failure: LaunchFailure): Told | undefined => {
   const what = `cannot ${failure.step}`;

@@ -88,7 +88,7 @@ const invented = (): { readonly text: string; readonly size: number } => {
 
 const ENVIRON = [
   'SHELL=/bin/bash',
-  'PWD=/work/project',
+  'PWD=/data/project',
   'LOGNAME=user',
   'HOME=/home/user',
   'LANG=en_US.UTF-8',
@@ -137,7 +137,7 @@ const inventedHost = (args: readonly string[]): Host => {
   return {
     args: () => args,
     environ: () => ENVIRON,
-    getcwd: () => '/work/project',
+    getcwd: () => '/data/project',
     ids: () => ({ uid: 1000, euid: 1000, gid: 1000, egid: 1000, groups: [1000, 2000] }),
     machine: () => 'x86_64',
     hostname: () => 'node',

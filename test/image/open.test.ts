@@ -89,7 +89,7 @@ const open = (reference: string, files: Tree, options: Options = {}): Image | Pr
   openImage(machine({ ...options, files }), reference, {
     stores: [STORE, '/local/store'],
     prepared: options.prepared ?? false,
-    cwd: options.cwd ?? '/work',
+    cwd: options.cwd ?? '/place',
   });
 
 const image = (reference: string, files: Tree, options: Options = {}): Image => {
@@ -135,7 +135,7 @@ test('the suffix of the name does not matter', () => {
 
 test('a relative path starts at the current directory; .. is left to the kernel', () => {
   assert.is(image('./a/../x.sif', { '/x.sif': sif(), '/a/y': '' }, { cwd: '/' }).path, '/a/../x.sif');
-  assert.is(image('x.sif', { '/work/x.sif': sif() }, { cwd: '/work' }).path, '/work/x.sif');
+  assert.is(image('x.sif', { '/place/x.sif': sif() }, { cwd: '/place' }).path, '/place/x.sif');
   assert.is(image('x.sif', { '/x.sif': sif() }, { cwd: '' }).path, '/proc/self/cwd/x.sif');
 });
 
@@ -323,7 +323,7 @@ test('one that it does not know asks the full program', () => {
 });
 
 test('an image converted from a local archive is found until the archive changes', () => {
-  const files = { '/a.tar': 'x', '/work/dir/index.json': '{}' };
+  const files = { '/a.tar': 'x', '/place/dir/index.json': '{}' };
   const host = machine({ files });
   for (const [reference, kind, tag, path] of [
     ['oci-archive:/a.tar:v1', 'oci-archive', 'v1', '/a.tar'],

@@ -100,7 +100,7 @@ test('--home SRC:DST is mounted at DST and HOME names it', () => {
 });
 
 test('--home with a relative source starts at the current directory', () => {
-  assert.is(mountedAt(planned('exec --home h IMG p', { files: { '/work/h/f': '' }, cwd: '/work' }), '/work/h'), '/work/h recursive');
+  assert.is(mountedAt(planned('exec --home h IMG p', { files: { '/place/h/f': '' }, cwd: '/place' }), '/place/h'), '/place/h recursive');
 });
 
 test('--home that is missing or no directory is an error', () => {
@@ -121,7 +121,7 @@ test('a bind shows source at target, read-only where asked', () => {
 
 test('a bind without target is there at its own path; a relative one from the current directory', () => {
   assert.is(mountedAt(planned('exec -B /data IMG p', { files: { '/data/x': '' } }), '/data'), '/data recursive');
-  assert.is(mountedAt(planned('exec -B sub/../d IMG p', { files: { '/work/d/x': '' }, cwd: '/work' }), '/work/d'), '/work/d recursive');
+  assert.is(mountedAt(planned('exec -B sub/../d IMG p', { files: { '/place/d/x': '' }, cwd: '/place' }), '/place/d'), '/place/d recursive');
 });
 
 test('a missing source is named, with target, cause and flag', () => {
