@@ -24,20 +24,25 @@ const readOr = (path, otherwise) => {
   }
 };
 
-const isNeeded = () =>
-  existsSync('/sys/kernel/security/apparmor') && readOr('/proc/sys/kernel/apparmor_restrict_unprivileged_userns', '0') === '1';
+const isNeeded = (files) =>
+  existsSync(`${files}/sys/kernel/security/apparmor`) &&
+  readOr(`${files}/proc/sys/kernel/apparmor_restrict_unprivileged_userns`, '0') === '1';
 
-/** Installs the profile (root), or prints it with the command that does (anybody else). Nothing where the kernel does not ask for one. */
-export const allowUserNamespaces = (tsrun) => {
-  if (!isNeeded()) return;
+/**
+ * Installs the profile (root), or prints it with the command that does (anybody else). Nothing where the kernel does not ask for one.
+ * `files`: the root of the file system to look in.
+ */
+export const allowUserNamespaces = (tsrun, files = '') => {
+  if (!isNeeded(files)) return;
+  const file = `${files}${PROFILE_FILE}`;
   const profile = profileFor(realpathSync(tsrun));
-  if (readOr(PROFILE_FILE, '') === profile.trim()) return;
+  if (readOr(file, '') === profile.trim()) return;
   if (!isRoot) {
     say(`This kernel lets only programs with an AppArmor profile make user namespaces. As root, once:\n`);
     say(`cat > ${PROFILE_FILE} <<'END'\n${profile}END\napparmor_parser -r ${PROFILE_FILE}\n`);
     return;
   }
-  say(`installing the AppArmor profile ${PROFILE_FILE}`);
-  writeFileSync(PROFILE_FILE, profile);
-  must('loading the AppArmor profile', 'apparmor_parser', ['-r', PROFILE_FILE]);
+  say(`installing the AppArmor profile ${file}`);
+  writeFileSync(file, profile);
+  must('loading the AppArmor profile', 'apparmor_parser', ['-r', file]);
 };
