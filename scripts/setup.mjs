@@ -46,7 +46,7 @@ const withoutServices = (work) => {
 
 const installDebianPackages = (groups) => {
   const missing = missingDebianPackages(groups);
-  if (missing.length === 0) return;
+  if (missing.length === 0) return installWhatThereIs(groups);
   const install = ['install', '-y', '--no-install-recommends', ...missing];
   if (!isRoot) {
     throw new Stop(`Debian packages are missing. Run this once, then the same command again:\n\n  sudo apt-get ${install.join(' ')}\n`);
@@ -59,6 +59,19 @@ const installDebianPackages = (groups) => {
   if (update.status !== 0) say(update.output.trimEnd());
   withoutServices(() => must('installing Debian packages', 'apt-get', install, { env }));
   say(`installed in ${seconds(started)}`);
+  installWhatThereIs(groups);
+};
+
+/** Packages that some releases and architectures lack: the tests that want them are skipped there, and say so. */
+const installWhatThereIs = (groups) => {
+  const optional = groups.map((group) => `${group}, where there is one`).filter((group) => packageGroups[group] !== undefined);
+  if (!isRoot || optional.length === 0) return;
+  const missing = missingDebianPackages(optional).filter((name) => /Candidate: [^(]/.test(runQuiet('apt-cache', ['policy', name]).output));
+  if (missing.length === 0) return;
+  const { status } = runQuiet('apt-get', ['install', '-y', '--no-install-recommends', ...missing], {
+    env: { ...process.env, DEBIAN_FRONTEND: 'noninteractive' },
+  });
+  say(`${status === 0 ? 'installed' : 'could not install'} ${missing.join(' ')}`);
 };
 
 const pinnedNode = () => join(root, 'node_modules', `node-linux-${process.arch}`, 'bin', 'node');
