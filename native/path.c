@@ -422,8 +422,9 @@ int path_open(int root, const char *path)
 	const struct open_how how = {.flags = O_PATH | O_CLOEXEC, .resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS};
 	int fd = (int)syscall(SYS_openat2, root, path, &how, sizeof how);
 
-	/* EPERM is how older container runtimes' filters refuse calls they do not know. */
-	if (fd < 0 && (errno == ENOSYS || errno == EPERM))
+	/* EPERM is how older container runtimes' filters refuse calls they do not know. EAGAIN: while it went through a "..", somebody on this
+	 * machine renamed or mounted something; on a busy node that may go on for long. */
+	if (fd < 0 && (errno == ENOSYS || errno == EPERM || errno == EAGAIN))
 		return path_open_by_hand(root, path);
 	return fd < 0 ? -errno : fd;
 }

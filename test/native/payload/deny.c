@@ -26,7 +26,7 @@ static const struct {
 static const struct {
 	const char *name;
 	unsigned number;
-} errors[] = {{"ENOSYS", ENOSYS}, {"EINVAL", EINVAL}, {"EPERM", EPERM}};
+} errors[] = {{"ENOSYS", ENOSYS}, {"EINVAL", EINVAL}, {"EPERM", EPERM}, {"EAGAIN", EAGAIN}};
 
 static struct sock_filter filter[64];
 static unsigned short length;
@@ -82,7 +82,7 @@ int main(int argc, char **argv)
 	add((struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW));
 	program.len = length;
 	if (number == 0 || i + 1 >= argc) {
-		fprintf(stderr, "usage: deny ENOSYS|EINVAL|EPERM CALL... -- COMMAND ARG...\n");
+		fprintf(stderr, "usage: deny ENOSYS|EINVAL|EPERM|EAGAIN CALL... -- COMMAND ARG...\n");
 		return 90;
 	}
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 || prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) < 0) {
