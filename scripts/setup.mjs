@@ -5,7 +5,7 @@ import { delimiter, join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { isRoot, main, must, root, runQuiet, Stop, say, seconds } from './lib.mjs';
 
-export const TEST_USER = 'tsrunner';
+export const TEST_USER = process.env.TSRUN_TEST_USER ?? 'tsrunner';
 
 const packageGroups = JSON.parse(readFileSync(new URL('packages.json', import.meta.url), 'utf8'));
 

@@ -8,7 +8,8 @@ import { join } from 'node:path';
 
 export type TestUser = { readonly name: string; readonly uid: number; readonly gid: number; readonly home: string };
 
-const TEST_USER = 'tsrunner';
+/** Another name lets two checkouts be tested side by side: their runs share nothing then. */
+export const TEST_USER = process.env['TSRUN_TEST_USER'] ?? 'tsrunner';
 
 export const isRoot = (): boolean => process.getuid?.() === 0;
 

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { run } from '../helpers/proc.ts';
-import { asTestUser, isRoot, testUser, userDirectory } from '../helpers/user.ts';
+import { asTestUser, isRoot, TEST_USER, testUser, userDirectory } from '../helpers/user.ts';
 
 const test = suite('set-up');
 
@@ -17,7 +17,7 @@ test('nothing is done, and said, in under a second when nothing is missing', asy
 });
 
 test('the tests have their user, and it can open /dev/fuse', async () => {
-  if (isRoot()) assert.is(testUser().name, 'tsrunner');
+  if (isRoot()) assert.is(testUser().name, TEST_USER);
   if (existsSync('/dev/fuse')) assert.is((await run(asTestUser(['test', '-w', '/dev/fuse']))).status, 0);
 });
 

@@ -8,6 +8,7 @@ import { execFileSync, spawn, spawnSync } from 'node:child_process';
 import { chmodSync, closeSync, copyFileSync, existsSync, mkdirSync, mkdtempSync, openSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { testUser } from '../../helpers/user.ts';
 
 export type Op = readonly (string | number | Buffer)[];
 
@@ -61,13 +62,6 @@ export const makeImage = (...directories: readonly string[]): string => {
 
 export type User = { readonly name: string; readonly uid: number; readonly gid: number };
 
-const idOf = (flag: '-u' | '-g', name: string): number => Number(execFileSync('id', [flag, name], { encoding: 'utf8' }));
-
-const testUser = (): User => {
-  if (process.getuid?.() !== 0) return { name: 'self', uid: process.getuid?.() ?? 0, gid: process.getgid?.() ?? 0 };
-  if (spawnSync('id', ['tsrunner']).status !== 0) execFileSync('useradd', ['-m', 'tsrunner']);
-  return { name: 'tsrunner', uid: idOf('-u', 'tsrunner'), gid: idOf('-g', 'tsrunner') };
-};
 export const ordinary: User = testUser();
 export const root: User = { name: 'root', uid: 0, gid: 0 };
 /** Whom tests run as: the ordinary user always, root where the tests are root's. */
