@@ -117,6 +117,7 @@ struct serving {
 	const struct server_box *box;
 	struct imagefs_shared *shared;
 	const int *devices;
+	int listening; /* see imagefs_listen(); or -1 */
 	const struct stat *identity; /* a file that has become another is not served */
 	int image, channel, record;
 	uint64_t offset, size;
