@@ -270,20 +270,7 @@ test('a debugger on the host sees the payload and its files', async () => {
   assert.is(run('cat', [`/proc/${pid}/root/opt/tool/data.txt`]).stdout, 'from the image\n');
   // Without the sysroot gdb enters the payload's mount namespace, which nobody on the host may.
   const root = `set sysroot /proc/${pid}/root`;
-  const gdb = run('gdb', [
-    '-nx',
-    '-batch',
-    '-iex',
-    root,
-    '-p',
-    String(pid),
-    '-ex',
-    'info proc exe',
-    '-ex',
-    'print $pc',
-    '-ex',
-    'detach',
-  ]);
+  const gdb = run('gdb', ['-nx', '-batch', '-iex', root, '-p', String(pid), '-ex', 'info proc exe', '-ex', 'print $pc', '-ex', 'detach']);
   assert.match(gdb.stdout, /exe = '\/bin\/busybox'/);
   assert.match(gdb.stdout, /\$1 = /);
   assert.not.match(gdb.stderr, /No such file|could not open|not permitted/);
