@@ -33,9 +33,15 @@ export type Place = { readonly data: Data; readonly scratch: string };
 
 const user = testUser();
 
+/** Its scratch directory goes with the process; so does what is mounted below it, however the process ends. */
 export const makePlace = (data: Data, name: string): Place => {
   const scratch = mkdtempSync(`/tmp/tsrun-bench-${name}-`);
   execFileSync('chmod', ['755', scratch]);
+  process.on('exit', () => {
+    for (const mount of ['kernel', 'squashfuse']) spawnSync('umount', ['-q', join(scratch, mount)]);
+    rmSync(scratch, { recursive: true, force: true });
+  });
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => process.exit(1));
   return { data, scratch };
 };
 
