@@ -44,6 +44,18 @@ int WARN_UNUSED image_extract(int fd, uint64_t offset, uint64_t size, const char
 /* The work of it, in this process with threads: into the empty directory `dest`. -EINTR once `*interrupted` is not zero. What it has made stays when it fails. */
 int WARN_UNUSED image_unpack(int fd, uint64_t offset, uint64_t size, int dest, const volatile sig_atomic_t *interrupted, uint64_t *skipped, struct err *err);
 
+/* The child process of image_extract: unpacks, cleans up after itself when that fails, and writes a struct image_outcome to `report`. `mask`: its signals. */
+struct image_outcome {
+	int rc;
+	uint64_t skipped;
+	struct err err;
+};
+NORETURN void image_unpacking(int image, uint64_t offset, uint64_t size, int dest, int report, const sigset_t *mask);
+int image_unpacking_main(int argc, char **argv); /* "@unpack OFFSET SIZE", with the image, DEST and report as descriptors 3, 4 and 5 */
+
+/* Empties a directory; best effort, for what this program has made itself. */
+void image_empty(int dir);
+
 /* Writes directory `path` to `out` as a PAX archive: names sorted by bytes, relative ("./bin/sh"), the directory itself first; owners as numbers,
  * modes, times with nanoseconds (`mtime`), xattrs (SCHILY.xattr.NAME, value's bytes as they are), hard links, devices and fifos. Names are bytes: what is
  * not UTF-8 is written as it is. Sockets are left out, other file systems' mount points are left empty. */
