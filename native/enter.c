@@ -24,20 +24,27 @@ static int open_image(const struct run *run, int64_t handle, const char *path, s
 }
 
 /* Joins the scope; the server mounts the image when there is one (-1: only the user namespace is wanted). */
-static int join_scope(struct run *run, int image, uint64_t offset, uint64_t size, struct err *err)
+static int join_scope(struct run *run, int image, const struct op_image_mount *mount, struct err *err)
 {
 	const struct op *op = &run->plan->ops[run->userns_index];
 
 	if (op->kind != OP_scope)
 		return 0;
+	cleanup_fd int record = mount == NULL || run->record == NULL ? -1 : open(run->record, O_RDWR | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0666);
+	if (mount != NULL && run->record != NULL && record < 0)
+		return fail(err, errno, "open the record", "%s", run->record);
 	const struct server_request request = {
+		.image_name = mount != NULL ? mount->path : NULL,
+		.hot_offset = run->hot != NULL ? run->hot->offset : 0,
+		.hot_size = run->hot != NULL ? run->hot->size : 0,
+		.record_fd = record,
 		.dir = op->scope.dir,
 		.key = op->scope.key,
 		.uid = (uid_t)op->scope.uid,
 		.gid = (gid_t)op->scope.gid,
 		.image_fd = image,
-		.offset = offset,
-		.size = size,
+		.offset = mount != NULL ? mount->offset : 0,
+		.size = mount != NULL ? mount->size : 0,
 		.linger_ms = (uint32_t)op->scope.linger_ms,
 		.cache_bytes = op->scope.cache_bytes,
 	};
@@ -51,14 +58,14 @@ int enter_image_directory(struct run *run, const char *path, struct err *err)
 		return fail(err, errno, "open the image", "%s", path);
 	if (!S_ISDIR(run->image_stat.st_mode))
 		return fail(err, ENOTDIR, "open the image", "%s", path);
-	return join_scope(run, -1, 0, 0, err);
+	return join_scope(run, -1, NULL, err);
 }
 
 int enter_image_mount(struct run *run, const struct op_image_mount *op, struct err *err)
 {
 	cleanup_fd int fd = open_image(run, op->handle, op->path, err);
 
-	return fd < 0 ? fd : join_scope(run, fd, op->offset, op->size, err);
+	return fd < 0 ? fd : join_scope(run, fd, op, err);
 }
 
 int enter_image_extracted(struct run *run, const struct op_image_extracted *op, struct err *err)

@@ -61,13 +61,14 @@ static const struct {
 };
 
 /* The order of a plan: stages never go back, and `once` ones are there exactly once. */
-enum stage { USERNS, IMAGE, UNSHARE, SKELETON, ROOT, MOUNTS, PIVOT, SETTLE, PAYLOAD, EXEC, STAGE_COUNT };
+enum stage { USERNS, BEFORE_IMAGE, IMAGE, UNSHARE, SKELETON, ROOT, MOUNTS, PIVOT, SETTLE, PAYLOAD, EXEC, STAGE_COUNT };
 static const char *const stage_names[STAGE_COUNT] = {
-	"scope or userns", "image", "unshare", "skeleton", "root", "mount", "pivot", "setting", "env or arg", "exec"};
+	"scope or userns", "what an image mount needs", "image", "unshare", "skeleton", "root", "mount", "pivot", "setting", "env or arg", "exec"};
 static const bool stage_once[STAGE_COUNT] = {
 	[USERNS] = true, [IMAGE] = true, [UNSHARE] = true, [ROOT] = true, [PIVOT] = true, [EXEC] = true};
 static const enum stage stages[OP_COUNT] = {
 	[OP_scope] = USERNS, [OP_userns] = USERNS,
+	[OP_record] = BEFORE_IMAGE, [OP_hot] = BEFORE_IMAGE, [OP_stage] = BEFORE_IMAGE,
 	[OP_image_mount] = IMAGE, [OP_image_directory] = IMAGE, [OP_image_extracted] = IMAGE,
 	[OP_unshare] = UNSHARE,
 	[OP_directory] = SKELETON, [OP_file] = SKELETON, [OP_symlink] = SKELETON, /* or MOUNTS, after root */
@@ -205,6 +206,10 @@ static const char *op_mistake(const struct op *op)
 	switch (op->kind) {
 	case OP_unshare:
 		return (op->unshare.flags & FLAG_unshare_mount) != 0 ? NULL : "mount is missing";
+	case OP_record:
+		return op->record.path[0] != '\0' ? NULL : "no path";
+	case OP_stage:
+		return op->stage.path[0] == '/' ? NULL : "no absolute path";
 	case OP_image_mount:
 		return op->image_mount.handle >= 0 || op->image_mount.path[0] != '\0' ? NULL : "neither descriptor nor path";
 	case OP_image_extracted:
@@ -265,6 +270,8 @@ static int check_order(const struct plan *plan, struct err *err)
 		args += op->kind == OP_arg;
 		if (op->kind == OP_unshare)
 			unshared = op->unshare.flags;
+		if (stages[op->kind] == IMAGE && op->kind != OP_image_mount && seen[BEFORE_IMAGE] > 0)
+			return fail(err, EPROTO, STEP, "op %zu (%s) is no image mount, which the ops before it are for", i, op_name(op->kind));
 		if (op->kind == OP_image_mount && !scope)
 			return fail(err, EPROTO, STEP, "op %zu (image_mount) needs a scope", i);
 		if (op->kind == OP_hostname && (unshared & FLAG_unshare_uts) == 0)

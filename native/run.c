@@ -201,6 +201,15 @@ static int carry_out(struct run *run, const struct op *op, struct err *err)
 	case OP_userns:
 		run->userns_index = run->index; /* entered with the other namespaces */
 		return 0;
+	case OP_record:
+		run->record = op->record.path;
+		return 0;
+	case OP_hot:
+		run->hot = &op->hot;
+		return 0;
+	case OP_stage:
+		run->stage = &op->stage;
+		return 0;
 	case OP_image_mount:
 		return enter_image_mount(run, &op->image_mount, err);
 	case OP_image_directory:

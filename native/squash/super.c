@@ -285,9 +285,20 @@ uint64_t squash_cached(const struct squash *sq)
 	return squash_cache_bytes(sq->cache);
 }
 
+struct squash_cache_use squash_cache_use(const struct squash *sq)
+{
+	return cache_use(sq->cache);
+}
+
 void squash_count_reads(struct squash *sq, _Atomic uint32_t *pending)
 {
 	sq->pending = pending;
+}
+
+void squash_trace(struct squash *sq, void (*loaded)(void *ctx, uint64_t pos, uint32_t stored, bool is_meta), void *ctx)
+{
+	sq->loaded = loaded;
+	sq->loaded_ctx = ctx;
 }
 
 void squash_close(struct squash *sq)

@@ -83,6 +83,7 @@ const HANDLERS: Readonly<Record<VerbName, (given: Given) => Promise<unknown>>> =
     const { imageDump } = await import('./image.ts');
     for await (const chunk of imageDump(given.word('IMAGE'), given.word('ID'))) await print(chunk);
   },
+  'image stats': async (given) => print(await (await import('./image-stats.ts')).imageStats(env, given.on('json'))),
   'cache list': async (given) => print(await (await import('./cache.ts')).cacheList(await settings(given), given.on('json'))),
   'cache clean': async (given) => {
     const [{ cacheClean }, { numberOf }] = await Promise.all([import('./cache.ts'), import('./build.ts')]);

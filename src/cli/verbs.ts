@@ -140,6 +140,12 @@ export const VERBS = [
     options: [],
     help: 'write a data object of a SIF to standard output',
   },
+  {
+    name: 'image stats',
+    positions: [],
+    options: [JSON_OUTPUT],
+    help: 'what the image servers of this user on this machine have done: requests, cache, memory',
+  },
   { name: 'cache list', positions: [], options: [JSON_OUTPUT], help: 'what the store holds, and how long it was not used' },
   {
     name: 'cache clean',

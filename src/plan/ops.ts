@@ -8,6 +8,9 @@ export const PLAN_VERSION = 1;
 export const OPS = {
   scope: { dir: 'P', key: 'S', uid: 'N', gid: 'N', lingerMs: 'N', cacheBytes: 'N' },
   userns: { uid: 'N', gid: 'N' },
+  record: { path: 'P' },
+  hot: { offset: 'N', size: 'N' },
+  stage: { path: 'P', flags: 'F' },
   image_mount: { handle: 'H', path: 'P', offset: 'N', size: 'N' },
   image_directory: { path: 'P' },
   image_extracted: { handle: 'H', path: 'P', offset: 'N', size: 'N', directory: 'P' },
@@ -35,6 +38,7 @@ export const OPS = {
 
 /** Words that flags may hold (FLAG lines of plan.def). */
 export const FLAG_WORDS = {
+  stage: ['memory'],
   unshare: ['mount', 'pid', 'ipc', 'uts', 'net'],
   root: ['writable'],
   bind: ['ro', 'recursive', 'optional', 'dev'],
