@@ -5,6 +5,7 @@
 #include "codec.h"
 #include "image.h"
 #include "server.h"
+#include "tree_role.h"
 
 int role_main(int argc, char **argv)
 {
@@ -14,7 +15,7 @@ int role_main(int argc, char **argv)
 	} roles[] = {
 		{"@codec", codec_main},   {"@image", image_main},
 		{"@server", server_main}, {"@server-statistics", server_statistics_main},
-		{"@unpack", image_unpacking_main},
+		{"@tree", tree_role_main},   {"@unpack", image_unpacking_main},
 	};
 
 	for (size_t i = 0; i < ARRAY_LEN(roles); i++) {

@@ -28,6 +28,8 @@ struct run {
 	const struct op_hot *hot; /* or NULL */
 	const struct op_stage *stage; /* or NULL */
 	const char *image_directory;
+	struct layers layers;
+	struct root_options root_options;
 	struct stat image_stat; /* of image_directory in the caller's view */
 	int cwd;
 	bool own_pids;
