@@ -12,6 +12,7 @@
 #include "plan.h"
 #include "run.h"
 #include "server.h"
+#include "tree_role.h"
 
 /* What the planner is told when it is asked again. */
 #define NO_FUSE "nofuse"
@@ -207,7 +208,7 @@ int main(int argc, char **argv, char **envp)
 	static const struct {
 		const char *name;
 		int (*main)(int argc, char **argv);
-	} roles[] = {{"@codec", codec_main}, {"@image", image_main}, {"@plan", plan_main}, {"@server", server_main}, {"@server-statistics", server_statistics_main}};
+	} roles[] = {{"@codec", codec_main}, {"@image", image_main}, {"@plan", plan_main}, {"@server", server_main}, {"@server-statistics", server_statistics_main}, {"@tree", tree_role_main}};
 
 	fill_standard_descriptors();
 	for (size_t i = 0; argc > 1 && i < ARRAY_LEN(roles); i++) {

@@ -1,6 +1,7 @@
 #include "run.h"
 
 #include <fcntl.h>
+#include <grp.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mount.h>
@@ -65,7 +66,7 @@ static int make_targets(struct run *run, struct err *err)
 	return 0;
 }
 
-static int do_root(struct run *run, const struct op_root *op, struct err *err)
+static int do_root(struct run *run, struct err *err)
 {
 	struct tree *tree = &run->root.tree;
 	int result;
@@ -76,7 +77,7 @@ static int do_root(struct run *run, const struct op_root *op, struct err *err)
 	tree->mounted = run->mounted;
 	result = make_targets(run, err);
 	if (result == 0)
-		result = root_seal(&run->root, (op->flags & FLAG_root_writable) != 0, op->size, err);
+		result = root_seal(&run->root, &run->root_options, err);
 	/* From here on content is made inside the run, through whatever is mounted there. */
 	close_fd(&tree->image);
 	*tree = (struct tree){.skeleton = run->root.fd, .image = -1};
@@ -164,6 +165,26 @@ static int do_notice(const struct op_notice *op)
 	return 0;
 }
 
+static int do_ids(const struct op_ids *op, struct err *err)
+{
+	gid_t groups[PLAN_MAX_IDS];
+	size_t count = 0;
+
+	for (const char *at = op->groups; *at != '\0';) {
+		char *end;
+
+		groups[count++] = (gid_t)strtoul(at, &end, 10);
+		at = end + (*end == ' ');
+	}
+	if (setgroups(count, groups) < 0)
+		return fail(err, errno, "take the ids", "groups %s", op->groups);
+	if (setresgid((gid_t)op->gid, (gid_t)op->gid, (gid_t)op->gid) < 0)
+		return fail(err, errno, "take the ids", "gid %llu", (unsigned long long)op->gid);
+	if (setresuid((uid_t)op->uid, (uid_t)op->uid, (uid_t)op->uid) < 0)
+		return fail(err, errno, "take the ids", "uid %llu", (unsigned long long)op->uid);
+	return 0;
+}
+
 static int do_exec(struct run *run, const struct op_exec *op, struct err *err)
 {
 	size_t count = run->plan->count;
@@ -199,6 +220,7 @@ static int carry_out(struct run *run, const struct op *op, struct err *err)
 	switch (op->kind) {
 	case OP_scope:
 	case OP_userns:
+	case OP_userns_ranges:
 		run->userns_index = run->index; /* entered with the other namespaces */
 		return 0;
 	case OP_image_mount:
@@ -207,6 +229,9 @@ static int carry_out(struct run *run, const struct op *op, struct err *err)
 		return enter_image_directory(run, op->image_directory.path, err);
 	case OP_image_extracted:
 		return enter_image_extracted(run, &op->image_extracted, err);
+	case OP_layer:
+	case OP_upper:
+		return 0; /* collected by unshare */
 	case OP_unshare:
 		return enter_unshare(run, &op->unshare, err);
 	case OP_directory:
@@ -216,7 +241,7 @@ static int carry_out(struct run *run, const struct op *op, struct err *err)
 	case OP_symlink:
 		return tree_symlink(&run->root.tree, op->symlink.target, op->symlink.link, err);
 	case OP_root:
-		return do_root(run, &op->root, err);
+		return do_root(run, err);
 	case OP_bind:
 		return do_bind(run, &op->bind, err);
 	case OP_bind_cwd:
@@ -237,6 +262,8 @@ static int carry_out(struct run *run, const struct op *op, struct err *err)
 		return sethostname(op->hostname.name, strlen(op->hostname.name)) < 0 ? fail(err, errno, "set the host name", "%s", op->hostname.name) : 0;
 	case OP_no_new_privs:
 		return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 ? fail(err, errno, "set no_new_privs", "prctl") : 0;
+	case OP_ids:
+		return do_ids(&op->ids, err);
 	case OP_notice:
 		return do_notice(&op->notice);
 	case OP_chdir:
@@ -271,6 +298,7 @@ void run_plan(const struct plan *plan, const struct kept_files *files, struct fa
 	failure->index = run.index;
 	failure->op = plan->ops[run.index].kind;
 	free(run.sources);
+	free(run.layers.lower);
 	for (size_t i = 0; run.mounted != NULL && i < plan->count; i++)
 		free(run.mounted[i].path);
 	free(run.mounted);

@@ -25,6 +25,8 @@ struct run {
 	struct source *sources; /* for each op */
 	struct server_reply joined; /* how to get at the image's mount, and the scope's user namespace, if there is a scope */
 	const char *image_directory;
+	struct layers layers;
+	struct root_options root_options;
 	struct stat image_stat; /* of image_directory in the caller's view */
 	int cwd;
 	bool own_pids;

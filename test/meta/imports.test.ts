@@ -12,6 +12,7 @@ const ROWS = [
   ['registry', 'store', 'request', 'image', 'facts'],
   ['plan'],
   ['run'],
+  ['recipe'],
   ['build', 'bench', 'slurm'],
   ['cli'],
 ] as const;
