@@ -21,6 +21,11 @@
  *   @image read [-l LIMIT] IMAGE OFFSET SIZE PATH…     several small files at once: for each PATH three fields ended by NUL: PATH, errno in decimal
  *         (0: it was read), length in decimal; then that many bytes of content. A file longer than LIMIT (default 4 MiB) is errno 27 (EFBIG).
  *   @image cat IMAGE OFFSET SIZE PATH…                 the files' bytes
+ *   @image pour IMAGE OFFSET SIZE                      the bytes of the files whose paths are on stdin, each ended by NUL; links are not followed
+ *   @image xattrs IMAGE OFFSET SIZE                    for each extended attribute of each name: path, attribute's name, length, each ended by NUL; then
+ *         that many bytes of value. In the order of `tree`.
+ *   @image hot IMAGE OFFSET SIZE                       the image's hot list (hot.h) for the touches on stdin, in their order: for each, ended by NUL: kind (of
+ *         enum hot_touch_kind), path (the last link is not followed), offset, length
  *   @image extract IMAGE OFFSET SIZE DEST              DEST must not exist, or be an empty directory; see image_extract
  *   @image info IMAGE OFFSET SIZE                      NAME NUL VALUE NUL: compressor, blockSize, inodes, bytes
  *   @image tar DIRECTORY                               a directory of the host as a PAX archive on stdout; see image_tar
@@ -76,6 +81,9 @@ void image_close(struct image_source *source);
 int image_ls(struct squash *sq, unsigned depth, char **paths, struct err *err);
 int image_tree(struct squash *sq, unsigned depth, bool xattrs, char **paths, struct err *err);
 int image_read(struct squash *sq, uint64_t limit, char **paths, struct err *err);
+int image_pour(struct squash *sq, struct err *err);
+int image_xattrs(struct squash *sq, struct err *err);
+int image_hot(struct squash *sq, struct err *err);
 int image_cat(struct squash *sq, char **paths, struct err *err);
 
 #endif

@@ -41,6 +41,14 @@ struct squash_cache_use squash_cache_use(const struct squash *sq);
 /* From now on `*pending` is how many reads of the file have not come back yet. */
 void squash_count_reads(struct squash *sq, _Atomic uint32_t *pending);
 
+/* What squash_open reads of the image beside blocks: a few short pieces. */
+struct squash_area {
+	uint64_t position;
+	uint32_t length;
+};
+#define SQUASH_START_AREAS 3u
+unsigned squash_start_areas(const struct squash *sq, struct squash_area areas[SQUASH_START_AREAS]);
+
 struct squash_statfs {
 	uint32_t block_size;
 	uint32_t inodes;
@@ -114,7 +122,7 @@ void squash_read_ahead(struct squash *sq, const struct squash_inode *file, uint6
 /* Reads and decompresses one block into the cache, unless it is there: a data or fragment block as the format describes it (length, bit 24: not compressed),
  * or a metadata block. What is wrong with it will be told to who asks for it. */
 void squash_preload(struct squash *sq, uint64_t pos, uint32_t stored, bool is_meta);
-/* From now on `loaded` is called for each block that is read: where it lies, and `stored` as for squash_preload; of metadata its length with the two bytes
+/* Forgets what is in the cache; from now on `loaded` is called for each block that is read: where it lies, and `stored` as for squash_preload; of metadata its length with the two bytes
  * before it. For programs of one thread. */
 void squash_trace(struct squash *sq, void (*loaded)(void *ctx, uint64_t pos, uint32_t stored, bool is_meta), void *ctx);
 

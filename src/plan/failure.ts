@@ -64,7 +64,7 @@ export const explainFailure = (host: Host, plan: Plan | undefined, failure: Laun
     namespaceFailure(host, failure) ??
     bindFailure(plan, op, failure) ??
     chdirFailure(op, failure) ??
-    imageFailure(op, failure) ??
+    imageFailure(plan, op, failure) ??
     kernelMountFailure(failure) ??
     plainFailure(failure);
   return new TsrunError(told);
@@ -285,7 +285,7 @@ const chdirFailure = (op: Op | undefined, failure: LaunchFailure): Told | undefi
   return { code: 'E_CWD', what, why: errnoText(failure.errno), hint: 'choose another directory with --pwd' };
 };
 
-const imageFailure = (op: Op | undefined, failure: LaunchFailure): Told | undefined => {
+const imageFailure = (plan: Plan | undefined, op: Op | undefined, failure: LaunchFailure): Told | undefined => {
   const path = op !== undefined && (is(op, 'image_mount') || is(op, 'image_directory') || is(op, 'image_extracted')) ? op.path : undefined;
   if (failure.step === 'use FUSE' || (failure.op === 'image_mount' && failure.errno === ENODEV)) {
     return {
@@ -293,6 +293,15 @@ const imageFailure = (op: Op | undefined, failure: LaunchFailure): Told | undefi
       what: `cannot mount ${path ?? 'the image'}`,
       why: causeOf(failure),
       hint: 'an administrator has to run: modprobe fuse && chmod 666 /dev/fuse',
+    };
+  }
+  if (failure.step === 'open the record' || failure.step === 'record what is touched') {
+    const file = plan?.ops.find((each) => is(each, 'record'));
+    return {
+      code: 'E_RECORD',
+      what: `cannot record to ${file !== undefined && is(file, 'record') ? file.path : 'the file'}`,
+      why: failure.step === 'open the record' ? errnoText(failure.errno) : failure.detail,
+      hint: 'choose another file with --record, or remove that one',
     };
   }
   if (failure.step === 'use the runtime directory') {
