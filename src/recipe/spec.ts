@@ -119,6 +119,10 @@ export type ConfigChange =
       readonly retries: number;
     };
 
+/**
+ * Commands of definition files (`language`) run as root and in /, whatever the base's config says; those of the others as `user` and `workdir` say,
+ * at first the base's.
+ */
 export type Step = { readonly at: Place /** As the user wrote it, in one line, for progress. */; readonly title: string } & (
   | { readonly kind: 'run'; readonly command: Command; readonly mounts: readonly RunMount[]; readonly network: 'host' | 'none' }
   /**
