@@ -173,7 +173,8 @@ const readLayer = async (work: Work, at: number, stream: AsyncIterable<Uint8Arra
   const layer = work.layers[at] as LayerSource;
   const where = `${layer.label} of ${work.name}`;
   const verified = layer.digest !== undefined || layer.diffId !== undefined;
-  const reader = createTarReader({ name: where, handler: layerHandler(work, where, visitor), requireEnd: !verified });
+  const handler = layerHandler(work, where, visitor);
+  const reader = createTarReader({ name: where, handler: layer.through?.(handler) ?? handler, requireEnd: !verified });
   for await (const chunk of stream) {
     work.signal.throwIfAborted();
     work.streamed += chunk.length;
