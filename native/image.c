@@ -87,7 +87,7 @@ static int take_option(char ***args, const char *option, uint64_t *value)
 	return 0;
 }
 
-static int run_verb(const char *verb, struct squash *sq, uint64_t option, char **paths, struct err *err)
+static int run_verb(const char *verb, struct squash *sq, uint64_t option, bool xattrs, char **paths, struct err *err)
 {
 	static char root[] = "/";
 	char *whole[] = { root, NULL };
@@ -101,7 +101,7 @@ static int run_verb(const char *verb, struct squash *sq, uint64_t option, char *
 		return image_cat(sq, paths, err);
 	if (*paths == NULL)
 		paths = whole;
-	return strcmp(verb, "ls") == 0 ? image_ls(sq, depth, paths, err) : image_tree(sq, depth, paths, err);
+	return strcmp(verb, "ls") == 0 ? image_ls(sq, depth, paths, err) : image_tree(sq, depth, xattrs, paths, err);
 }
 
 static int extract(char **args, struct err *err)
@@ -128,6 +128,7 @@ int image_main(int argc, char **argv)
 	char **args = argv + 2; /* behind the role and the verb */
 	const char *verb = argc >= 2 ? argv[1] : "";
 	uint64_t option = strcmp(verb, "read") == 0 ? READ_LIMIT : UINT_MAX;
+	bool xattrs;
 	int left, rc;
 
 	if (strcmp(verb, "tar") == 0 && argc == 3)
@@ -137,6 +138,8 @@ int image_main(int argc, char **argv)
 	for (size_t i = 0; verbs[i] == NULL || strcmp(verb, verbs[i]) != 0; i++)
 		if (verbs[i] == NULL)
 			return usage();
+	xattrs = strcmp(verb, "tree") == 0 && *args != NULL && strcmp(*args, "-x") == 0;
+	args += xattrs ? 1 : 0;
 	if (take_option(&args, strcmp(verb, "read") == 0 ? "-l" : "-d", &option) < 0)
 		return usage();
 	left = argc - (int)(args - argv);
@@ -144,7 +147,7 @@ int image_main(int argc, char **argv)
 		return usage();
 	rc = image_open(&source, args[0], args[1], args[2], &err);
 	if (rc == 0)
-		rc = run_verb(verb, source.squash, option, args + 3, &err);
+		rc = run_verb(verb, source.squash, option, xattrs, args + 3, &err);
 	image_close(&source);
 	return report(rc, &err);
 }

@@ -5,7 +5,7 @@
  * Paths in an image are followed as a process rooted in it would: symbolic links included, never outside.
  *
  *   @image ls [-d DEPTH] IMAGE OFFSET SIZE [PATH…]     for people: one line for each name: mode, owner, size, date, path, link text
- *   @image tree [-d DEPTH] IMAGE OFFSET SIZE [PATH…]   for programs: 10 fields for each name, each ended by NUL (a name may hold any byte but NUL):
+ *   @image tree [-x] [-d DEPTH] IMAGE OFFSET SIZE [PATH…]   for programs: 10 fields for each name, each ended by NUL (a name may hold any byte but NUL):
  *         path       absolute, "/" for the root
  *         type       one of d f l b c p s
  *         mode       permission bits, octal
@@ -15,6 +15,7 @@
  *         inode      number, the same for hard links
  *         device     MAJOR:MINOR of b and c, else empty
  *         target     a symbolic link's text, else empty
+ *         xattrs     only with -x: NAME=VALUE, for each attribute, both in hexadecimal
  *     PATHs default to "/"; each is listed with what is below it, DEPTH levels deep (default: all of it; 0: only the PATH itself). The last
  *     component of a PATH is not followed. Parents come before children, siblings sorted by bytes.
  *   @image read [-l LIMIT] IMAGE OFFSET SIZE PATH…     several small files at once: for each PATH three fields ended by NUL: PATH, errno in decimal
@@ -61,7 +62,7 @@ int WARN_UNUSED image_open(struct image_source *source, const char *path, const 
 void image_close(struct image_source *source);
 
 int image_ls(struct squash *sq, unsigned depth, char **paths, struct err *err);
-int image_tree(struct squash *sq, unsigned depth, char **paths, struct err *err);
+int image_tree(struct squash *sq, unsigned depth, bool xattrs, char **paths, struct err *err);
 int image_read(struct squash *sq, uint64_t limit, char **paths, struct err *err);
 int image_cat(struct squash *sq, char **paths, struct err *err);
 

@@ -147,6 +147,7 @@ const merge = (image: OciImage, writer: Writer, exact: ExactContents | undefined
   return mergeLayers({
     name: image.name,
     layers: image.layers,
+    filter: (handler, at) => image.layers[at]?.through?.(handler) ?? handler,
     writer,
     limits: options.limits,
     keep: keepBytes,

@@ -77,6 +77,12 @@ const HANDLERS: Readonly<Record<VerbName, (given: Given) => Promise<unknown>>> =
     const { imageExtract } = await import('./image.ts');
     await imageExtract(given.word('IMAGE'), given.word('DIRECTORY'));
   },
+  'image diff': async (given) => {
+    const { imageDiff } = await import('./image-diff.ts');
+    const { text, same } = await imageDiff(given.word('FIRST'), given.word('SECOND'), given.on('json'));
+    await print(text);
+    if (!same) process.exitCode = 1;
+  },
   'image facts': async (given) => print((await import('./image.ts')).imageFacts(given.word('IMAGE'), given.on('json'))),
   'image objects': async (given) => print((await import('./image.ts')).imageObjects(given.word('IMAGE'))),
   'image dump': async (given) => {

@@ -132,6 +132,15 @@ export const VERBS = [
     options: [],
     help: 'unpack an image into a new directory',
   },
+  {
+    name: 'image diff',
+    positions: [
+      { name: 'FIRST', kind: 'file', help: 'a SIF or SquashFS file' },
+      { name: 'SECOND', kind: 'file', help: 'another one' },
+    ],
+    options: [JSON_OUTPUT],
+    help: 'every name that differs between two images, and what of it; exit status 1 when there is one',
+  },
   { name: 'image facts', positions: [IMAGE], options: [JSON_OUTPUT], help: 'what tsrun knows of an image' },
   { name: 'image objects', aliases: ['list'], positions: [IMAGE], options: [], help: 'the data objects of a SIF' },
   {

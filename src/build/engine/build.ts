@@ -12,8 +12,10 @@ import type { OciImage } from '../../oci/image.ts';
 import type { LayerSource } from '../../oci/layer.ts';
 import type { Stage } from '../../recipe/spec.ts';
 import type { TarEntry } from '../../tar/entry.ts';
+import type { TarHandler } from '../../tar/read.ts';
 import { writeTar } from '../../tar/write.ts';
 import { TsrunError } from '../../util/errors.ts';
+import { normalizeLayer } from '../normalize.ts';
 import { type ConvertOptions, convertImage, refuseExisting } from '../convert.ts';
 import type { BuildEvent } from '../events.ts';
 import { type Base, imageBase } from './base.ts';
@@ -87,7 +89,10 @@ const buildStages = async (engine: Engine, order: readonly number[], bases: Map<
 const imageOf = async (engine: Engine, built: BuiltStage): Promise<OciImage> => {
   const { spec, platform } = engine;
   const { base, layers } = built.tree;
-  const own = layers.map((layer, at): LayerSource => layerSource(engine, layer, `step ${at + 1} of ${layers.length}`, undefined));
+  const own = layers.map((layer, at): LayerSource => {
+    const normal = (next: TarHandler): TarHandler => normalizeLayer(next, { epoch: built.epoch, ran: built.ran.has(layer) });
+    return layerSource(engine, layer, `step ${at + 1} of ${layers.length}`, normal);
+  });
   return {
     name: spec.recipe.path,
     origin: base.origin,
