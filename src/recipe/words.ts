@@ -11,7 +11,7 @@ import type { Operator, Place, Variable, Word, WordPart } from './spec.ts';
 export type WordOptions = {
   readonly at: Place;
   /** The `escape` directive of Dockerfiles; a backslash. */
-  readonly escape?: string;
+  readonly escapeChar?: string;
   /** `quotes: false`: quotes are text (heredocs). */
   readonly quotes?: boolean;
 };
@@ -34,7 +34,7 @@ type Cursor = { readonly text: string; index: number; readonly options: Required
  * @throws TsrunError E_RECIPE for quotes and braces that are not closed, and for operators that are none
  */
 export const parseWord = (text: string, options: WordOptions): Word =>
-  parseUntil({ text, index: 0, options: { escape: '\\', quotes: true, ...options } }, undefined, false, 0);
+  parseUntil({ text, index: 0, options: { escapeChar: '\\', quotes: true, ...options } }, undefined, false, 0);
 
 /** Grows a word; neighbouring texts become one. */
 const adder = (): { readonly parts: WordPart[]; readonly text: (text: string) => void; readonly all: (word: Word) => void } => {
@@ -77,7 +77,7 @@ const parseUntil = (cursor: Cursor, stop: string | undefined, rawEscapes: boolea
     if (char === '$') word.all(parseVariable(cursor, depth));
     else if (options.quotes && char === "'") word.text(parseSingle(cursor));
     else if (options.quotes && char === '"') word.all(parseDouble(cursor, rawEscapes, depth));
-    else if (char === options.escape) {
+    else if (char === options.escapeChar) {
       if (rawEscapes) word.text('\\');
       word.text(text[cursor.index + 1] ?? '');
       cursor.index += 2;
@@ -113,7 +113,7 @@ const parseDouble = (cursor: Cursor, rawEscapes: boolean, depth: number): Word =
       continue;
     }
     const next = text[cursor.index + 1] ?? '';
-    if (char === options.escape && (next === '"' || next === '$' || next === options.escape)) {
+    if (char === options.escapeChar && (next === '"' || next === '$' || next === options.escapeChar)) {
       word.text(rawEscapes ? `\\${next}` : next);
       cursor.index += 2;
     } else {
@@ -183,13 +183,13 @@ const LONGEST = 1024 * 1024;
 export const expandWord = (word: Word, lookup: Lookup, at: Place): string => {
   let text = '';
   for (const part of word) {
-    text += typeof part === 'string' ? part : valueOf(part, lookup, at);
+    text += typeof part === 'string' ? part : expandVariable(part, lookup, at);
     if (text.length > LONGEST) refuseLimit(at, `a text grows beyond ${LONGEST} bytes when its variables are expanded`);
   }
   return text;
 };
 
-const valueOf = (part: Variable, lookup: Lookup, at: Place): string => {
+const expandVariable = (part: Variable, lookup: Lookup, at: Place): string => {
   const { variable, operator, operand, replacement } = part;
   const value = lookup(variable);
   const given = operator?.startsWith(':') === true ? value !== undefined && value !== '' : value !== undefined;

@@ -17,7 +17,7 @@ const VALUES: Readonly<Record<string, string>> = {
   X: 'bar-foo-bar',
 };
 const lookup = (name: string): string | undefined => (Object.hasOwn(VALUES, name) ? VALUES[name] : undefined);
-const expand = (text: string, escapeChar = '\\'): string => expandWord(parseWord(text, { at, escape: escapeChar }), lookup, at);
+const expand = (text: string, escapeChar = '\\'): string => expandWord(parseWord(text, { at, escapeChar }), lookup, at);
 
 const TABLE: readonly (readonly [string, string])[] = [
   ['', ''],
