@@ -12,10 +12,10 @@ import { type Layer, produceLayer, type Workplace } from './cache.ts';
 import { copyFiles, type OtherTree, readyCopy } from './copy-step.ts';
 import { type Engine, note } from './engine.ts';
 import { type Key, type KeyPart, keyOf } from './key.ts';
+import { changesFiles, placeText, stageName } from './names.ts';
 import { prefixesOf, spotOf } from './placement.ts';
 import { readyMounts } from './run-mounts.ts';
 import { debugShell, type ReadyMount, runKey, runProgram } from './run-step.ts';
-import { changesFiles, placeText, stageName } from './schedule.ts';
 import { applyChange, inherit, plainChange, type StageState, stateOf, variablesOf, withArg, withEnv } from './stage-state.ts';
 import { lookAt, readTexts, type Tree, unpackInto } from './tree.ts';
 
