@@ -117,11 +117,12 @@ type Stdio = 'ignore' | 'inherit' | 'pipe';
 
 const start = (plan: Plan, stdio: readonly Stdio[], signal: AbortSignal): Child => {
   const bytes = Buffer.from(encodeAnswer({ kind: 'plan', plan }), 'latin1');
-  const tool = openSync(nativeProgram(), 'r');
+  const isTool = plan.ops.some((op) => op.op === 'exec' && op.file === TOOL);
+  const tool = isTool ? openSync(nativeProgram(), 'r') : undefined;
   try {
-    return spawned(['@plan', '3'], [...stdio, 'pipe', tool], signal, stdio[0] === 'inherit', bytes);
+    return spawned(['@plan', '3'], [...stdio, 'pipe', ...(tool === undefined ? [] : [tool])], signal, stdio[0] === 'inherit', bytes);
   } finally {
-    closeSync(tool);
+    if (tool !== undefined) closeSync(tool);
   }
 };
 
@@ -177,7 +178,8 @@ const NUMBERS: Readonly<Record<string, number>> = {
 
 const signalNumber = (name: NodeJS.Signals): number => NUMBERS[name] ?? 0;
 
-const eachLine = (stream: Readable, onLine: (line: string) => void): void => {
+/** Lines as they come, without their ends; a line longer than 64 KiB in pieces. */
+export const eachLine = (stream: Readable, onLine: (line: string) => void): void => {
   const decoder = new StringDecoder('utf8');
   let held = '';
   stream.on('data', (chunk: Buffer) => {
