@@ -12,8 +12,9 @@ const ROWS = [
   ['registry', 'store', 'request', 'image', 'facts'],
   ['plan'],
   ['run'],
-  ['recipe'],
+  ['recipe', 'lock'],
   ['build', 'bench', 'slurm'],
+  ['ui'],
   ['cli'],
 ] as const;
 
