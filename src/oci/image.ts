@@ -10,6 +10,8 @@ export type OciImage = {
   readonly name: string;
   /** Transport and address for the definition of the SIF: bootstrap: docker, from: alpine:3. */
   readonly origin: { readonly bootstrap: string; readonly from: string };
+  /** The recipe it was built from, as a byte string; absent: what the origin says is all there is. */
+  readonly definition?: string | undefined;
   /** Base first, at least one. */
   readonly layers: readonly LayerSource[];
   /** The bytes as they were found; absent where the source has none. */

@@ -5,10 +5,8 @@
 import { type Glob, matches, pathGlob } from './glob.ts';
 import { linesOf, trim } from './text.ts';
 
-export type IgnoreRules = {
-  /** `path` relative to the context, parted by "/", no slash at its ends. */
-  (path: string): boolean;
-};
+/** Whether a path is ignored: relative to the context, parted by "/", no slash at its ends. */
+export type IgnoreRules = (path: string) => boolean;
 
 /** Where the file for a recipe lies, best first, relative to their directories. */
 export const ignoreFileNames = (recipePath: string): { readonly besideRecipe: string; readonly inContext: string } => ({

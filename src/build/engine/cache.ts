@@ -29,6 +29,8 @@ export type Cache = {
 /** A finished result. */
 export type Layer = {
   readonly key: Key;
+  /** Of this result: a new one is made under the same key when it must not be taken from the cache. */
+  readonly id: string;
   readonly files: string;
   readonly owners: string;
   /** Uncompressed bytes, roughly; for people. */
@@ -78,7 +80,7 @@ export const findLayer = async (cache: Cache, key: Key): Promise<Layer | undefin
     // When it was last of use, for cleaning.
     const now = new Date();
     await utimes(`${path}/entry.json`, now, now).catch(() => undefined);
-    return { key, files: `${path}/files`, owners: `${path}/owners`, bytes: typeof bytes === 'number' ? bytes : 0 };
+    return { key, id: basename(path), files: `${path}/files`, owners: `${path}/owners`, bytes: typeof bytes === 'number' ? bytes : 0 };
   } catch {
     return undefined;
   }
@@ -139,7 +141,7 @@ const makeLayer = async (cache: Cache, key: Key, { make }: Making): Promise<Laye
   }
 };
 
-const publish = async (cache: Cache, key: Key, { path }: Workplace): Promise<Pick<Layer, 'files' | 'owners'>> => {
+const publish = async (cache: Cache, key: Key, { path }: Workplace): Promise<Pick<Layer, 'id' | 'files' | 'owners'>> => {
   const name = basename(path);
   const made = `${cache.root}/made/${name}`;
   try {
@@ -149,7 +151,7 @@ const publish = async (cache: Cache, key: Key, { path }: Workplace): Promise<Pic
   } catch (error) {
     throw spaceError(error, cache.root);
   }
-  return { files: `${made}/files`, owners: `${made}/owners` };
+  return { id: name, files: `${made}/files`, owners: `${made}/owners` };
 };
 
 /** A place to work in that belongs to nobody else. */

@@ -177,7 +177,8 @@ const NUMBERS: Readonly<Record<string, number>> = {
 
 const signalNumber = (name: NodeJS.Signals): number => NUMBERS[name] ?? 0;
 
-const eachLine = (stream: Readable, onLine: (line: string) => void): void => {
+/** Lines as they come, without their ends; a line longer than 64 KiB in pieces. */
+export const eachLine = (stream: Readable, onLine: (line: string) => void): void => {
   const decoder = new StringDecoder('utf8');
   let held = '';
   stream.on('data', (chunk: Buffer) => {

@@ -9,6 +9,7 @@ export const changesFiles = (step: Step): boolean => {
     case 'host-run':
     case 'copy':
     case 'file':
+    case 'directory':
     case 'workdir':
       return true;
     case 'arg':

@@ -1,7 +1,8 @@
 /** What a stage has said so far besides its files: environment, arguments, working directory, user, shell, and the changes to its image's config. */
-import type { ConfigChange } from '../../recipe/spec.ts';
+import type { ConfigChange, Word } from '../../recipe/spec.ts';
+import { decodeUtf8, encodeUtf8 } from '../../util/utf8.ts';
 
-/** The image config (image-spec config.md) as it was read; members unknown here are passed on. */
+/** The image config (image-spec config.md); members unknown here are passed on. All text is byte strings, as in the recipe. */
 export type ConfigJson = { readonly [name: string]: unknown };
 
 export type StageState = {
@@ -19,6 +20,23 @@ export type StageState = {
 
 export const DEFAULT_SHELL: readonly string[] = ['/bin/sh', '-c'];
 export const DEFAULT_PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
+
+/** Every text in it, names too. */
+const mapTexts = (value: unknown, map: (text: string) => string): unknown => {
+  if (typeof value === 'string') return map(value);
+  if (Array.isArray(value)) return value.map((item) => mapTexts(item, map));
+  if (typeof value !== 'object' || value === null) return value;
+  return Object.fromEntries(Object.entries(value).map(([name, member]) => [map(name), mapTexts(member, map)]));
+};
+
+/** As it stands in the file, where text is UTF-8. */
+export const parseConfig = (bytes: Uint8Array | string): ConfigJson => {
+  try {
+    return record(mapTexts(JSON.parse(typeof bytes === 'string' ? bytes : Buffer.from(bytes).toString('utf8')), encodeUtf8));
+  } catch {
+    return {};
+  }
+};
 
 const record = (value: unknown): Record<string, unknown> =>
   typeof value === 'object' && value !== null && !Array.isArray(value) ? (value as Record<string, unknown>) : {};
@@ -70,9 +88,10 @@ export type PlainChange =
   | { readonly field: 'expose'; readonly ports: readonly string[] }
   | { readonly field: 'volume'; readonly paths: readonly string[] }
   | { readonly field: 'stopsignal'; readonly signal: string }
-  | { readonly field: 'author'; readonly name: string };
+  | { readonly field: 'author'; readonly name: string }
+  | Extract<ConfigChange, { readonly field: 'label-file' | 'onbuild' | 'healthcheck' }>;
 
-export const plainChange = (change: ConfigChange, expand: (word: import('../../recipe/spec.ts').Word) => string): PlainChange => {
+export const plainChange = (change: ConfigChange, expand: (word: Word) => string): PlainChange => {
   switch (change.field) {
     case 'entrypoint':
     case 'cmd':
@@ -80,13 +99,17 @@ export const plainChange = (change: ConfigChange, expand: (word: import('../../r
     case 'label':
       return { field: 'label', name: expand(change.name), value: expand(change.value) };
     case 'expose':
-      return { field: 'expose', ports: change.ports.map(expand) };
+      return { field: 'expose', ports: change.ports.flatMap((port) => expand(port).split(/[ \t\n]+/)).filter((port) => port !== '') };
     case 'volume':
       return { field: 'volume', paths: change.paths.map(expand) };
     case 'stopsignal':
       return { field: 'stopsignal', signal: expand(change.signal) };
     case 'author':
       return { field: 'author', name: expand(change.name) };
+    case 'label-file':
+    case 'onbuild':
+    case 'healthcheck':
+      return change;
     default:
       return change satisfies never;
   }
@@ -122,9 +145,23 @@ export const applyChange = (state: StageState, change: PlainChange): StageState 
       return set('StopSignal', change.signal);
     case 'author':
       return { ...state, config: { ...state.config, author: change.name } };
+    case 'onbuild':
+      return set('OnBuild', [...texts(config['OnBuild']), change.instruction]);
+    case 'healthcheck':
+      return set('Healthcheck', healthcheck(change));
+    case 'label-file':
+      // Its labels are known only to who can read it.
+      return state;
     default:
       return change satisfies never;
   }
+};
+
+/** As Docker writes it: what is zero is left out. */
+const healthcheck = (change: Extract<PlainChange, { readonly field: 'healthcheck' }>): Readonly<Record<string, unknown>> => {
+  const { test, interval, timeout, startPeriod, startInterval, retries } = change;
+  const numbers = { Interval: interval, Timeout: timeout, StartPeriod: startPeriod, StartInterval: startInterval, Retries: retries };
+  return { Test: test, ...Object.fromEntries(Object.entries(numbers).filter(([, value]) => value !== 0)) };
 };
 
 const argvOf = (argv: readonly string[] | { readonly shell: string }, shell: readonly string[]): readonly string[] =>
@@ -151,5 +188,5 @@ export const configBytes = (state: StageState, architecture: string, created: nu
     },
     rootfs: { type: 'layers', diff_ids: [] },
   };
-  return Buffer.from(JSON.stringify(out));
+  return Buffer.from(JSON.stringify(mapTexts(out, (text) => decodeUtf8(text) ?? text)));
 };
