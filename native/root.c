@@ -14,15 +14,19 @@
 /* For parts of the image; its own flags, and for what is mounted below. */
 static const struct bind_flags sealed = {.recursive = true, .read_only = true};
 
+/* ".." of the root is the root, with what is mounted over it. */
+static int open_uppermost(void)
+{
+	return open("/..", DIR_FLAGS);
+}
+
 static int make_scratch(struct root *root, struct err *err)
 {
 	/* Over "/": paths that begin with "/" still start at the root below it, so the host's files stay in reach until the pivot. */
 	if (mount("tsrun", "/", "tmpfs", MS_NOSUID | MS_NODEV, "mode=0755") < 0)
 		return fail(err, errno, STEP, "tmpfs");
-	/* ".." of the root is the root, with what is mounted over it. */
-	root->scratch = open("/..", DIR_FLAGS);
-	if (root->scratch < 0 || mkdirat(root->scratch, "skeleton", 0755) < 0 || mkdirat(root->scratch, "image", 0755) < 0 ||
-	    mkdirat(root->scratch, "root", 0755) < 0)
+	root->scratch = open_uppermost();
+	if (root->scratch < 0 || mkdirat(root->scratch, "skeleton", 0755) < 0 || mkdirat(root->scratch, "image", 0755) < 0)
 		return fail(err, errno, STEP, "tmpfs");
 	root->tree.skeleton = openat(root->scratch, "skeleton", DIR_FLAGS);
 	return root->tree.skeleton < 0 ? fail(err, errno, STEP, "tmpfs") : 0;
@@ -52,9 +56,9 @@ static int mount_overlay(const struct root *root, bool writable, uint64_t size)
 
 	if (fchdir(root->scratch) < 0)
 		return -errno;
-	/* The layers are named relative to the scratch: no path of the host has to be quoted. */
+	/* Over the scratch, by which the layers are named: no path of the host has to be quoted. */
 	if (!writable)
-		return mount("tsrun", "root", "overlay", MS_RDONLY | MS_NOSUID | MS_NODEV, "lowerdir=skeleton:image") < 0 ? -errno : 0;
+		return mount("tsrun", ".", "overlay", MS_RDONLY | MS_NOSUID | MS_NODEV, "lowerdir=skeleton:image") < 0 ? -errno : 0;
 
 	if (mkdir("writes", 0755) < 0)
 		return -errno;
@@ -67,7 +71,7 @@ static int mount_overlay(const struct root *root, bool writable, uint64_t size)
 	if (fchdir(root->scratch) < 0 || mkdir("writes/upper", 0755) < 0 || mkdir("writes/work", 0755) < 0)
 		return -errno;
 	/* userxattr: without it a user namespace cannot mark directories opaque, and mkdir over a removed one fails. */
-	return mount("tsrun", "root", "overlay", MS_NOSUID | MS_NODEV,
+	return mount("tsrun", ".", "overlay", MS_NOSUID | MS_NODEV,
 	             "lowerdir=skeleton:image,upperdir=writes/upper,workdir=writes/work,userxattr") < 0
 	           ? -errno
 	           : 0;
@@ -153,14 +157,13 @@ static int mount_underlay(const struct root *root)
 	static const struct bind_flags still_writable = {.recursive = false};
 	static const struct bind_flags read_only = {.read_only = true};
 	cleanup_source struct mount_source skeleton = MOUNT_SOURCE_NONE;
-	cleanup_fd int target = openat(root->scratch, "root", DIR_FLAGS);
 	int result = mount_copy(&skeleton, root->tree.skeleton, "", &still_writable);
 
 	if (result == 0)
-		result = target < 0 ? -errno : mount_attach(&skeleton, target);
+		result = mount_attach(&skeleton, root->scratch);
 	if (result < 0)
 		return result;
-	cleanup_fd int into = openat(root->scratch, "root", DIR_FLAGS);
+	cleanup_fd int into = open_uppermost();
 	result = into < 0 ? -errno : show_image(into, root->tree.image);
 	/* What was bound into it is read-only already. */
 	return result < 0 ? result : mount_restrict(into, &read_only);
@@ -178,15 +181,25 @@ int root_seal(struct root *root, bool writable, uint64_t size, struct err *err)
 		if (underlay < 0)
 			return fail(err, -underlay, STEP, "binds of the image's directories, after an overlay was refused (%s)", strerror(-overlay));
 	}
-	root->fd = openat(root->scratch, "root", DIR_FLAGS);
+	root->fd = open_uppermost();
 	/* Not to be seen in a recursive bind of the host's "/". (Not earlier: an overlay's layer may not be unbindable.) */
 	if (root->fd < 0 || fchdir(root->scratch) < 0 || mount(NULL, ".", NULL, MS_UNBINDABLE, NULL) < 0)
 		return fail(err, errno, STEP, "open it");
 	return 0;
 }
 
-int root_pivot(const struct root *root, struct err *err)
+/* It lies over the host's root already, and becomes the process's own: what is below is out of reach for whoever has no rights in this namespace.
+ * Nested namespaces work as well as after a pivot, and mounts are listed as after one: a process counts as chrooted only when its root is not
+ * the uppermost mount of "/". */
+static int cover(const struct root *root, struct err *err)
 {
+	return fchdir(root->fd) < 0 || chroot(".") < 0 ? fail(err, errno, "change the root", "cover the host's tree") : 0;
+}
+
+int root_enter(const struct root *root, bool lets_go, struct err *err)
+{
+	if (!lets_go)
+		return cover(root, err);
 	/* The scratch moves from over "/" to any place in the host's tree: then that tree is what lies uppermost after the pivot, and one unmount
 	 * (they are what costs) takes both away. */
 	if (fchdir(root->scratch) < 0 || mount(".", "/proc", NULL, MS_MOVE, NULL) < 0)
@@ -198,8 +211,9 @@ int root_pivot(const struct root *root, struct err *err)
 			return fail(err, errno, "change the root", "unmount the host's tree");
 	} else if (errno == EINVAL) {
 		/* The host's root is the kernel's first one, as on nodes that run from memory: it cannot be pivoted, only covered. */
-		if (mount(".", "/", NULL, MS_MOVE, NULL) < 0 || chroot(".") < 0)
+		if (fchdir(root->scratch) < 0 || mount(".", "/", NULL, MS_MOVE, NULL) < 0)
 			return fail(err, errno, "change the root", "cover the host's tree");
+		return cover(root, err);
 	} else {
 		return fail(err, errno, "change the root", "pivot_root");
 	}

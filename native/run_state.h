@@ -26,7 +26,7 @@ struct run {
 	struct server_reply joined; /* how to get at the image's mount, and the scope's user namespace, if there is a scope */
 	const char *image_directory;
 	struct stat image_stat; /* of image_directory in the caller's view */
-	int cwd;
+	int cwd; /* or -errno */
 	bool own_pids;
 	struct init init;
 	mode_t umask;

@@ -14,7 +14,8 @@ export const cgroupOf = (text: string): string => {
   const paths = new Set<string>();
   for (const line of text.split('\n')) {
     const path = line.slice(line.indexOf(':', line.indexOf(':') + 1) + 1);
-    if (path.startsWith('/') && path !== '/') paths.add(/^.*?\/job_\d+\/step_[^/]+/.exec(path)?.[0] ?? path);
+    if (!path.startsWith('/') || path === '/') continue;
+    paths.add((path.includes('/job_') ? /^.*?\/job_\d+\/step_[^/]+/.exec(path)?.[0] : undefined) ?? path);
   }
   return [...paths].sort().join('\n');
 };

@@ -26,8 +26,8 @@ const HEAD_BYTES = 4096 + 8 * 585;
 const MAX_REFERENCE_BYTES = 64 * 1024;
 
 export type OpenOptions = {
-  /** Stores to look into, the first one first. Absolute paths. */
-  readonly stores: readonly string[];
+  /** Stores to look into, the first one first. Absolute paths. Asked for only when the image does not say it all. */
+  readonly stores: () => readonly string[];
   /** The full program has been run: what is still missing stays missing. */
   readonly prepared: boolean;
   /** For relative paths; '' where it is unknown. */
@@ -44,7 +44,7 @@ export const openImage = (host: Host, text: string, options: OpenOptions): Image
   if (reference.kind === 'stdin-tar')
     refuse('E_IMAGE_STDIN', '-', 'standard input belongs to the program', 'build it first: tsrun build image.sif -');
   if (reference.kind === 'path') return openPath(host, reference.path, text, options);
-  const stored = storedImage(host, reference, options.stores);
+  const stored = storedImage(host, reference, options.stores());
   if (stored !== undefined) return openPath(host, stored, text, options);
   return prepare(text, [text], options);
 };
@@ -54,7 +54,7 @@ const prepare = (image: string, args: readonly string[], options: OpenOptions): 
   return refuse(
     'E_PREPARE',
     image,
-    `it was prepared, but is not in the store ${options.stores[0] ?? ''}`,
+    `it was prepared, but is not in the store ${options.stores()[0] ?? ''}`,
     'see whether that place is full or shared with another version of tsrun',
   );
 };
@@ -117,7 +117,7 @@ const openPath = (host: Host, path: string, typed: string, options: OpenOptions)
   const head = readAt(host, path, handle, 0, Math.min(stat.size, HEAD_BYTES));
   const found = lookInside(host, path, handle, stat, head);
   const key = fileKey(stat);
-  const facts = found.facts ?? storedFacts(host, options.stores, key);
+  const facts = found.facts ?? storedFacts(host, options.stores(), key);
   if (facts === null) return prepare(typed, [absolute], options);
   checkArch(path, found.arch === 'unknown' ? facts.arch : found.arch, host.machine());
   return {

@@ -87,7 +87,7 @@ type Options = { readonly prepared?: boolean; readonly cwd?: string } & MachineO
 
 const open = (reference: string, files: Tree, options: Options = {}): Image | Prepare =>
   openImage(machine({ ...options, files }), reference, {
-    stores: [STORE, '/local/store'],
+    stores: () => [STORE, '/local/store'],
     prepared: options.prepared ?? false,
     cwd: options.cwd ?? '/place',
   });
@@ -106,7 +106,7 @@ const factsAt = (files: Tree, path: string, store = STORE): string => {
 
 test('a SIF with its facts is opened with one open, one fstat and two reads', () => {
   const host = machine({ files: { '/x.sif': sif() } });
-  const opened = openImage(host, '/x.sif', { stores: [STORE], prepared: false, cwd: '/' });
+  const opened = openImage(host, '/x.sif', { stores: () => [STORE], prepared: false, cwd: '/' });
   assert.ok(!('prepare' in opened) && opened.kind === 'squashfs');
   assert.equal(
     host.calls.map((call) => call.split(' ')[0]),
