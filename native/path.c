@@ -323,16 +323,13 @@ static int walk_step(struct walk *walk, const char **at, mode_t make, struct spo
 	return 1;
 }
 
-int tree_walk(const struct tree *tree, const char *path, mode_t make, struct spot *spot, struct err *err)
+/* (A function of its own: its buffers are pages of stack that the usual way does not touch.) */
+static int __attribute__((noinline)) walk_by_steps(const struct tree *tree, const char *path, mode_t make, struct spot *spot)
 {
 	struct walk walk = {.tree = tree, .skeleton = -1, .image = -1};
 	const char *at = walk.rest;
 	int result;
 
-	if (strlen(path) >= sizeof walk.rest)
-		return fail(err, ENAMETOOLONG, STEP, "%.200s", path);
-	if (walk_plain(tree, path, make, spot))
-		return 0;
 	strcpy(walk.rest, path);
 	result = walk_start(&walk, spot);
 	if (result == 0)
@@ -346,6 +343,18 @@ int tree_walk(const struct tree *tree, const char *path, mode_t make, struct spo
 		}
 	}
 	walk_close(&walk);
+	return result;
+}
+
+int tree_walk(const struct tree *tree, const char *path, mode_t make, struct spot *spot, struct err *err)
+{
+	int result;
+
+	if (strlen(path) >= PATH_MAX)
+		return fail(err, ENAMETOOLONG, STEP, "%.200s", path);
+	if (walk_plain(tree, path, make, spot))
+		return 0;
+	result = walk_by_steps(tree, path, make, spot);
 	if (result < 0)
 		return fail(err, -result, STEP, "%s (at %s)", path, spot->path[0] == '\0' ? "/" : spot->path);
 	return 0;

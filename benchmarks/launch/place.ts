@@ -56,7 +56,7 @@ export const makePlace = (name: string): Place => {
     tsrun: (...options) => [tsrunPath, 'exec', ...options, image, '/bin/true'],
     tsrunDirectory: [tsrunPath, 'exec', tree, '/bin/true'],
     bwrap: installed('/usr/bin/bwrap') ? ['/usr/bin/bwrap', '--bind', tree, '/', ...binds, ...more, '/bin/true'] : undefined,
-    chRun: installed('/usr/bin/ch-run') ? [...chRun, tree, '--', '/bin/true'] : undefined,
-    chRunSquash: installed('/usr/bin/ch-run') && squash !== undefined ? [...chRun, squash, '--', '/bin/true'] : undefined,
+    chRun: installed('/usr/bin/ch-run') ? [...chRun, tree, '/bin/true'] : undefined,
+    chRunSquash: installed('/usr/bin/ch-run') && squash !== undefined ? [...chRun, squash, '/bin/true'] : undefined,
   };
 };

@@ -1,6 +1,6 @@
 /**
  * From what the user typed to an image that can be run, by looking at the file, never at its name. A SIF costs one open, one fstat and two
- * reads; a directory what finding out its facts costs. What needs the network or the image's inside is left to the full program (`Prepare`).
+ * reads (descriptors, facts); a directory what finding out its facts costs. What needs the network or the image's inside is left to the full program (`Prepare`).
  */
 import type { Digest } from '../oci/descriptor.ts';
 import { isDigest } from '../oci/descriptor.ts';
@@ -216,14 +216,8 @@ const squashSize = (path: string, head: string, at: number, room: number): numbe
 };
 
 const lookInsideSif = (host: Host, path: string, handle: number, stat: Stat, head: string): Found => {
+  // What the partition holds is looked at by whoever serves it, who has to do so anyhow.
   const { root, facts } = readUsualSif(head, stat.size) ?? readAnySif(host, path, handle, stat, head);
-  const superblock =
-    root.offset + 96 <= head.length
-      ? head.slice(root.offset, root.offset + 96)
-      : readAt(host, path, handle, root.offset, Math.min(96, root.size));
-  if (!superblock.startsWith('hsqs'))
-    refuse('E_SIF_CORRUPT', path, 'there is no SquashFS where its root file system should begin', 'fetch or build it again');
-  squashSize(path, superblock, 0, root.size);
   const text = facts === undefined || facts.size > IMAGE_FACTS_MAX_BYTES ? '' : readAt(host, path, handle, facts.offset, facts.size);
   return { container: 'SIF', offset: root.offset, size: root.size, arch: root.arch, facts: text === '' ? null : parseFacts(text) };
 };
