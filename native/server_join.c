@@ -102,8 +102,8 @@ static NORETURN void become_server(char *const argv[], int ready, int dir, int l
 	_exit(125);
 }
 
-/* Twice forked, so that the server is nobody's child that would have to wait for it. */
-static int spawn(char *const argv[], int ready, int dir, int lock)
+/* Twice forked, so that the server is nobody's child that would have to wait for it. Returns the process between, to be waited for. */
+static pid_t spawn(char *const argv[], int ready, int dir, int lock)
 {
 	pid_t child = fork();
 
@@ -118,8 +118,7 @@ static int spawn(char *const argv[], int ready, int dir, int lock)
 			become_server(argv, ready, dir, lock);
 		_exit(server < 0);
 	}
-	RETRY(waitpid(child, NULL, 0));
-	return 0;
+	return child;
 }
 
 static int await_ready(int ready, struct err *err)
@@ -144,6 +143,7 @@ static int start_server(const struct server_request *request, int dir, int lock,
 	char *argv[] = { name, role, key, uid, gid, cache, NULL };
 	int cleanup_fd ready_in = -1, cleanup_fd ready_out = -1;
 	int fds[2];
+	pid_t between;
 	int rc;
 
 	snprintf(key, sizeof key, "%s", request->key);
@@ -154,11 +154,14 @@ static int start_server(const struct server_request *request, int dir, int lock,
 		return fail(err, errno, SERVER_STEP_SERVER, "making a pipe");
 	ready_in = fds[0];
 	ready_out = fds[1];
-	rc = spawn(argv, ready_out, dir, lock);
+	between = spawn(argv, ready_out, dir, lock);
 	close_fd(&ready_out);
-	if (rc < 0)
-		return fail(err, -rc, SERVER_STEP_SERVER, "starting a process");
-	return await_ready(ready_in, err);
+	if (between < 0)
+		return fail(err, -between, SERVER_STEP_SERVER, "starting a process");
+	/* It has ended by the time that the server is ready: waiting for it first would only be one more turn at the processor. */
+	rc = await_ready(ready_in, err);
+	RETRY(waitpid(between, NULL, 0));
+	return rc;
 }
 
 static int connect_or_start(const struct server_request *request, int dir, struct err *err)
