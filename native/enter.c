@@ -100,6 +100,7 @@ static int look_at_sources(struct run *run, struct err *err)
 		if (op->kind == OP_bind)
 			result = look_at_source(op->bind.source, &st);
 		else if (op->kind == OP_bind_cwd)
+			/* With the caller's own rights: in the new user namespace a closed directory of the caller's is open. */
 			result = stat(".", &st) < 0 ? -errno : 0;
 		*source = (struct source){.device = st.st_dev, .inode = st.st_ino, .mode = st.st_mode};
 		if (result == 0)
@@ -262,8 +263,8 @@ int enter_unshare(struct run *run, const struct op_unshare *op, struct err *err)
 		return fail(err, errno, "make namespaces", "unshare");
 	run->own_pids = (clone & CLONE_NEWPID) != 0;
 	/* unshare has moved the working directory into the new mount namespace; only from there can it be bound. */
-	if (binds_cwd(run))
-		run->cwd = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (binds_cwd(run) && (run->cwd = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC)) < 0)
+		run->cwd = -errno;
 	if ((clone & CLONE_NEWNET) != 0 && (result = bring_up_loopback(err)) < 0)
 		return result;
 	if (run->own_pids && (result = init_split(&run->init, err)) < 0)

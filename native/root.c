@@ -16,15 +16,19 @@
 /* For parts of the image; its own flags, and for what is mounted below. */
 static const struct bind_flags sealed = {.recursive = true, .read_only = true};
 
+/* ".." of the root is the root, with what is mounted over it. */
+static int open_uppermost(void)
+{
+	return open("/..", DIR_FLAGS);
+}
+
 static int make_scratch(struct root *root, struct err *err)
 {
 	/* Over "/": paths that begin with "/" still start at the root below it, so the host's files stay in reach until the pivot. */
 	if (mount("tsrun", "/", "tmpfs", MS_NOSUID | MS_NODEV, "mode=0755") < 0)
 		return fail(err, errno, STEP, "tmpfs");
-	/* ".." of the root is the root, with what is mounted over it. */
-	root->scratch = open("/..", DIR_FLAGS);
-	if (root->scratch < 0 || mkdirat(root->scratch, "skeleton", 0755) < 0 || mkdirat(root->scratch, "image", 0755) < 0 ||
-	    mkdirat(root->scratch, "root", 0755) < 0)
+	root->scratch = open_uppermost();
+	if (root->scratch < 0 || mkdirat(root->scratch, "skeleton", 0755) < 0 || mkdirat(root->scratch, "image", 0755) < 0)
 		return fail(err, errno, STEP, "tmpfs");
 	root->tree.skeleton = openat(root->scratch, "skeleton", DIR_FLAGS);
 	return root->tree.skeleton < 0 ? fail(err, errno, STEP, "tmpfs") : 0;
@@ -38,18 +42,18 @@ int root_begin(struct root *root, struct mount_source *image, const struct layer
 	root->layers = layers;
 	if (result < 0)
 		return result;
-	cleanup_fd int target = openat(root->scratch, "image", DIR_FLAGS);
+	cleanup_fd int target = openat(root->scratch, options->in_place ? "." : "image", DIR_FLAGS);
 	result = target < 0 ? -errno : mount_attach(image, target);
 	if (result < 0)
 		return fail(err, -result, STEP, "attach the image");
+	if (options->in_place) {
+		close_fd(&root->tree.skeleton);
+		root->tree.skeleton = open_uppermost();
+		return root->tree.skeleton < 0 ? fail(err, errno, STEP, "open the image's root") : 0;
+	}
 	root->tree.image = openat(root->scratch, "image", DIR_FLAGS);
 	if (root->tree.image < 0)
 		return fail(err, errno, STEP, "open the image's root");
-	if (options->in_place) {
-		close_fd(&root->tree.skeleton);
-		root->tree.skeleton = steal_fd(&root->tree.image);
-		return 0;
-	}
 	result = layers_begin(root, err);
 	if (result < 0)
 		return result;
@@ -138,14 +142,13 @@ static int mount_underlay(const struct root *root)
 	static const struct bind_flags still_writable = {.recursive = false};
 	static const struct bind_flags read_only = {.read_only = true};
 	cleanup_source struct mount_source skeleton = MOUNT_SOURCE_NONE;
-	cleanup_fd int target = openat(root->scratch, "root", DIR_FLAGS);
 	int result = mount_copy(&skeleton, root->tree.skeleton, "", &still_writable);
 
 	if (result == 0)
-		result = target < 0 ? -errno : mount_attach(&skeleton, target);
+		result = mount_attach(&skeleton, root->scratch);
 	if (result < 0)
 		return result;
-	cleanup_fd int into = openat(root->scratch, "root", DIR_FLAGS);
+	cleanup_fd int into = open_uppermost();
 	result = into < 0 ? -errno : show_image(into, root->tree.image);
 	/* What was bound into it is read-only already. */
 	return result < 0 ? result : mount_restrict(into, &read_only);
@@ -208,7 +211,7 @@ int root_seal(struct root *root, const struct root_options *options, struct err 
 
 	if (result < 0)
 		return result;
-	root->fd = openat(root->scratch, options->in_place ? "image" : "root", DIR_FLAGS);
+	root->fd = open_uppermost();
 	/* Not to be seen in a recursive bind of the host's "/". (Not earlier: an overlay's layer may not be unbindable.) */
 	if (root->fd < 0 || fchdir(root->scratch) < 0 || mount(NULL, ".", NULL, MS_UNBINDABLE, NULL) < 0)
 		return fail(err, errno, STEP, "open it");
@@ -216,8 +219,18 @@ int root_seal(struct root *root, const struct root_options *options, struct err 
 	return result < 0 ? fail(err, -result, STEP, "bind the image's directories") : 0;
 }
 
-int root_pivot(const struct root *root, struct err *err)
+/* It lies over the host's root already, and becomes the process's own: what is below is out of reach for whoever has no rights in this namespace.
+ * Nested namespaces work as well as after a pivot, and mounts are listed as after one: a process counts as chrooted only when its root is not
+ * the uppermost mount of "/". */
+static int cover(const struct root *root, struct err *err)
 {
+	return fchdir(root->fd) < 0 || chroot(".") < 0 ? fail(err, errno, "change the root", "cover the host's tree") : 0;
+}
+
+int root_enter(const struct root *root, bool lets_go, struct err *err)
+{
+	if (!lets_go)
+		return cover(root, err);
 	/* The scratch moves from over "/" to any place in the host's tree: then that tree is what lies uppermost after the pivot, and one unmount
 	 * (they are what costs) takes both away. */
 	if (fchdir(root->scratch) < 0 || mount(".", "/proc", NULL, MS_MOVE, NULL) < 0)
@@ -229,8 +242,9 @@ int root_pivot(const struct root *root, struct err *err)
 			return fail(err, errno, "change the root", "unmount the host's tree");
 	} else if (errno == EINVAL) {
 		/* The host's root is the kernel's first one, as on nodes that run from memory: it cannot be pivoted, only covered. */
-		if (mount(".", "/", NULL, MS_MOVE, NULL) < 0 || chroot(".") < 0)
+		if (fchdir(root->scratch) < 0 || mount(".", "/", NULL, MS_MOVE, NULL) < 0)
 			return fail(err, errno, "change the root", "cover the host's tree");
+		return cover(root, err);
 	} else {
 		return fail(err, errno, "change the root", "pivot_root");
 	}

@@ -32,7 +32,7 @@ struct run {
 	struct layers layers;
 	struct root_options root_options;
 	struct stat image_stat; /* of image_directory in the caller's view */
-	int cwd;
+	int cwd; /* or -errno */
 	bool own_pids;
 	struct init init;
 	struct owners owners;
