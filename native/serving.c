@@ -4,6 +4,7 @@
 #include "hot.h"
 
 #include <fcntl.h>
+#include <malloc.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -137,6 +138,8 @@ NORETURN void serving_main(const struct serving *serving)
 	struct hot_list hot = { .pieces = NULL };
 
 	prctl(PR_SET_NAME, "tsrun-image");
+	/* What one thread has freed is there for the others: the cache's memory is used once, not once for each thread. */
+	mallopt(M_ARENA_MAX, 1);
 	close_others(serving);
 	opened.rc = server_filter();
 	if (opened.rc < 0)

@@ -17,7 +17,7 @@ export type Data = {
 
 /** In the tree. */
 export const TIMER = '/bin/spawn_times';
-export const LARGE_FILE = '/srv/large';
+export const LARGE_FILE = '/opt/large';
 /** Some ten thousand files, most of them small. */
 export const SMALL_FILES = '/usr/include';
 

@@ -9,9 +9,7 @@
 
 import { median } from '../lib/measure.ts';
 import { inTurn, keep, optionsOf, type Question, show } from './report.ts';
-import { directory, dropCaches, kernelSquash, leave, makePlace, squashfuse, timeOfAll, timesWithin, tsrun } from './sides.ts';
-
-const IMPORT = ['/usr/bin/python3', '-I', '-B', '-c', 'import numpy, scipy.linalg, scipy.sparse, scipy.optimize, scipy.stats'];
+import { directory, dropCaches, IMPORT, kernelSquash, leave, makePlace, squashfuse, timeOfAll, timesWithin, tsrun } from './sides.ts';
 
 const options = optionsOf('import', 9);
 const place = makePlace(options.data, 'import');

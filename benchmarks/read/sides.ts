@@ -20,6 +20,15 @@ export type Side = {
   readonly end: () => void;
 };
 
+/** What the import benchmarks run. */
+export const IMPORT = [
+  '/usr/bin/python3',
+  '-I',
+  '-B',
+  '-c',
+  'import numpy, scipy.linalg, scipy.sparse, scipy.optimize, scipy.stats',
+] as const;
+
 export type Place = { readonly data: Data; readonly scratch: string };
 
 const user = testUser();
@@ -142,26 +151,19 @@ export const timeOfAll = (place: Place, side: Side, command: readonly string[]):
 /** What it prints. */
 export const outputOf = (side: Side, command: readonly string[]): string => asUser(side.enter(command), side);
 
-/** Seconds until the last of `count` runs of the whole, started at once, has ended. */
-export const timeOfMany = async (
-  side: Side,
-  command: readonly string[],
-  count: number,
-  onStart: (pid: number) => void,
-): Promise<number> => {
-  const [program = '', ...args] = side.enter(command);
+/** Seconds until the last of `count` runs of the whole, started at once in the memory cgroup `group`, has ended. */
+export const timeOfMany = async (side: Side, command: readonly string[], count: number, group: string): Promise<number> => {
+  const drop = ['setpriv', '--reuid', String(user.uid), '--regid', String(user.gid), '--init-groups'];
+  const words = ['-c', `echo 0 >${group}/cgroup.procs; exec "$@"`, 'sh', ...drop, ...side.enter(command)];
   const env = environment(side);
   const begin = performance.now();
   await Promise.all(
     Array.from({ length: count }, () => {
-      const child = spawn(program, args, { uid: user.uid, gid: user.gid, cwd: '/tmp', env, stdio: 'ignore' });
-      onStart(child.pid ?? 0);
+      const child = spawn('/bin/sh', words, { cwd: '/tmp', env, stdio: 'ignore' });
       return new Promise<void>((done, fail) =>
-        child.on('exit', (status) => (status === 0 ? done() : fail(new Error(`${side.name}: ${words(side, command)}: ${status}`)))),
+        child.on('exit', (status) => (status === 0 ? done() : fail(new Error(`${side.name}: ${words.join(' ')}: ${status}`)))),
       );
     }),
   );
   return (performance.now() - begin) / 1000;
 };
-
-const words = (side: Side, command: readonly string[]): string => side.enter(command).join(' ');
