@@ -10,6 +10,7 @@
 #include "extracted.h"
 #include "run_state.h"
 #include "server.h"
+#include "staged.h"
 #include "userns.h"
 
 /* --- in the caller's namespaces --- */
@@ -64,8 +65,15 @@ int enter_image_directory(struct run *run, const char *path, struct err *err)
 int enter_image_mount(struct run *run, const struct op_image_mount *op, struct err *err)
 {
 	cleanup_fd int fd = open_image(run, op->handle, op->path, err);
+	int staged = fd < 0 || run->stage == NULL ? fd : staged_file(fd, run->stage->path, (run->stage->flags & FLAG_stage_memory) != 0, err);
 
-	return fd < 0 ? fd : join_scope(run, fd, op, err);
+	if (staged < 0)
+		return staged;
+	if (staged != fd) {
+		close_fd(&fd);
+		fd = staged;
+	}
+	return join_scope(run, fd, op, err);
 }
 
 int enter_image_extracted(struct run *run, const struct op_image_extracted *op, struct err *err)

@@ -248,10 +248,6 @@ static const char *op_mistake(const struct op *op)
 		return is_ids(op->ids.groups, 1) ? NULL : "groups are not ids";
 	case OP_unshare:
 		return (op->unshare.flags & FLAG_unshare_mount) != 0 ? NULL : "mount is missing";
-	case OP_record:
-		return op->record.path[0] != '\0' ? NULL : "no path";
-	case OP_stage:
-		return op->stage.path[0] == '/' ? NULL : "no absolute path";
 	case OP_image_mount:
 		return op->image_mount.handle >= 0 || op->image_mount.path[0] != '\0' ? NULL : "neither descriptor nor path";
 	case OP_image_extracted:

@@ -18,6 +18,8 @@ export type SquashImage = {
   readonly hot?: { readonly offset: number; readonly size: number } | undefined;
   /** The file's identity as a name (image/identity.ts). */
   readonly key: string;
+  /** Its file system's device, decimal: with the key the file's identity on this node. */
+  readonly device?: string | undefined;
   readonly facts: ImageFacts;
 };
 

@@ -129,6 +129,7 @@ const openPath = (host: Host, path: string, typed: string, options: OpenOptions)
     size: found.size,
     hot: found.hot,
     key,
+    device: stat.dev,
     facts,
     reference: typed,
   };

@@ -58,6 +58,7 @@ export const explainFailure = (host: Host, plan: Plan | undefined, failure: Laun
   const told =
     damageFailure(plan, failure) ??
     (failure.op === 'exec' ? execFailure(failure) : undefined) ??
+    stageFailure(plan, failure) ??
     spaceFailure(failure) ??
     rangesFailure(op, failure) ??
     layersFailure(plan, failure) ??
@@ -94,6 +95,21 @@ const damageFailure = (plan: Plan | undefined, failure: LaunchFailure): Told | u
     what: `cannot read the image ${image.path}`,
     why: `${failure.errno === EUCLEAN ? 'its data is damaged' : 'it is damaged, or its storage fails'} (met at: ${failure.step}, ${failure.detail})`,
     hint: 'fetch or build it again',
+  };
+};
+
+/** What is asked for and cannot be had is an error: a job that was to spare the file system must not load it silently. */
+const stageFailure = (plan: Plan | undefined, failure: LaunchFailure): Told | undefined => {
+  if (failure.step !== 'copy the image to this node') return undefined;
+  const image = plan?.ops.find((op) => is(op, 'image_mount'));
+  const full = failure.errno === ENOSPC || failure.errno === ENOMEM || failure.errno === EDQUOT;
+  return {
+    code: 'E_STAGE',
+    what: `cannot copy ${is(image, 'image_mount') ? image.path : 'the image'} to this node`,
+    why: full && failure.detail.startsWith('it has ') ? failure.detail : causeOf(failure),
+    hint: full
+      ? 'make room (tsrun cache clean), choose another place with TSRUN_LOCAL=DIR or --stage=memory, or leave --stage out'
+      : 'leave --stage out, or choose another place with TSRUN_LOCAL=DIR',
   };
 };
 

@@ -7,6 +7,7 @@ import { fnv64 } from '../util/fnv.ts';
 import { failed, MAY_READ, MAY_WRITE } from '../util/host.ts';
 import type { Op } from './ops.ts';
 import type { Situation } from './situation.ts';
+import { stageOps } from './stage.ts';
 
 const ASKED_BY_STORE = ['TSRUN_STORE', 'TSRUN_LOCAL', 'APPTAINER_CACHEDIR', 'SINGULARITY_CACHEDIR', 'XDG_CACHE_HOME', 'HOME'];
 
@@ -77,6 +78,7 @@ export const planImage = (situation: Situation): Op[] => {
     ...(image.hot === undefined || record !== undefined
       ? []
       : [{ op: 'hot', offset: image.hot.offset, size: image.hot.size, why: 'the image says what a run wants first' } as const]),
+    ...stageOps(situation, image, placesOf(situation).local.path),
     { op: 'image_mount', handle, path, offset, size, why: `${where}, served over FUSE` },
   ];
 };

@@ -202,6 +202,15 @@ export const FLAGS = [
     help: "the shell to start (default: the image's bash, else its sh)",
   },
   {
+    name: 'stage',
+    kind: 'optional',
+    value: 'memory|local',
+    env: ['STAGE'],
+    config: 'stage',
+    group: 'files',
+    help: 'copy the image to this node first, once for all runs of yours: to the node-local place, or to memory',
+  },
+  {
     name: 'record',
     kind: 'value',
     value: 'FILE',
