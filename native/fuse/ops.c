@@ -123,9 +123,11 @@ static void fill_entry(const struct imagefs *fs, const struct squash_inode *inod
 
 static int stat_node(const struct request *r, struct squash_inode *inode, struct err *err)
 {
-	if (r->in->nodeid < FUSE_ROOT_ID)
-		return -EINVAL;
-	return squash_stat(r->sq, ref_of(r->sq, r->in->nodeid), inode, err);
+	int rc = r->in->nodeid < FUSE_ROOT_ID ? -EINVAL : squash_stat(r->sq, ref_of(r->sq, r->in->nodeid), inode, err);
+
+	if (rc == 0)
+		hot_record_touch(r->fs->config.record, HOT_INODE, inode->ino, 0, 0);
+	return rc;
 }
 
 /* --- one function for each kind of request --- */
@@ -166,11 +168,15 @@ static void do_lookup(const struct request *r)
 	int rc = stat_node(r, &inode, &err);
 
 	if (rc == 0)
+		hot_record_touch(r->fs->config.record, HOT_NAMES, inode.ino, 0, 0);
+	if (rc == 0)
 		rc = squash_lookup(r->sq, &inode, r->arg, len, &ref, &err);
 	if (rc == 0)
 		rc = squash_stat(r->sq, ref, &inode, &err);
-	if (rc == 0)
+	if (rc == 0) {
+		hot_record_touch(r->fs->config.record, HOT_INODE, inode.ino, 0, 0);
 		fill_entry(r->fs, &inode, &entry);
+	}
 	/* Node 0 with a validity: the kernel remembers that the name is not there. */
 	if (rc == 0 || rc == -ENOENT)
 		reply(r, &entry, sizeof entry);
@@ -235,6 +241,7 @@ static void do_read(const struct request *r)
 		reply_failure(r, rc, &err);
 		return;
 	}
+	hot_record_touch(r->fs->config.record, HOT_DATA, inode.ino, in->offset, (uint32_t)pieces.bytes);
 	memcpy(parts + 1, pieces.iov, pieces.count * sizeof parts[0]);
 	reply_vector(r, 0, parts, pieces.count + 1, pieces.bytes);
 	end = in->offset + pieces.bytes;
@@ -243,7 +250,6 @@ static void do_read(const struct request *r)
 		r->worker->ahead = inode;
 		r->worker->ahead_offset = end;
 	}
-	atomic_store_explicit(&r->fs->config.shared->cache_bytes, squash_cached(r->sq), memory_order_relaxed);
 }
 
 static void do_statfs(const struct request *r)
@@ -323,6 +329,8 @@ static void do_readdir(const struct request *r, bool plus)
 
 	if (rc == 0 && r->worker->dirents == NULL && (r->worker->dirents = malloc(IMAGEFS_DIRENTS_MAX)) == NULL)
 		rc = -ENOMEM;
+	if (rc == 0)
+		hot_record_touch(r->fs->config.record, plus ? HOT_ENTRIES : HOT_NAMES, dir.ino, 0, 0);
 	if (rc == 0)
 		rc = squash_dir_open(r->sq, &dir, &listing, &err);
 	if (rc < 0) {
@@ -431,6 +439,67 @@ static enum imagefs_count kind_of(uint32_t opcode)
 	}
 }
 
+static void answer_kind(const struct request *r)
+{
+	switch (r->in->opcode) {
+	case FUSE_INIT:
+		do_init(r);
+		break;
+	case FUSE_LOOKUP:
+		do_lookup(r);
+		break;
+	case FUSE_GETATTR:
+		do_getattr(r);
+		break;
+	case FUSE_READLINK:
+		do_readlink(r);
+		break;
+	case FUSE_READ:
+		do_read(r);
+		break;
+	case FUSE_READDIR:
+	case FUSE_READDIRPLUS:
+		do_readdir(r, r->in->opcode == FUSE_READDIRPLUS);
+		break;
+	case FUSE_STATFS:
+		do_statfs(r);
+		break;
+	case FUSE_GETXATTR:
+	case FUSE_LISTXATTR:
+		do_xattr(r, r->in->opcode == FUSE_LISTXATTR);
+		break;
+	case FUSE_OPEN:
+		do_open(r, r->fs->config.shared->open_refusable, FOPEN_KEEP_CACHE);
+		break;
+	case FUSE_OPENDIR:
+		do_open(r, r->fs->config.shared->opendir_refusable, FOPEN_KEEP_CACHE | FOPEN_CACHE_DIR);
+		break;
+	case FUSE_RELEASE:
+	case FUSE_RELEASEDIR:
+	case FUSE_DESTROY:
+		reply_error(r, 0);
+		break;
+	case FUSE_INTERRUPT:
+		do_interrupt(r); /* no answer */
+		break;
+	case FUSE_FORGET:
+	case FUSE_BATCH_FORGET:
+		break; /* no answer is expected, and nothing was kept */
+	default:
+		reply_error(r, -ENOSYS);
+	}
+}
+
+static void publish_cache(const struct request *r)
+{
+	struct imagefs_shared *shared = r->fs->config.shared;
+	struct squash_cache_use cached = squash_cache_use(r->sq);
+
+	atomic_store_explicit(&shared->cache_bytes, cached.bytes, memory_order_relaxed);
+	atomic_store_explicit(&shared->cache_hits, cached.hits, memory_order_relaxed);
+	atomic_store_explicit(&shared->cache_loads, cached.loads, memory_order_relaxed);
+}
+
 void imagefs_answer(struct imagefs_worker *worker, size_t len)
 {
 	struct request r = {
@@ -445,55 +514,9 @@ void imagefs_answer(struct imagefs_worker *worker, size_t len)
 		return;
 	r.arg_len = len - sizeof *r.in;
 	tally(&r, kind_of(r.in->opcode), 1);
-	switch (r.in->opcode) {
-	case FUSE_INIT:
-		do_init(&r);
-		break;
-	case FUSE_LOOKUP:
-		do_lookup(&r);
-		break;
-	case FUSE_GETATTR:
-		do_getattr(&r);
-		break;
-	case FUSE_READLINK:
-		do_readlink(&r);
-		break;
-	case FUSE_READ:
-		do_read(&r);
-		break;
-	case FUSE_READDIR:
-	case FUSE_READDIRPLUS:
-		do_readdir(&r, r.in->opcode == FUSE_READDIRPLUS);
-		break;
-	case FUSE_STATFS:
-		do_statfs(&r);
-		break;
-	case FUSE_GETXATTR:
-	case FUSE_LISTXATTR:
-		do_xattr(&r, r.in->opcode == FUSE_LISTXATTR);
-		break;
-	case FUSE_OPEN:
-		do_open(&r, r.fs->config.shared->open_refusable, FOPEN_KEEP_CACHE);
-		break;
-	case FUSE_OPENDIR:
-		do_open(&r, r.fs->config.shared->opendir_refusable, FOPEN_KEEP_CACHE | FOPEN_CACHE_DIR);
-		break;
-	case FUSE_RELEASE:
-	case FUSE_RELEASEDIR:
-	case FUSE_DESTROY:
-		reply_error(&r, 0);
-		break;
-	case FUSE_INTERRUPT:
-		do_interrupt(&r); /* no answer */
-		break;
-	case FUSE_FORGET:
-	case FUSE_BATCH_FORGET:
-		break; /* no answer is expected, and nothing was kept */
-	default:
-		reply_error(&r, -ENOSYS);
-	}
+	answer_kind(&r);
+	publish_cache(&r);
 }
-
 void imagefs_read_ahead(struct imagefs_worker *worker)
 {
 	if (worker->ahead.size > 0)

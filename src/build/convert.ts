@@ -24,6 +24,7 @@ import type { Compressor, WriteResult } from '../squashfs/types.ts';
 import { createSquashfsWriter, type Writer } from '../squashfs/writer.ts';
 import { TsrunError } from '../util/errors.ts';
 import { nativeProgram } from '../util/native-program.ts';
+import { decodeUtf8, encodeUtf8 } from '../util/utf8.ts';
 import { VERSION } from '../util/version.ts';
 import { keepBytes } from './keep.ts';
 import { buildRecordText, definitionText, inspectMetadata, OBJECTS } from './records.ts';
@@ -73,8 +74,9 @@ export const refuseExisting = (target: string, force: boolean): void => {
 };
 
 const fillSif = async (sif: SifBuilder, image: OciImage, config: RunConfig, options: ConvertOptions): Promise<Converted> => {
-  const definition = definitionText(image.origin);
-  await sif.add({ content: { type: 'definition' }, name: OBJECTS.definition }, Buffer.from(definition));
+  const bytes = image.definition ?? encodeUtf8(definitionText(image.origin));
+  const definition = decodeUtf8(bytes) ?? bytes;
+  await sif.add({ content: { type: 'definition' }, name: OBJECTS.definition }, Buffer.from(bytes, 'latin1'));
   if (image.config !== undefined) await sif.add({ content: { type: 'generic-json' }, name: OBJECTS.ociConfig }, image.config);
   if (image.manifest !== undefined) await sif.add({ content: { type: 'generic-json' }, name: OBJECTS.ociManifest }, image.manifest);
 
@@ -94,8 +96,8 @@ const fillSif = async (sif: SifBuilder, image: OciImage, config: RunConfig, opti
   const factsText = Buffer.from(factsJson(facts));
   if (factsText.length <= IMAGE_FACTS_MAX_BYTES) await sif.add({ content: { type: 'generic-json' }, name: IMAGE_FACTS_OBJECT }, factsText);
   await sif.add({ content: { type: 'generic-json' }, name: OBJECTS.build }, Buffer.from(buildText(image, options, result)));
-  const { treeDigest, bytes, contentBytes, notes } = result;
-  return { facts, treeDigest, entries: merged.entries, bytes, contentBytes, notes };
+  const { treeDigest, contentBytes, notes } = result;
+  return { facts, treeDigest, entries: merged.entries, bytes: result.bytes, contentBytes, notes };
 };
 
 type Written = { readonly facts: ImageFacts; readonly view: ImageView; readonly result: WriteResult; readonly merged: Merged };
@@ -145,6 +147,7 @@ const merge = (image: OciImage, writer: Writer, exact: ExactContents | undefined
   return mergeLayers({
     name: image.name,
     layers: image.layers,
+    filter: (handler, at) => image.layers[at]?.through?.(handler) ?? handler,
     writer,
     limits: options.limits,
     keep: keepBytes,

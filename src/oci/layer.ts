@@ -5,6 +5,7 @@
 import { createHash, type Hash } from 'node:crypto';
 import { Readable } from 'node:stream';
 import { createGunzip } from 'node:zlib';
+import type { TarHandler } from '../tar/read.ts';
 import { TsrunError } from '../util/errors.ts';
 import { type Digest, digestAlgorithm } from './descriptor.ts';
 import { type Limits, limitError, RATIO_FREE_BYTES } from './limits.ts';
@@ -24,6 +25,8 @@ export type LayerSource = {
   readonly diffId: Digest | undefined;
   /** False for a pipe: it can be read once. */
   readonly reopenable: boolean;
+  /** Changes entries on their way into the image; the same each time. */
+  readonly through?: ((next: TarHandler) => TarHandler) | undefined;
   open(): AsyncIterable<Uint8Array>;
 };
 

@@ -41,6 +41,8 @@ export type Request = {
   readonly hostname: Asked | undefined;
   readonly nv: boolean;
   readonly shell: Asked | undefined;
+  /** Where what is touched of the image is written. */
+  readonly record: Asked | undefined;
   readonly explain: 'no' | 'text' | 'json';
   readonly verbosity: 'quiet' | 'normal' | 'verbose' | 'debug';
   readonly site: SiteSettings;
@@ -131,6 +133,13 @@ const noMountOf = (given: Given): string[] => {
   return names;
 };
 
+const recordOf = (given: Given | undefined): Asked | undefined => {
+  if (given === undefined) return undefined;
+  if (given.text === '' || isTooLong(given.text))
+    refuse('E_USAGE', `cannot use ${given.origin} ${given.text.slice(0, 80)}`, 'it is no name of a file', 'write --record FILE');
+  return { text: given.text, origin: given.origin };
+};
+
 const explainOf = (given: Given | undefined): Request['explain'] => {
   if (given === undefined) return 'no';
   if (given.text === 'json') return 'json';
@@ -216,6 +225,7 @@ export const makeRequest = (line: CommandLine, given: readonly Given[], rest: Co
     hostname: hostname === undefined ? undefined : { text: hostname.text, origin: hostname.origin },
     nv: isOn('nv'),
     shell: last('shell'),
+    record: recordOf(last('record')),
     explain: explainOf(last('explain')),
     verbosity: isOn('debug') ? 'debug' : isOn('quiet') || isOn('silent') ? 'quiet' : isOn('verbose') ? 'verbose' : 'normal',
     site: siteSettings(rest),

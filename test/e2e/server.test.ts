@@ -154,4 +154,20 @@ test('a server tells what it has done', async () => {
   assert.ok(lookup > 2 && read > 0 && bytes > 1000, JSON.stringify(mine[0]));
 });
 
+test('where programs are, the image is seen without the overlay that costs at every look, unless something is laid over them', () => {
+  const typesOf = (...options: string[]): Record<string, string> =>
+    Object.fromEntries(
+      tsrunOk(['exec', ...options, image, 'cat', '/proc/self/mountinfo'])
+        .trim()
+        .split('\n')
+        .map((line) => [line.split(' ')[4] ?? '', line.split(' - ')[1]?.split(' ')[0] ?? '']),
+    );
+  const plain = typesOf();
+  assert.equal([plain['/'], plain['/usr'], plain['/opt']], ['overlay', 'fuse', 'fuse']);
+  const bound = typesOf('-B', '/usr/share:/usr/laid/over');
+  assert.equal([bound['/'], bound['/usr'], bound['/opt']], ['overlay', undefined, 'fuse']);
+  assert.ok('/usr/laid/over' in bound);
+  assert.is(typesOf('--writable-tmpfs')['/usr'], undefined);
+});
+
 test.run();

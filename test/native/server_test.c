@@ -3,6 +3,7 @@
 #include "sample_tree.h"
 
 #include "../../native/server.h"
+#include "../../native/server_wire.h"
 
 #include <grp.h>
 #include <poll.h>
@@ -131,7 +132,7 @@ static pid_t server_pid(const char *key)
 	struct ucred peer = { 0 };
 	socklen_t len = sizeof peer;
 
-	snprintf(address.sun_path, sizeof address.sun_path, "%.80s/%.16s.2.sock", runtime, key);
+	snprintf(address.sun_path, sizeof address.sun_path, "%.80s/%.16s.%d.sock", runtime, key, WIRE_PROTOCOL);
 	if (connect(sock, (struct sockaddr *)&address, sizeof address) == 0)
 		getsockopt(sock, SOL_SOCKET, SO_PEERCRED, &peer, &len);
 	close(sock);
@@ -412,7 +413,7 @@ static void test_death(void)
 	CHECK("a killed server is gone", ends_within(server, 5000));
 	close(stay.go[1]);
 	CHECK("a run whose server was killed reads on: the process that reads its image lives as long as the mount", status_of(keeper) == 0);
-	CHECK("its socket stays", access(sample_text("%s/killed.2.sock", runtime), F_OK) == 0);
+	CHECK("its socket stays", access(sample_text("%s/killed.%d.sock", runtime, WIRE_PROTOCOL), F_OK) == 0);
 	keeper = start_staying(&stay, "killed");
 	next = server_pid("killed");
 	CHECK("the next run starts a new server", next > 0 && next != server);
@@ -538,8 +539,8 @@ static void test_errors(void)
 	CHECK("an image replaced by rename disturbs nobody", as_user(replaced_image, NULL) == 0);
 	CHECK("an image changed in place is an I/O error", as_user(changed_image, NULL) == 0);
 	server = server_pid("changed");
-	CHECK("and noted in the scope's log", sample_run("grep -q 'changed in place' %s/changed.2.log", runtime) == 0);
-	unlink(sample_text("%s/changed.2.log", runtime));
+	CHECK("and noted in the scope's log", sample_run("grep -q 'changed in place' %s/changed.%d.log", runtime, WIRE_PROTOCOL) == 0);
+	unlink(sample_text("%s/changed.%d.log", runtime, WIRE_PROTOCOL));
 	CHECK("the server ends all the same", server == 0 || ends_within(server, 20 * LINGER_MS));
 }
 
