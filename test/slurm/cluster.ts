@@ -28,6 +28,9 @@ export type Settings = {
   readonly bound?: boolean;
   /** Who follows the processes of a step: their parents (the default), or control groups (version 1), which bar what is not the step's, too. */
   readonly tracking?: 'linuxproc' | 'cgroup';
+  /** Each node's GPUs: device files with no device behind them. None by default. */
+  readonly gpus?: number;
+  /** More for slurm.conf. */
   readonly lines?: readonly string[];
 };
 
@@ -57,6 +60,7 @@ const configuration = (directory: string, controller: string, nodes: readonly st
   const cgroup = settings.tracking === 'cgroup';
   const bound = settings.bound === true || cgroup;
   const cpus = bound ? availableParallelism() : 4;
+  const gres = settings.gpus === undefined ? '' : ` Gres=gpu:lab:${settings.gpus}`;
   const taskPlugins = [...(bound ? ['task/affinity'] : []), ...(cgroup ? ['task/cgroup'] : [])];
   return `
 ClusterName=lab
@@ -89,10 +93,11 @@ EpilogMsgTime=0
 ${nodes
   .map(
     (name, i) =>
-      `NodeName=${name} NodeHostname=${name} NodeAddr=10.99.0.${i + 1} CPUs=${cpus} Boards=1 SocketsPerBoard=1 CoresPerSocket=${cpus} ThreadsPerCore=1 RealMemory=2000 State=UNKNOWN`,
+      `NodeName=${name} NodeHostname=${name} NodeAddr=10.99.0.${i + 1} CPUs=${cpus} Boards=1 SocketsPerBoard=1 CoresPerSocket=${cpus} ThreadsPerCore=1 RealMemory=2000${gres} State=UNKNOWN`,
   )
   .join('\n')}
 PartitionName=debug Nodes=ALL Default=YES MaxTime=INFINITE State=UP
+${settings.gpus === undefined ? '' : 'GresTypes=gpu'}
 ${(settings.lines ?? []).join('\n')}
 `;
 };
@@ -166,6 +171,13 @@ export const startCluster = async (settings: Settings = {}): Promise<Cluster> =>
   writeFileSync(join(directory, 'hosts'), hosts.map((words) => `${words.join(' ')}\n`).join(''));
   writeFileSync(join(directory, 'slurm.conf'), configuration(directory, controller, nodes, settings));
   if (settings.tracking === 'cgroup') writeFileSync(join(directory, 'cgroup.conf'), CGROUP);
+  const gpus = Array.from({ length: settings.gpus ?? 0 }, (_, i) => join(directory, `fakegpu${i}`));
+  // Of a number that no driver has: opening one is refused, being allowed to is not.
+  for (const [i, path] of gpus.entries()) spawnSync('mknod', ['-m', '666', path, 'c', '240', String(i)]);
+  writeFileSync(
+    join(directory, 'gres.conf'),
+    `AutoDetect=off\n${gpus.map((path) => `Name=gpu Type=lab File=${path} Flags=nvidia_gpu_env\n`).join('')}`,
+  );
   writeFileSync(join(directory, 'job_container.conf'), `AutoBasePath=true\nBasePath=${directory}/jobs\n`);
 
   const words = ['--mount', '--net', '--uts', '--pid', '--fork', '--kill-child', '--mount-proc', 'bash'];

@@ -43,15 +43,16 @@ export const MPI = ['openmpi', 'mpich'] as const;
 
 export const mpiIsThere = (): boolean => MPI.every((name) => existsSync(`/usr/bin/mpicc.${name}`));
 
-/** With `/bin/hello.openmpi` and `/bin/hello.mpich`, and what they load when they run. */
-export const makeMpiImage = (place: string): string =>
+/** With `/bin/hello.openmpi` and `/bin/hello.mpich`, and what they load when they run; of one alone also as `/bin/solver`. */
+export const makeMpiImage = (place: string, which: readonly (typeof MPI)[number][] = MPI): string =>
   makeBusyboxImage(place, (tree) => {
     for (const name of ['lib', 'lib64']) symlinkSync(`usr/${name}`, join(tree, name));
-    const programs = MPI.map((name) => {
+    const programs = which.map((name) => {
       const program = join(tree, `bin/hello.${name}`);
       must(`mpicc.${name}`, '-O1', '-Wall', '-Wextra', '-Werror', '-o', program, source('hello'));
       return program;
     });
+    if (which.length === 1) symlinkSync(`hello.${which[0]}`, join(tree, 'bin/solver'));
     const libraries = dirname(realpathSync(must('cc', '-print-file-name=libc.so.6').trim()));
     const plugins = ['openmpi', 'pmix2', 'ucx'].map((name) => join(libraries, name)).filter((path) => existsSync(path));
     for (const path of [...plugins, '/etc/openmpi', '/usr/share/openmpi', '/usr/share/pmix2']) if (existsSync(path)) bring(tree, path);
