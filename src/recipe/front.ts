@@ -5,6 +5,7 @@ import { looksLikeDockerfile, parseDockerfile } from './dockerfile.ts';
 import { refuse, refuseUnsupported } from './errors.ts';
 import type { BuildSpec, Language, Place } from './spec.ts';
 import { inOneLine, linesOf, trim } from './text.ts';
+import { parseYamlRecipe } from './yaml.ts';
 
 export type RecipeInput = {
   /** As the user wrote it: for messages, and its name tells the language. */
@@ -40,7 +41,7 @@ export const readRecipe = (input: RecipeInput): BuildSpec => {
     case 'dockerfile':
       return parseDockerfile(text, path, input);
     case 'yaml':
-      return refuseUnsupported(top, 'YAML recipes are not read yet', 'write it as a definition file or Dockerfile');
+      return parseYamlRecipe(text, path, input);
     default:
       return language satisfies never;
   }
