@@ -198,7 +198,7 @@ const fileStep = (name: string, mode: number, content: string, at: Place, title:
   title,
 });
 
-/** Also kept in the image, for `tsrun test`. */
+/** Also kept in the image, where runtimes look for it. */
 const testSteps = (value: YamlNode, notest: boolean): readonly Step[] => {
   const tests = textsOf(value, 'test');
   if (tests.length === 0) return [];

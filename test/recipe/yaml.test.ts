@@ -244,6 +244,17 @@ test('the schema for editors has the keys that are read', () => {
   for (const tool of Object.keys(stage.packages.oneOf[1].properties)) assert.is(bodies(`packages: {${tool}: [x]}`).length, 1);
 });
 
+test('the recipes of the documentation are read', () => {
+  const page = readFileSync(join(import.meta.dirname, '../../docs/recipes.md'), 'latin1');
+  const recipes = [...page.matchAll(/^```yaml\n([\s\S]*?)^```$/gm)].map((found) => found[1] ?? '');
+  assert.is(recipes.length, 2);
+  for (const recipe of recipes) assert.ok(parse(recipe).stages.length > 0);
+  const table = [...page.slice(page.indexOf('| Key |'), page.indexOf('The order of keys')).matchAll(/^\| (`.*?) \|/gm)].flatMap((found) =>
+    [...(found[1] ?? '').matchAll(/`(\w+)`/g)].map((name) => name[1] ?? ''),
+  );
+  assert.equal(table.sort(), [...TOP_KEYS].sort());
+});
+
 test('a recipe of the kind people write', () => {
   const spec = parse(REAL);
   const env = spec.stages.at(-1)?.steps.find((step) => step.kind === 'env');
