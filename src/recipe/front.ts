@@ -5,6 +5,7 @@ import { looksLikeDockerfile, parseDockerfile } from './dockerfile.ts';
 import { refuse, refuseUnsupported } from './errors.ts';
 import type { BuildSpec, Language, Place } from './spec.ts';
 import { inOneLine, linesOf, trim } from './text.ts';
+import type { Lookup } from './words.ts';
 import { parseYamlRecipe } from './yaml.ts';
 
 export type RecipeInput = {
@@ -22,6 +23,8 @@ export type RecipeInput = {
   readonly buildArgs?: BuildArgs | undefined;
   /** Of definition files: these sections alone. */
   readonly sections?: readonly string[] | undefined;
+  /** The variables of whoever builds, for sources in definition files. */
+  readonly environment?: Lookup | undefined;
   /** No `test` steps. */
   readonly notest?: boolean | undefined;
 };
