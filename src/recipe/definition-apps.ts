@@ -8,19 +8,19 @@ import { fileEntries, labelEntries } from './definition-entries.ts';
 import { scriptFile } from './definition-scripts.ts';
 import { appsOf, bodyOf, isEmpty, joined, type Section } from './definition-text.ts';
 import type { Place, Step } from './spec.ts';
-import { literal } from './words.ts';
+import { type Lookup, literal } from './words.ts';
 
 const homeOf = (app: string): string => `/scif/apps/${app}`;
 const dataOf = (app: string): string => `/scif/data/${app}`;
 
 /** Everything but what %appinstall does. */
-export const appSteps = (sections: readonly Section[]): readonly Step[] => {
+export const appSteps = (sections: readonly Section[], environment: Lookup): readonly Step[] => {
   const apps = appsOf(sections);
   const first = sections.find(({ app }) => app !== undefined);
   if (first === undefined) return [];
   const shared = (path: string, content: string): Step => file(path, 0o755, `#!/bin/sh\n${content}`, first.at, '%app environment');
   return [
-    ...apps.flatMap((app) => stepsOfApp(app, sections)),
+    ...apps.flatMap((app) => stepsOfApp(app, sections, environment)),
     shared('/.singularity.d/env/94-appsbase.sh', apps.map((app) => namesOf(app, sections)).join('')),
     shared('/.singularity.d/env/95-apps.sh', CHOSEN_APP),
   ];
@@ -47,7 +47,7 @@ const file = (path: string, mode: number, content: string, at: Place, title: str
   title,
 });
 
-const stepsOfApp = (app: string, sections: readonly Section[]): readonly Step[] => {
+const stepsOfApp = (app: string, sections: readonly Section[], environment: Lookup): readonly Step[] => {
   const home = homeOf(app);
   const meta = `${home}/scif`;
   const at = sections.find((section) => section.app === app)?.at as Place;
@@ -80,7 +80,7 @@ const stepsOfApp = (app: string, sections: readonly Section[]): readonly Step[] 
     ...written('appstart', 'startscript', 0o755, scriptFile),
     ...written('apptest', 'test', 0o755, scriptFile),
     ...written('apphelp', 'runscript.help', 0o644, bodyOf),
-    ...(files === undefined ? [] : fileEntries(files)).map(
+    ...(files === undefined ? [] : fileEntries(files, environment)).map(
       ({ source, destination, at: place }): Step => ({
         kind: 'copy',
         from: { kind: 'context' },

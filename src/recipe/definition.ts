@@ -11,13 +11,15 @@ import { APP_SECTIONS, bodyOf, isEmpty, joined, readStages, SECTIONS, type Secti
 import { meant, quote, refuse, refuseStage } from './errors.ts';
 import type { BuildSpec, ConfigChange, Origin, Place, Stage, Step } from './spec.ts';
 import { fields } from './text.ts';
-import { literal } from './words.ts';
+import { type Lookup, literal } from './words.ts';
 
 export type DefinitionOptions = {
   readonly buildArgs?: BuildArgs | undefined;
   /** Only these sections (`--section`); "all", "none". */
   readonly sections?: readonly string[] | undefined;
   readonly notest?: boolean | undefined;
+  /** The variables of whoever builds: sources of %files may hold them (`$PWD/x`). */
+  readonly environment?: Lookup | undefined;
   /** Name or number of the stage that becomes the image; the last when absent. */
   readonly target?: string | undefined;
 };
@@ -39,7 +41,8 @@ export const parseDefinition = (text: string, path: string, options: DefinitionO
   const chosen = chosenSections(options.sections, top);
   const stages = texts.map((stage, index): Stage => {
     const header = headers[index] ?? new Map();
-    const steps = stepsOfStage({ stage, header, names, index, chosen, text, notest: options.notest === true });
+    const environment = options.environment ?? (() => undefined);
+    const steps = stepsOfStage({ stage, header, names, index, chosen, text, notest: options.notest === true, environment });
     return { name: names[index], base: baseOfHeader(header, stage.at), platform: undefined, steps, at: stage.at };
   });
   refuseUnused(top, unusedOf(given, templates.used), [...templates.known, ...templates.used]);
@@ -73,13 +76,14 @@ type Around = {
   readonly chosen: Chosen;
   readonly text: string;
   readonly notest: boolean;
+  readonly environment: Lookup;
 };
 
 const ENVIRONMENT_FILE = '/.singularity.d/env/91-environment.sh';
 const LABEL_FILE = '/.build.labels';
 
 const stepsOfStage = (around: Around): readonly Step[] => {
-  const { stage, chosen, header, text, notest } = around;
+  const { stage, chosen, header, text, notest, environment } = around;
   const { at } = stage;
   const sections = stage.sections.filter(({ name }) => chosen(name));
   const find = (name: string): Section | undefined => {
@@ -95,10 +99,10 @@ const stepsOfStage = (around: Around): readonly Step[] => {
   const files = sections.filter(({ name }) => name === 'files');
   return [
     ...onHost('pre', true),
-    ...appSteps(sections),
-    ...files.flatMap((section) => (section.args === '' ? [] : copies(section, originOfFiles(section, around)))),
+    ...appSteps(sections, environment),
+    ...files.flatMap((section) => (section.args === '' ? [] : copies(section, originOfFiles(section, around), environment))),
     ...onHost('setup', false),
-    ...files.flatMap((section) => (section.args === '' ? copies(section, { kind: 'context' }) : [])),
+    ...files.flatMap((section) => (section.args === '' ? copies(section, { kind: 'context' }, environment) : [])),
     ...postSteps(find('post'), sections, at),
     ...make('help', (section) => [
       ...fileStep('runscript.help', 0o644, bodyOf(section), section),
@@ -161,8 +165,8 @@ const originOfFiles = ({ args, at }: Section, { names, index }: Around): Origin 
   return refuseStage(at, `there is no stage ${quote(name)}`, meant(name, known, all));
 };
 
-const copies = (section: Section, from: Origin): readonly Step[] =>
-  fileEntries(section).map(
+const copies = (section: Section, from: Origin, environment: Lookup): readonly Step[] =>
+  fileEntries(section, environment).map(
     ({ source, destination, at }): Step => ({
       kind: 'copy',
       from,

@@ -5,6 +5,8 @@ import { looksLikeDockerfile, parseDockerfile } from './dockerfile.ts';
 import { refuse, refuseUnsupported } from './errors.ts';
 import type { BuildSpec, Language, Place } from './spec.ts';
 import { inOneLine, linesOf, trim } from './text.ts';
+import type { Lookup } from './words.ts';
+import { parseYamlRecipe } from './yaml.ts';
 
 export type RecipeInput = {
   /** As the user wrote it: for messages, and its name tells the language. */
@@ -21,6 +23,8 @@ export type RecipeInput = {
   readonly buildArgs?: BuildArgs | undefined;
   /** Of definition files: these sections alone. */
   readonly sections?: readonly string[] | undefined;
+  /** The variables of whoever builds, for sources in definition files. */
+  readonly environment?: Lookup | undefined;
   /** No `test` steps. */
   readonly notest?: boolean | undefined;
 };
@@ -40,7 +44,7 @@ export const readRecipe = (input: RecipeInput): BuildSpec => {
     case 'dockerfile':
       return parseDockerfile(text, path, input);
     case 'yaml':
-      return refuseUnsupported(top, 'YAML recipes are not read yet', 'write it as a definition file or Dockerfile');
+      return parseYamlRecipe(text, path, input);
     default:
       return language satisfies never;
   }

@@ -138,6 +138,14 @@ test('%files has a source and maybe a destination on each line', () => {
   assert.ok(found.every((step) => JSON.stringify(step).includes('"manner":"cp"')));
 });
 
+test('sources may hold variables of whoever builds, and never one without value', () => {
+  const environment = (name: string): string | undefined => (name === 'PWD' ? '/here there' : undefined);
+  const [step] = steps('%files\n$PWD/a ${B:-b}\n', { environment }).filter(({ kind }) => kind === 'copy');
+  assert.ok(step?.kind === 'copy');
+  if (step?.kind === 'copy') assert.equal([step.sources, step.destination], [[['/here there/a']], ['${B:-b}']]);
+  refused(() => steps('%files\n$HOEM/a\n', { environment }), 'E_RECIPE_ARGUMENT', /x\.def:4: HOEM has no value in "\$HOEM\/a"/);
+});
+
 test('stages copy from those above', () => {
   const text = `Bootstrap: docker\nFrom: golang\nStage: build\n%post\nmake\n\nBootstrap: docker\nFrom: debian\nStage: other\n\nbootstrap: docker\nFrom: alpine\n%files from build # c\n/a /b\n%files\nc\n`;
   const spec = parse(text);
@@ -161,7 +169,7 @@ test('stages copy from those above', () => {
 
 test('texts of the image stand where Apptainer looks for them', () => {
   const text =
-    '%help\n  Use it.\n%environment\nexport A=1\n%runscript\n  exec x "$@"\n%startscript\ny\n%test\nz\n%labels\n# c\nAuthor  A. Person\nEmpty\n';
+    '%help\n  Use it.\n%environment\nexport A=1\n%runscript\n  exec x "$@"\n%startscript\ny\n%test\nz\n%labels\n# c\nAuthor  Voil\xc3\xa0\nEmpty\n';
   assert.equal(fileAt('/.singularity.d/runscript.help', text)?.content, '  Use it.\n');
   const environment = fileAt('/.singularity.d/env/90-environment.sh', text);
   assert.equal([environment?.content, environment?.mode, environment?.append], ['\nexport A=1\n', 0o755, true]);
@@ -171,7 +179,7 @@ test('texts of the image stand where Apptainer looks for them', () => {
   assert.is(fileAt('/.singularity.d/test', text)?.content, '#!/bin/sh\nz\n');
   assert.is(fileAt('/.singularity.d/Singularity', text)?.content, HEADER + text);
   assert.equal(labels(text), {
-    Author: 'A. Person',
+    Author: 'Voil\xc3\xa0',
     Empty: '',
     'org.label-schema.usage': '/.singularity.d/runscript.help',
     'org.label-schema.usage.singularity.deffile.bootstrap': 'docker',

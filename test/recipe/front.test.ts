@@ -1,5 +1,6 @@
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
+import { readBuildArgs } from '../../src/recipe/arguments.ts';
 import { hasRecipeName, readRecipe, recipeLanguage } from '../../src/recipe/front.ts';
 import type { Language } from '../../src/recipe/spec.ts';
 import { refused } from './helpers.ts';
@@ -57,6 +58,21 @@ test('a recipe is read in the language of its name, or the one that is given', (
 test('what is not text, and sections of other languages, are refused', () => {
   refused(() => read('Dockerfile', 'FROM x\n\0'), 'E_RECIPE', /Dockerfile:2: it is not text/);
   refused(() => read('Dockerfile', 'FROM x', { sections: ['post'] }), 'E_RECIPE_UNSUPPORTED', /leave --section out/);
+});
+
+test('build arguments come from files and flags, and flags win', () => {
+  const file = { path: 'args', text: '# c\n\nA=1\n B=two words = x \r\nE=\n' };
+  const environment = (name: string): string | undefined => (name === 'H' ? 'host' : undefined);
+  assert.equal(readBuildArgs(['A=2', 'H', 'NONE', 'C=a=b'], [file], environment), {
+    A: '2',
+    B: 'two words = x',
+    E: '',
+    H: 'host',
+    C: 'a=b',
+  });
+  assert.is(Object.hasOwn(readBuildArgs(['__proto__=x'], [], environment), '__proto__'), true);
+  refused(() => readBuildArgs(['=x'], [], environment), 'E_RECIPE_ARGUMENT', /--build-arg =x: "" is no name/);
+  refused(() => readBuildArgs([], [{ path: 'args', text: 'A=1\nB' }], environment), 'E_RECIPE_ARGUMENT', /args:2: there is no "=" in "B"/);
 });
 
 test('the same recipe gives the same spec', () => {
