@@ -273,6 +273,18 @@ for (const user of users) {
     assert.is(readFileSync(table, 'latin1'), '');
   });
 
+  test(`${user.name}: calls that other places refuse are not missed`, () => {
+    const { upper, table, setup } = step();
+    const refused = ['openat2', 'open_tree', 'move_mount', 'mount_setattr', 'close_range', 'process_vm_readv', 'fsconfig'];
+    const wrapper = [helperProgram('deny'), 'ENOSYS', ...refused, '--'];
+    assert.is(
+      outputOf({ ...setup, wrapper }, 'touch /a; chown 33:34 /a; ln -s a /l; chown -h 5:6 /l; calls chown 1 1 1'),
+      'chown: EFAULT\n',
+    );
+    assert.is(recordOf(join(upper, 'a')), '33:34');
+    assert.equal(tableOf(table), ['5:6']);
+  });
+
   test(`${user.name}: in several ids only devices are recorded`, () => {
     const { op, upper, place } = uppers(user);
     const setup: Setup = {
