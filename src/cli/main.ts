@@ -83,6 +83,10 @@ const HANDLERS: Readonly<Record<VerbName, (given: Given) => Promise<unknown>>> =
     await print(text);
     if (!same) process.exitCode = 1;
   },
+  'image packages': async (given) => {
+    const { imagePackages } = await import('./image-packages.ts');
+    await print(await imagePackages(given.word('IMAGE'), given.on('json'), given.on('quiet')));
+  },
   'image facts': async (given) => print((await import('./image.ts')).imageFacts(given.word('IMAGE'), given.on('json'))),
   'image objects': async (given) => print((await import('./image.ts')).imageObjects(given.word('IMAGE'))),
   'image dump': async (given) => {

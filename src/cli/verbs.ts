@@ -141,6 +141,12 @@ export const VERBS = [
     options: [JSON_OUTPUT],
     help: 'every name that differs between two images, and what of it; exit status 1 when there is one',
   },
+  {
+    name: 'image packages',
+    positions: [IMAGE],
+    options: [JSON_OUTPUT],
+    help: 'packages in an image, as dpkg, rpm, apk, pip, conda and R left word of them',
+  },
   { name: 'image facts', positions: [IMAGE], options: [JSON_OUTPUT], help: 'what tsrun knows of an image' },
   { name: 'image objects', aliases: ['list'], positions: [IMAGE], options: [], help: 'the data objects of a SIF' },
   {
