@@ -197,9 +197,11 @@ static bool binds_cwd(const struct run *run)
 	return false;
 }
 
-/* What is said of the root before and after this op. */
-static int gather_root(struct run *run, struct err *err)
+/* What is said of the root, and of what the launcher is to have open, before and after this op. */
+static int gather(struct run *run, struct err *err)
 {
+	size_t unshare_index = run->index;
+
 	run->layers.lower = calloc(run->plan->count, sizeof *run->layers.lower);
 	if (run->layers.lower == NULL)
 		return fail(err, ENOMEM, "make the root", "%zu ops", run->plan->count);
@@ -211,6 +213,12 @@ static int gather_root(struct run *run, struct err *err)
 		} else if (op->kind == OP_upper) {
 			run->layers.upper = op->upper.directory;
 			run->layers.work = op->upper.work;
+		} else if (op->kind == OP_owners) {
+			run->index = i;
+			if (owners_open(&run->owners, op->owners.table, run->layers.upper, err) < 0)
+				return -err->errnum;
+			run->init.owners = &run->owners;
+			run->index = unshare_index;
 		} else if (op->kind == OP_root) {
 			run->root_options = (struct root_options){.writable = (op->root.flags & FLAG_root_writable) != 0,
 			                                          .in_place = (op->root.flags & FLAG_root_in_place) != 0,
@@ -231,7 +239,7 @@ int enter_unshare(struct run *run, const struct op_unshare *op, struct err *err)
 		{FLAG_unshare_uts, CLONE_NEWUTS},  {FLAG_unshare_net, CLONE_NEWNET},
 	};
 	int clone = 0;
-	int result = gather_root(run, err);
+	int result = gather(run, err);
 
 	if (result == 0)
 		result = look_at_sources(run, err);

@@ -76,7 +76,7 @@ static const enum stage stages[OP_COUNT] = {
 	[OP_bind] = MOUNTS, [OP_bind_cwd] = MOUNTS, [OP_tmpfs] = MOUNTS, [OP_proc] = MOUNTS, [OP_sysfs] = MOUNTS,
 	[OP_devpts] = MOUNTS, [OP_mqueue] = MOUNTS,
 	[OP_pivot] = PIVOT,
-	[OP_hostname] = SETTLE, [OP_no_new_privs] = SETTLE, [OP_ids] = SETTLE, [OP_notice] = SETTLE, [OP_chdir] = SETTLE,
+	[OP_hostname] = SETTLE, [OP_no_new_privs] = SETTLE, [OP_owners] = SETTLE, [OP_ids] = SETTLE, [OP_notice] = SETTLE, [OP_chdir] = SETTLE,
 	[OP_env] = PAYLOAD, [OP_arg] = PAYLOAD,
 	[OP_exec] = EXEC,
 };
@@ -308,6 +308,10 @@ static const char *missing_before(const struct op *op, const bool *seen, uint64_
 		return root_mistake(op->root.flags, seen);
 	case OP_hostname:
 		return (unshared & FLAG_unshare_uts) != 0 ? NULL : "needs unshare uts";
+	case OP_owners:
+		if (seen[OP_owners])
+			return "is there already";
+		return (unshared & FLAG_unshare_pid) != 0 ? NULL : "needs unshare pid";
 	case OP_ids:
 		return seen[OP_userns_ranges] ? NULL : "needs userns_ranges";
 	default:

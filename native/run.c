@@ -9,6 +9,7 @@
 #include <sys/uio.h>
 
 #include "exec.h"
+#include "owners.h"
 #include "run_state.h"
 
 /* --- the root and what is mounted in it --- */
@@ -165,6 +166,18 @@ static int do_notice(const struct op_notice *op)
 	return 0;
 }
 
+static int do_owners(const struct run *run, const struct op_owners *op, struct err *err)
+{
+	int listener = owners_install((op->flags & FLAG_owners_devices) != 0, err);
+	int result;
+
+	if (listener < 0)
+		return listener == -ENOSYS ? 0 : listener;
+	result = init_give_listener(&run->init, listener);
+	close(listener);
+	return result < 0 ? fail(err, -result, "take care of owners", "give the launcher the listener") : 0;
+}
+
 static int do_ids(const struct op_ids *op, struct err *err)
 {
 	gid_t groups[PLAN_MAX_IDS];
@@ -262,6 +275,8 @@ static int carry_out(struct run *run, const struct op *op, struct err *err)
 		return sethostname(op->hostname.name, strlen(op->hostname.name)) < 0 ? fail(err, errno, "set the host name", "%s", op->hostname.name) : 0;
 	case OP_no_new_privs:
 		return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 ? fail(err, errno, "set no_new_privs", "prctl") : 0;
+	case OP_owners:
+		return do_owners(run, &op->owners, err);
 	case OP_ids:
 		return do_ids(&op->ids, err);
 	case OP_notice:
@@ -281,7 +296,7 @@ static int carry_out(struct run *run, const struct op *op, struct err *err)
 
 void run_plan(const struct plan *plan, const struct kept_files *files, struct failure *failure)
 {
-	struct run run = {.plan = plan, .files = files, .joined = SERVER_REPLY_NONE, .cwd = -1, .root = ROOT_NONE};
+	struct run run = {.plan = plan, .files = files, .joined = SERVER_REPLY_NONE, .cwd = -1, .root = ROOT_NONE, .owners = OWNERS_NONE};
 	int result = 0;
 
 	memset(failure, 0, sizeof *failure);

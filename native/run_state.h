@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 
 #include "init.h"
+#include "owners.h"
 #include "root.h"
 #include "run.h"
 #include "server.h"
@@ -31,6 +32,7 @@ struct run {
 	int cwd;
 	bool own_pids;
 	struct init init;
+	struct owners owners;
 	mode_t umask;
 	struct root root;
 	struct mounted_path *mounted;

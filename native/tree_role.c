@@ -6,6 +6,7 @@
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
 
 #include "util.h"
@@ -114,6 +115,25 @@ static void read_file(const char *path, size_t limit)
 		fwrite(content, 1, (size_t)length, stdout);
 }
 
+/* The root moves to where the host's tree is shown, and becomes visible in it. */
+static int on_host(char **args)
+{
+	const char *host = args[0], *at = args[1], *cwd = args[2];
+	char place[PATH_MAX];
+
+	if (snprintf(place, sizeof place, "%s%s", host, at) >= (int)sizeof place) {
+		fputs("tsrun: cannot show the root on the host: its path is too long\n", stderr);
+		return 125;
+	}
+	if (mount("/", place, NULL, MS_BIND, NULL) < 0 || chroot(host) < 0 || (chdir(cwd) < 0 && chdir("/") < 0)) {
+		fprintf(stderr, "tsrun: cannot show the root at %s: %s\n", at, strerror(errno));
+		return 125;
+	}
+	execvp(args[3], args + 3);
+	fprintf(stderr, "tsrun: cannot run %s: %s\n", args[3], strerror(errno));
+	return errno == ENOENT ? 127 : 126;
+}
+
 int tree_role_main(int argc, char **argv)
 {
 	const char *verb = argc > 1 ? argv[1] : "";
@@ -121,12 +141,14 @@ int tree_role_main(int argc, char **argv)
 	size_t limit = 0;
 	int first = 2;
 
+	if (strcmp(verb, "host") == 0 && argc > 5)
+		return on_host(argv + 2);
 	if (strcmp(verb, "read") == 0 && argc > 2) {
 		limit = strtoul(argv[2], &end, 10);
 		first = 3;
 	}
 	if (argc <= first || (end != NULL && *end != '\0') || (first == 2 && strcmp(verb, "look") != 0 && strcmp(verb, "names") != 0)) {
-		fputs("tsrun: @tree look|names PATH…, @tree read LIMIT PATH… (internal; see native/tree_role.h)\n", stderr);
+		fputs("tsrun: @tree look|names PATH…, @tree read LIMIT PATH…, @tree host HOST PLACE DIRECTORY PROGRAM… (internal; see native/tree_role.h)\n", stderr);
 		return 2;
 	}
 	for (int i = first; i < argc; i++) {

@@ -6,6 +6,9 @@
  *   @tree names DIRECTORY…    for each: errno, then for each name in it: name, type (l for a link; ? where the file system does not say), and an
  *                             empty field at the end
  *   @tree read LIMIT PATH…    for each: errno, length in decimal; then so many bytes of content. A file longer than LIMIT is EFBIG.
+ *   @tree host HOST PLACE DIRECTORY PROGRAM ARG…
+ *                             with the host's tree mounted at HOST: shows the root at PLACE of the host's tree, makes that the root, and
+ *                             executes PROGRAM in DIRECTORY of it
  *
  * Exit status: 0; 1 when the output cannot be written; 2 for wrong arguments. */
 #ifndef TSRUN_TREE_ROLE_H

@@ -11,8 +11,10 @@ import { DEFAULT_LIMITS, type Limits } from '../oci/limits.ts';
 import { parsePlatform } from '../oci/platform.ts';
 import { parseReference, type Reference } from '../oci/reference.ts';
 import type { Compressor } from '../squashfs/types.ts';
+import { showBuild } from '../ui/show-build.ts';
 import { TsrunError } from '../util/errors.ts';
 import { requireDirectory } from '../util/output-file.ts';
+import { buildFromRecipe, type RecipeArguments, recipeOf } from './build-recipe.ts';
 import { interruptible } from './interrupt.ts';
 import { createProgress } from './progress.ts';
 import { note } from './report.ts';
@@ -34,11 +36,15 @@ export type BuildArguments = {
   readonly quiet: boolean;
   readonly verbose: boolean;
   readonly env: Settings['env'];
+  /** What only recipes have; absent where none is expected (pull). */
+  readonly recipe?: Omit<RecipeArguments, 'recipe' | 'context'> & { readonly file: string | undefined };
 };
 
 /** @throws TsrunError */
 export const build = async (args: BuildArguments): Promise<void> => {
   const target = targetOf(args.target);
+  const found = args.recipe?.file === undefined ? args.recipe && recipeOf(args.source) : { recipe: args.recipe.file, context: args.source };
+  if (args.recipe !== undefined && found !== undefined) return carryOut({ ...args.recipe, ...found }, target, args);
   const reference = parseReference(args.source);
   const settings = loadSettings(args.env, args);
   const limits = limitsOf(args);
@@ -65,6 +71,24 @@ export const build = async (args: BuildArguments): Promise<void> => {
     }).finally(progress.end),
   );
   for (const text of notes) say(text);
+};
+
+/** Notes are shown by whoever shows the build. */
+const carryOut = async (recipe: RecipeArguments, target: string, args: BuildArguments): Promise<void> => {
+  const settings = loadSettings(args.env, args);
+  const shown = showBuild({ output: process.stderr, quiet: args.quiet, verbose: args.verbose });
+  const convert = {
+    ...compressionOf(args.compress),
+    blockSize: blockSizeOf(args.blockSize),
+    threads: threadsOf(args.threads),
+    limits: limitsOf(args),
+    force: args.force,
+  };
+  const platform = platformOf(args.arch);
+  if (!recipe.sandbox) requireDirectory(target);
+  await interruptible((signal) =>
+    buildFromRecipe({ args: recipe, target, settings, platform, convert, signal, hear: shown.hear }).finally(() => shown.end()),
+  );
 };
 
 const convert = async (

@@ -24,6 +24,8 @@ const print = (text: string | Uint8Array): Promise<void> =>
 type Given = {
   on(switchName: string): boolean;
   text(name: string): string | undefined;
+  /** Of an option that may be given several times. */
+  texts(name: string): readonly string[];
   word(position: string): string;
   words(position: string): readonly string[];
 };
@@ -44,12 +46,25 @@ const buildArguments = (given: Given) => ({
   env,
 });
 
+const recipeArguments = (given: Given) => ({
+  file: given.text('file'),
+  buildArgs: given.texts('build-arg'),
+  buildArgFile: given.text('build-arg-file'),
+  stage: given.text('target'),
+  sections: given.texts('section').flatMap((text) => text.split(',')),
+  noTest: given.on('notest'),
+  sandbox: given.on('sandbox'),
+  noCache: given.on('no-cache'),
+  secrets: given.texts('secret'),
+  debugShell: given.on('debug-shell'),
+});
+
 const settings = async (given: Given) => (await import('./settings.ts')).loadSettings(env, { insecure: given.on('insecure') || undefined });
 
 const HANDLERS: Readonly<Record<VerbName, (given: Given) => Promise<unknown>>> = {
   build: async (given) => {
     const { build } = await import('./build.ts');
-    await build({ ...buildArguments(given), target: given.word('TARGET'), source: given.word('SOURCE') });
+    await build({ ...buildArguments(given), target: given.word('OUTPUT'), source: given.word('SOURCE'), recipe: recipeArguments(given) });
   },
   pull: async (given) => {
     const { build, pullTarget } = await import('./build.ts');
@@ -180,6 +195,7 @@ const givenBy = (args: Readonly<Record<string, unknown>>): Given => {
   const last = (name: string): unknown => (Array.isArray(args[name]) ? args[name].at(-1) : args[name]);
   return {
     on: (name) => last(name) === true,
+    texts: (name) => (args[name] === undefined ? [] : (Array.isArray(args[name]) ? args[name] : [args[name]]).map(String)),
     text: (name) => (last(name) === undefined ? undefined : String(last(name))),
     word: (position) => words(position)[0] ?? '',
     words,

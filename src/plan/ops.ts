@@ -29,6 +29,7 @@ export const OPS = {
   pivot: {},
   hostname: { name: 'S' },
   no_new_privs: {},
+  owners: { table: 'P', flags: 'F' },
   ids: { uid: 'N', gid: 'N', groups: 'S' },
   notice: { text: 'S' },
   chdir: { path: 'T' },
@@ -43,6 +44,7 @@ export const FLAG_WORDS = {
   root: ['writable', 'in_place', 'suid'],
   bind: ['ro', 'recursive', 'optional', 'dev'],
   bind_cwd: ['ro', 'recursive', 'optional', 'dev', 'absent'],
+  owners: ['devices'],
 } as const;
 
 type FieldTypes = { S: string; P: string; T: string; N: number; F: readonly string[]; H: number };

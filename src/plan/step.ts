@@ -78,13 +78,13 @@ export const makeStepPlan = (situation: StepSituation): Plan => {
   const ops: Op[] = [
     namespace(situation),
     { op: 'image_directory', path: tree.base, why: 'the base image' },
+    ...tree.layers.map((directory): Op => ({ op: 'layer', directory, why: 'an earlier step' })),
+    ...upper,
     {
       op: 'unshare',
       flags: ['mount', 'pid', 'ipc', 'uts', ...(network === 'none' ? ['net'] : [])],
       why: 'a build step sees nothing of the host',
     },
-    ...tree.layers.map((directory): Op => ({ op: 'layer', directory, why: 'an earlier step' })),
-    ...upper,
     { op: 'root', flags: tree.upper === undefined ? ['writable'] : [], size: 0, why: 'a build step' },
     ...inMountOrder(table),
     { op: 'pivot', why: "leave the host's tree" },

@@ -78,7 +78,7 @@ static void reads_every_op(void)
 static void reads_build_steps(void)
 {
 	CHECK("layers, an upper one, ranges and ids are read",
-	      read_text(RANGES "layer|/a|layer|/b|upper|/u|/w|unshare|mount,pid|root|suid|0|pivot|ids|33|34|5 6|arg|a|exec|/a|end") == 0);
+	      read_text(RANGES "layer|/a|layer|/b|upper|/u|/w|unshare|mount,pid|root|suid|0|pivot|owners|/t|devices|ids|33|34|5 6|arg|a|exec|/a|end") == 0);
 	CHECK("the ranges have no gid map program", answer.plan.ops[0].userns_ranges.newgidmap[0] == '\0');
 	answer_free(&answer);
 	CHECK("a map of two numbers", refused("plan|1|userns_ranges|||0 1|0 1 1|", "triples of ids"));
@@ -101,6 +101,8 @@ static void reads_build_steps(void)
 	CHECK("in_place with a layer", refused(RANGES "layer|/l|unshare|mount|root|in_place|0|" END, "image_directory alone"));
 	CHECK("in_place of an extracted image", refused("plan|1|userns|1|1|image_extracted|-1|/a|0|0|/d|unshare|mount|root|in_place|0|" END, "image_directory alone"));
 	CHECK("set-id bits without ranges", refused(BEGIN "root|suid|0|" END, "suid needs userns_ranges"));
+	CHECK("owners without a launcher that stays", refused(BEGIN "root||0|pivot|owners|/t||arg|a|exec|/a|end", "needs unshare pid"));
+	CHECK("owners twice", refused(RANGES "unshare|mount,pid|root||0|pivot|owners|/t||owners|/t|devices|arg|a|exec|/a|end", "is there already"));
 	CHECK("ids without ranges", refused(BEGIN "root||0|pivot|ids|1|1||arg|a|exec|/a|end", "needs userns_ranges"));
 }
 

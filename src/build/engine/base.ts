@@ -5,6 +5,7 @@ import { type OciImage, storedBytes } from '../../oci/image.ts';
 import type { LayerSource } from '../../oci/layer.ts';
 import { layerTar } from '../../oci/layer.ts';
 import { DEFAULT_LIMITS } from '../../oci/limits.ts';
+import { TsrunError } from '../../util/errors.ts';
 import { OBJECTS } from '../records.ts';
 import type { Source } from '../sources.ts';
 import { objectText, openSquashFile } from '../squash-file.ts';
@@ -55,8 +56,11 @@ export const imageBase = async (engine: Engine, reference: string, platform: str
 };
 
 const layersBase = async (engine: Engine, reference: string, image: OciImage): Promise<Base> => {
-  const key = keyOf({ base: 'layers', of: await identityOf(reference, image) });
+  const identity = await identityOf(image);
+  const key = keyOf({ base: 'layers', of: identity.lines });
   const directory = once(async () => {
+    // Nothing is written to a base, so a directory serves as it is, unless somebody else's files are in it: the kernel copies those up for nobody.
+    if (identity.own) return image.path as string;
     const layer = await produceBase(engine, key, (files, progress) => unpackLayers(engine, image, files, progress), reference);
     return layer.files;
   });
@@ -129,26 +133,39 @@ async function* counted(source: AsyncIterable<Uint8Array>, count: (bytes: number
 }
 
 /** Digests where there are any; of files and directories without, what the file system says of them. */
-const identityOf = async (reference: string, image: OciImage): Promise<readonly string[]> => {
-  if (image.manifestDigest !== undefined) return [image.manifestDigest];
-  if (image.layers.every((layer) => layer.diffId !== undefined)) return image.layers.map((layer) => layer.diffId as string);
-  const path = reference.replace(/^[a-z-]+:(?:\/\/)?/, '');
-  const found = await stat(path);
-  return found.isDirectory() ? directoryIdentity(path) : [fileIdentity(found)];
+const identityOf = async (image: OciImage): Promise<Identity> => {
+  if (image.manifestDigest !== undefined) return { lines: [image.manifestDigest], own: false };
+  if (image.layers.every((layer) => layer.diffId !== undefined))
+    return { lines: image.layers.map((layer) => layer.diffId as string), own: false };
+  if (image.path === undefined) {
+    throw new TsrunError({
+      code: 'E_SOURCE',
+      what: `cannot build on ${image.name}`,
+      why: 'it can be read only once',
+      hint: 'write it to a file first',
+    });
+  }
+  const found = await stat(image.path);
+  return found.isDirectory() ? directoryIdentity(image.path) : { lines: [fileIdentity(found)], own: false };
 };
 
 const fileIdentity = ({ dev, ino, size, mtimeMs, ctimeMs }: Stats): string => [dev, ino, size, mtimeMs, ctimeMs].join(' ');
 
+/** `own`: a directory in which everything belongs to the caller. */
+type Identity = { readonly lines: readonly string[]; readonly own: boolean };
+
 /** A directory may change anywhere below. */
-const directoryIdentity = async (path: string): Promise<readonly string[]> => {
+const directoryIdentity = async (path: string): Promise<Identity> => {
   const lines: string[] = [];
+  let own = true;
   const walk = async (at: Buffer): Promise<void> => {
     const found = await lstat(at);
+    own &&= found.uid === process.getuid?.() && found.gid === process.getgid?.();
     lines.push(`${at.toString('latin1')} ${found.mode} ${found.uid} ${found.gid} ${fileIdentity(found)}`);
     if (!found.isDirectory()) return;
     const names = await readdir(at, { encoding: 'buffer' }).catch(() => []);
     for (const name of names.sort(Buffer.compare)) await walk(Buffer.concat([at, Buffer.from('/'), name]));
   };
   await walk(Buffer.from(path));
-  return lines;
+  return { lines, own };
 };

@@ -16,8 +16,8 @@ import { type Engine, withTask } from './engine.ts';
 import { digestOfSources, type Finding, findSources, type HostSource, hasWildcard, hostItem, NOTHING_IGNORED } from './host-files.ts';
 import type { KeyPart } from './key.ts';
 import { type ModeChange, modeChange } from './mode.ts';
+import { placeText } from './names.ts';
 import { type Destination, destinationOf, type Named, type Placement, placements, prefixesOf, type Spot, spotOf } from './placement.ts';
-import { placeText } from './schedule.ts';
 import { accountsIn, lookAt, type Tree, unpackInto } from './tree.ts';
 import { findInTree, type TreeSource, tarOfSource } from './tree-files.ts';
 

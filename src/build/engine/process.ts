@@ -117,11 +117,12 @@ type Stdio = 'ignore' | 'inherit' | 'pipe';
 
 const start = (plan: Plan, stdio: readonly Stdio[], signal: AbortSignal): Child => {
   const bytes = Buffer.from(encodeAnswer({ kind: 'plan', plan }), 'latin1');
-  const tool = openSync(nativeProgram(), 'r');
+  const isTool = plan.ops.some((op) => op.op === 'exec' && op.file === TOOL);
+  const tool = isTool ? openSync(nativeProgram(), 'r') : undefined;
   try {
-    return spawned(['@plan', '3'], [...stdio, 'pipe', tool], signal, stdio[0] === 'inherit', bytes);
+    return spawned(['@plan', '3'], [...stdio, 'pipe', ...(tool === undefined ? [] : [tool])], signal, stdio[0] === 'inherit', bytes);
   } finally {
-    closeSync(tool);
+    if (tool !== undefined) closeSync(tool);
   }
 };
 

@@ -7,8 +7,8 @@ import { cleanPath } from '../../util/paths.ts';
 import type { OtherTree } from './copy-step.ts';
 import type { Engine } from './engine.ts';
 import { digestOfSources, type Finding, findSources } from './host-files.ts';
+import { placeText } from './names.ts';
 import type { ReadyMount, RunStep } from './run-step.ts';
-import { placeText } from './schedule.ts';
 
 export const readyMounts = (
   engine: Engine,

@@ -8,8 +8,8 @@ import { type Account, accountOf } from './accounts.ts';
 import type { Workplace } from './cache.ts';
 import type { Engine } from './engine.ts';
 import type { KeyPart } from './key.ts';
+import { placeText } from './names.ts';
 import { runPlan } from './process.ts';
-import { placeText } from './schedule.ts';
 import { DEFAULT_PATH, type StageState, variablesOf } from './stage-state.ts';
 import { accountsIn, planIn, type Tree } from './tree.ts';
 

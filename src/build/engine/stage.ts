@@ -11,11 +11,12 @@ import { type Base, imageBase, scratchBase } from './base.ts';
 import { type Layer, produceLayer, type Workplace } from './cache.ts';
 import { copyFiles, type OtherTree, readyCopy } from './copy-step.ts';
 import { type Engine, note } from './engine.ts';
+import { type HostStep, runBefore, runOnHost } from './host-step.ts';
 import { type Key, type KeyPart, keyOf } from './key.ts';
+import { changesFiles, placeText, stageName } from './names.ts';
 import { prefixesOf, spotOf } from './placement.ts';
 import { readyMounts } from './run-mounts.ts';
-import { debugShell, type ReadyMount, runKey, runProgram } from './run-step.ts';
-import { changesFiles, placeText, stageName } from './schedule.ts';
+import { debugShell, runKey, runProgram } from './run-step.ts';
 import { applyChange, inherit, plainChange, type StageState, stateOf, variablesOf, withArg, withEnv } from './stage-state.ts';
 import { lookAt, readTexts, type Tree, unpackInto } from './tree.ts';
 
@@ -177,12 +178,7 @@ const carryOut = async (building: Building, step: Step): Promise<void> => {
     case 'run':
       return run(building, step, expand);
     case 'host-run':
-      throw new TsrunError({
-        code: 'E_RECIPE_UNSUPPORTED',
-        what: `${placeText(step.at)}: cannot run a section on the host`,
-        why: 'this version has no such step',
-        hint: 'use %files to copy from the host, and %post to run in the image',
-      });
+      return hostRun(building, step);
     default:
       step satisfies never;
   }
@@ -324,31 +320,46 @@ const run = async (building: Building, step: Extract<Step, { kind: 'run' }>, exp
   const { engine, tree, state, epoch } = building;
   const mounts = await readyMounts(engine, step, state.workdir, expand, otherTree(building.others));
   await layerOf(building, step, runKey(step, state, epoch, mounts), async (place, info) => {
-    const last: string[] = [];
-    const status = await runProgram(engine, step, tree, state, epoch, mounts, place, (stream, line) => {
-      last.push(line);
-      if (last.length > LAST_LINES) last.shift();
-      engine.emit({ kind: 'output', at: performance.now(), step: info.id, stream, line });
-    });
-    if (status !== 0) await failed(building, step, mounts, place, info, status, last);
+    await watched(
+      engine,
+      info,
+      (onLine) => runProgram(engine, step, tree, state, epoch, mounts, place, onLine),
+      () => debugShell(engine, step, tree, state, epoch, mounts, place),
+    );
   });
 };
 
-const failed = async (
-  building: Building,
-  step: Extract<Step, { kind: 'run' }>,
-  mounts: readonly ReadyMount[],
-  place: Workplace,
+/** What a script of the host finds is nobody's to know: it is never taken from the cache. */
+const hostRun = async (building: Building, step: HostStep): Promise<void> => {
+  const { engine, tree } = building;
+  await layerOf(building, step, { step: 'host-run', nonce: engine.nonce, number: building.number }, async (place, info) => {
+    await watched(engine, info, (onLine) =>
+      step.beforeBase ? runBefore(engine, step, place.path, onLine) : runOnHost(engine, step, tree, place, onLine),
+    );
+  });
+};
+
+type OnLine = (stream: 'stdout' | 'stderr', line: string) => void;
+
+/** Runs a step's program: its lines are told, its failure is the build's. */
+const watched = async (
+  engine: Engine,
   info: StepInfo,
-  status: number,
-  output: readonly string[],
-): Promise<never> => {
-  const { engine, tree, state, epoch } = building;
+  program: (onLine: OnLine) => Promise<number>,
+  shell?: (() => Promise<void>) | undefined,
+): Promise<void> => {
+  const output: string[] = [];
+  const status = await program((stream, line) => {
+    output.push(line);
+    if (output.length > LAST_LINES) output.shift();
+    engine.emit({ kind: 'output', at: performance.now(), step: info.id, stream, line });
+  });
+  if (status === 0) return;
   engine.emit({ kind: 'step-failed', at: performance.now(), step: info.id, status, output });
-  if (engine.options.debugShell) await debugShell(engine, step, tree, state, epoch, mounts, place);
+  if (engine.options.debugShell) await shell?.();
   throw new TsrunError({
     code: 'E_STEP',
-    what: `${info.place}: the step failed: ${step.title}`,
+    what: `${info.place}: the step failed: ${info.title}`,
     why: status > 128 && status < 160 ? `it was ended by signal ${status - 128}` : `its exit status is ${status}`,
     hint: engine.options.debugShell
       ? 'the steps before it are kept: the next build begins here'

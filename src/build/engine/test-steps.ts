@@ -6,8 +6,8 @@ import { TsrunError } from '../../util/errors.ts';
 import { nativeProgram } from '../../util/native-program.ts';
 import { closeWorkplace, openWorkplace } from './cache.ts';
 import type { Engine } from './engine.ts';
+import { placeText } from './names.ts';
 import { eachLine } from './process.ts';
-import { placeText } from './schedule.ts';
 
 type TestStep = Extract<Step, { kind: 'test' }>;
 

@@ -1,135 +1,13 @@
 /** What build steps need of the launcher: layers, an upper one that keeps what is written, and user namespaces of several ids. */
 import { execFileSync } from 'node:child_process';
-import {
-  chmodSync,
-  chownSync,
-  copyFileSync,
-  existsSync,
-  lstatSync,
-  mkdirSync,
-  readdirSync,
-  readFileSync,
-  statSync,
-  utimesSync,
-  writeFileSync,
-} from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import {
-  encodePlan,
-  helperProgram,
-  makePlan,
-  type Op,
-  ordinary,
-  type Result,
-  runBytes,
-  type Setup,
-  scratchDirectory,
-  type User,
-  users,
-} from './helpers.ts';
+import { busyboxImage, outputOf, ownedDirectory, ownImage, ranges, several, shell, tree, uppers } from './build-helpers.ts';
+import { type Op, ordinary, type Setup, users } from './helpers.ts';
 
 const test = suite('launcher: build steps');
-
-/** An image that has busybox's applets as its programs. */
-const busyboxImage = (...directories: readonly string[]): string => {
-  const image = scratchDirectory();
-  for (const directory of ['bin', ...directories]) mkdirSync(join(image, directory), { recursive: true });
-  copyFileSync('/bin/busybox', join(image, 'bin/busybox'));
-  for (const applet of [
-    'sh',
-    'cat',
-    'ls',
-    'stat',
-    'mkdir',
-    'rm',
-    'chmod',
-    'chown',
-    'touch',
-    'id',
-    'mv',
-    'cp',
-    'ln',
-    'true',
-    'find',
-    'seq',
-    'wc',
-    'sed',
-  ])
-    execFileSync('ln', ['-s', 'busybox', join(image, 'bin', applet)]);
-  copyFileSync(helperProgram('payload'), join(image, 'bin/payload'));
-  return image;
-};
-
-const ownedDirectory = (user: User): string => {
-  const path = scratchDirectory();
-  chownSync(path, user.uid, user.gid);
-  return path;
-};
-
-/** upper and work, owned by the user. */
-const uppers = (user: User): { readonly upper: string; readonly op: Op; readonly place: string } => {
-  const place = ownedDirectory(user);
-  const upper = join(place, 'upper');
-  for (const path of [upper, join(place, 'work')]) {
-    mkdirSync(path);
-    chownSync(path, user.uid, user.gid);
-  }
-  return { place, upper, op: ['upper', upper, join(place, 'work')] };
-};
-
-/** The lines "NAME:FIRST:COUNT" of /etc/subuid. */
-const ranges = (file: string, user: User): readonly [first: number, count: number] | undefined => {
-  const line = readFileSync(file, 'latin1')
-    .split('\n')
-    .find((one) => one.startsWith(`${user.name}:`));
-  const [, first, count] = (line ?? '').split(':').map(Number);
-  return first === undefined || count === undefined ? undefined : [first, count];
-};
-
-const several = (user: User): Op => {
-  if (user.uid === 0) return ['userns_ranges', '', '', '0 0 65536', '0 0 65536'];
-  const uids = ranges('/etc/subuid', user);
-  const gids = ranges('/etc/subgid', user);
-  if (uids === undefined || gids === undefined) throw new Error(`${user.name} has no ranges in /etc/subuid and /etc/subgid`);
-  return [
-    'userns_ranges',
-    '/usr/bin/newuidmap',
-    '/usr/bin/newgidmap',
-    `0 ${user.uid} 1 1 ${uids.join(' ')}`,
-    `0 ${user.gid} 1 1 ${gids.join(' ')}`,
-  ];
-};
-
-const shell = (setup: Setup, script: string): Result =>
-  runBytes(
-    encodePlan(makePlan({ unshare: 'mount,pid', env: ['PATH=/bin'], file: '/bin/sh', ...setup }, ['sh', '-e', '-c', script])),
-    setup,
-  );
-
-const outputOf = (setup: Setup, script: string): string => {
-  const result = shell(setup, script);
-  assert.is(result.err, '');
-  assert.is(result.status, 0);
-  return result.out;
-};
-
-const tree = (directory: string): string[] =>
-  readdirSync(directory, { recursive: true, encoding: 'latin1' })
-    .map((name) => (lstatSync(join(directory, name)).isCharacterDevice() ? `${name} deleted` : name))
-    .sort();
-
-/** As the user would have it from an unpacked image: its own. */
-const ownImage = (user: User): string => {
-  const image = busyboxImage('etc', 'proc', 'data/sub', 'gone');
-  writeFileSync(join(image, 'etc/passwd'), 'root:x:0:0::/:/bin/sh\n');
-  writeFileSync(join(image, 'data/sub/file'), 'file\n');
-  execFileSync('chown', ['-R', `${user.uid}:${user.gid}`, image]);
-  chmodSync(join(image, 'etc'), 0o751);
-  utimesSync(join(image, 'etc'), 1_000_000_000, 1_000_000_000);
-  return image;
-};
 
 for (const user of users) {
   const image = ownImage(user);
