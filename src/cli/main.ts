@@ -57,6 +57,10 @@ const recipeArguments = (given: Given) => ({
   noCache: given.on('no-cache'),
   secrets: given.texts('secret'),
   debugShell: given.on('debug-shell'),
+  lock: given.on('lock'),
+  locked: given.on('locked'),
+  vendor: given.text('vendor'),
+  check: given.on('check'),
 });
 
 const settings = async (given: Given) => (await import('./settings.ts')).loadSettings(env, { insecure: given.on('insecure') || undefined });
