@@ -127,8 +127,13 @@ const peek = async (source: AsyncIterable<Uint8Array>, length: number): Promise<
     size += next.value.length;
   }
   const all = async function* (): AsyncGenerator<Uint8Array> {
-    yield* first;
-    yield* { [Symbol.asyncIterator]: () => iterator };
+    try {
+      yield* first;
+      yield* { [Symbol.asyncIterator]: () => iterator };
+    } finally {
+      // Whoever stops reading at the first bytes has not met the source yet, which has to be let go.
+      await iterator.return?.();
+    }
   };
   return { head: Buffer.concat(first).subarray(0, length), all: all() };
 };

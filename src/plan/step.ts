@@ -63,7 +63,7 @@ export type StepSituation = {
 export const STEP_FILES = '/dev/.tsrun';
 
 export const makeStepPlan = (situation: StepSituation): Plan => {
-  const { host, tree, network, mounts, program } = situation;
+  const { host, tree, ids, owners, network, mounts, program } = situation;
   const table = newTable();
   put(table, { op: 'proc', target: '/proc', why: 'a process list of its own: nothing outlives the step' });
   if (network === 'none') put(table, { op: 'sysfs', target: '/sys', why: 'a network of its own' });
@@ -89,6 +89,16 @@ export const makeStepPlan = (situation: StepSituation): Plan => {
     ...inMountOrder(table),
     { op: 'pivot', why: "leave the host's tree" },
     { op: 'hostname', name: 'localhost', why: 'no result depends on where it was built' },
+    ...(owners === undefined
+      ? []
+      : [
+          {
+            op: 'owners',
+            table: owners,
+            flags: ids.kind === 'ranges' ? ['devices'] : [],
+            why: 'what only root outside may do is recorded',
+          } as const,
+        ]),
     { op: 'no_new_privs', why: 'no program may gain rights' },
     ...(program.user === undefined || situation.ids.kind === 'single'
       ? []

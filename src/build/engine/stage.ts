@@ -8,7 +8,7 @@ import { TsrunError } from '../../util/errors.ts';
 import { cleanPath } from '../../util/paths.ts';
 import type { StageInfo, StepInfo } from '../events.ts';
 import { type Base, imageBase, scratchBase } from './base.ts';
-import { type Layer, produceLayer, type Workplace } from './cache.ts';
+import { closeWorkplace, type Layer, openWorkplace, produceLayer, type Workplace } from './cache.ts';
 import { copyFiles, type OtherTree, readyCopy } from './copy-step.ts';
 import { type Engine, note } from './engine.ts';
 import { type HostStep, runBefore, runOnHost } from './host-step.ts';
@@ -86,6 +86,7 @@ export const buildStage = async (engine: Engine, index: number, others: Others):
   const stage = engine.spec.stages[index] as Stage;
   const info = stageInfo(stage, index);
   engine.emit({ kind: 'stage-started', at: performance.now(), stage: info });
+  for (const step of stage.steps) if (step.kind === 'host-run' && step.beforeBase) await runFirst(engine, step, index);
   const building = await begin(engine, stage, index, others);
   for (const step of stage.steps) {
     engine.signal.throwIfAborted();
@@ -329,8 +330,23 @@ const run = async (building: Building, step: Extract<Step, { kind: 'run' }>, exp
   });
 };
 
+/** Before there is a base. */
+const runFirst = async (engine: Engine, step: HostStep, index: number): Promise<void> => {
+  const info: StepInfo = { id: ++engine.count.steps, stage: index, title: step.title, number: 0, of: 0, place: placeText(step.at) };
+  const started = performance.now();
+  engine.emit({ kind: 'step-started', at: started, step: info });
+  const place = await openWorkplace(engine.cache);
+  try {
+    await watched(engine, info, (onLine) => runBefore(engine, step, place.path, onLine));
+  } finally {
+    await closeWorkplace(engine.cache, place);
+  }
+  engine.emit({ kind: 'step-done', at: performance.now(), step: info.id, milliseconds: performance.now() - started, bytes: 0 });
+};
+
 /** What a script of the host finds is nobody's to know: it is never taken from the cache. */
 const hostRun = async (building: Building, step: HostStep): Promise<void> => {
+  if (step.beforeBase) return;
   const { engine, tree } = building;
   await layerOf(building, step, { step: 'host-run', nonce: engine.nonce, number: building.number }, async (place, info) => {
     await watched(engine, info, (onLine) =>
