@@ -6,6 +6,7 @@ import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, renameSync } from 'node:fs';
 import { join, resolve } from 'node:path';
+// biome-ignore lint/correctness/useImportExtensions: it takes the declarations for the module
 import { machineAptOptions, machineSources } from '../../scripts/apt-sources.mjs';
 
 const place = resolve(import.meta.dirname, '../../build/test-base');
