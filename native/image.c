@@ -1,6 +1,7 @@
 /* The role's arguments. */
 #include "image.h"
 #include "squash/squash.h"
+#include "tree_tar.h"
 
 #include <fcntl.h>
 #include <limits.h>
@@ -113,7 +114,7 @@ static int extract(char **args, struct err *err)
 	/* Opened here only to say early and cheaply what is wrong with it. */
 	rc = image_open(&source, args[0], args[1], args[2], err);
 	if (rc == 0 && parse_number(args[1], &from) == 0 && parse_number(args[2], &length) == 0)
-		rc = image_extract(source.fd, from, length, args[3], &skipped, err);
+		rc = image_extract(source.fd, from, length, args[3], NULL, &skipped, err);
 	image_close(&source);
 	if (rc == 0 && skipped > 0)
 		fprintf(stderr, "tsrun: %llu device nodes were not extracted\n", (unsigned long long)skipped);
@@ -132,7 +133,7 @@ int image_main(int argc, char **argv)
 	int left, rc;
 
 	if (strcmp(verb, "tar") == 0 && argc == 3)
-		return report(image_tar(args[0], STDOUT_FILENO, &err), &err);
+		return report(tree_tar(args[0], STDOUT_FILENO, NULL, &err), &err);
 	if (strcmp(verb, "extract") == 0 && argc == 6)
 		return report(extract(args, &err), &err);
 	for (size_t i = 0; verbs[i] == NULL || strcmp(verb, verbs[i]) != 0; i++)

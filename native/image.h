@@ -23,7 +23,7 @@
  *   @image cat IMAGE OFFSET SIZE PATH…                 the files' bytes
  *   @image extract IMAGE OFFSET SIZE DEST              DEST must not exist, or be an empty directory; see image_extract
  *   @image info IMAGE OFFSET SIZE                      NAME NUL VALUE NUL: compressor, blockSize, inodes, bytes
- *   @image tar DIRECTORY                               a directory of the host as a PAX archive on stdout; see image_tar
+ *   @image tar DIRECTORY                               a directory of the host as a PAX archive on stdout; see tree_tar
  *
  * Exit status: 0; 1 after a message on stderr; 2 for wrong arguments. */
 #ifndef TSRUN_IMAGE_H
@@ -33,22 +33,20 @@
 
 #include <signal.h>
 
+struct image_owners;
 int image_main(int argc, char **argv); /* argv[0] is "@image" */
 
 /* Writes all files of the SquashFS at `offset` of `fd` below `dest`, as the calling user: owners are not kept, nor are setuid and setgid
  * bits of files (they would then be somebody else's); modes and times are exact, hard links and holes are kept, user.* xattrs where the file
  * system takes them, devices are skipped. Nothing is written outside of `dest`. When it fails or is interrupted (INT, TERM, HUP), what it has
  * made is removed; when interrupted, the signal is then delivered to the caller. The work is done in a child process, so the caller stays
- * single-threaded and a hostile image cannot reach its memory. `skipped` (may be NULL): number of device nodes left out. */
-int WARN_UNUSED image_extract(int fd, uint64_t offset, uint64_t size, const char *dest, uint64_t *skipped, struct err *err);
+ * single-threaded and a hostile image cannot reach its memory. `skipped` (may be NULL): number of device nodes left out.
+ * With `owners` (else NULL) everything is kept: owners, devices, set-id bits and all xattrs (image_owners.h). */
+int WARN_UNUSED image_extract(int fd, uint64_t offset, uint64_t size, const char *dest, struct image_owners *owners, uint64_t *skipped, struct err *err);
 
 /* The work of it, in this process with threads: into the empty directory `dest`. -EINTR once `*interrupted` is not zero. What it has made stays when it fails. */
-int WARN_UNUSED image_unpack(int fd, uint64_t offset, uint64_t size, int dest, const volatile sig_atomic_t *interrupted, uint64_t *skipped, struct err *err);
-
-/* Writes directory `path` to `out` as a PAX archive: names sorted by bytes, relative ("./bin/sh"), the directory itself first; owners as numbers,
- * modes, times with nanoseconds (`mtime`), xattrs (SCHILY.xattr.NAME, value's bytes as they are), hard links, devices and fifos. Names are bytes: what is
- * not UTF-8 is written as it is. Sockets are left out, other file systems' mount points are left empty. */
-int WARN_UNUSED image_tar(const char *path, int out, struct err *err);
+int WARN_UNUSED image_unpack(int fd, uint64_t offset, uint64_t size, int dest, struct image_owners *owners, const volatile sig_atomic_t *interrupted, uint64_t *skipped,
+                 struct err *err);
 
 /* For the files of this role: an opened image. */
 struct squash;

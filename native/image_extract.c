@@ -93,7 +93,7 @@ struct outcome {
 	struct err err;
 };
 
-static NORETURN void child_main(int image, uint64_t offset, uint64_t size, int dest, int report, const sigset_t *mask)
+static NORETURN void child_main(int image, uint64_t offset, uint64_t size, int dest, struct image_owners *owners, int report, const sigset_t *mask)
 {
 	struct sigaction action = { .sa_handler = on_interrupt };
 	struct outcome outcome = { 0 };
@@ -102,7 +102,7 @@ static NORETURN void child_main(int image, uint64_t offset, uint64_t size, int d
 	sigaction(SIGTERM, &action, NULL);
 	sigaction(SIGHUP, &action, NULL);
 	sigprocmask(SIG_SETMASK, mask, NULL);
-	outcome.rc = image_unpack(image, offset, size, dest, &interrupted, &outcome.skipped, &outcome.err);
+	outcome.rc = image_unpack(image, offset, size, dest, owners, &interrupted, &outcome.skipped, &outcome.err);
 	if (outcome.rc < 0)
 		remove_below(dest);
 	_exit(write_full(report, &outcome, sizeof outcome) < 0);
@@ -133,7 +133,7 @@ static int await_child(pid_t child, int report, int signals, struct outcome *out
 	return caught;
 }
 
-static int run_child(int image, uint64_t offset, uint64_t size, int dest, struct outcome *outcome, int *caught, struct err *err)
+static int run_child(int image, uint64_t offset, uint64_t size, int dest, struct image_owners *owners, struct outcome *outcome, int *caught, struct err *err)
 {
 	int cleanup_fd signals = -1, cleanup_fd report_in = -1, cleanup_fd report_out = -1;
 	int pipe_fds[2];
@@ -155,7 +155,7 @@ static int run_child(int image, uint64_t offset, uint64_t size, int dest, struct
 	sigprocmask(SIG_BLOCK, &ours, &before);
 	child = fork();
 	if (child == 0)
-		child_main(image, offset, size, dest, report_out, &before);
+		child_main(image, offset, size, dest, owners, report_out, &before);
 	close_fd(&report_out);
 	if (child < 0)
 		rc = fail(err, errno, EXTRACT, "starting a process");
@@ -167,7 +167,7 @@ static int run_child(int image, uint64_t offset, uint64_t size, int dest, struct
 	return rc;
 }
 
-int image_extract(int fd, uint64_t offset, uint64_t size, const char *path, uint64_t *skipped, struct err *err)
+int image_extract(int fd, uint64_t offset, uint64_t size, const char *path, struct image_owners *owners, uint64_t *skipped, struct err *err)
 {
 	struct outcome outcome = { 0 };
 	int cleanup_fd dest = -1;
@@ -177,7 +177,7 @@ int image_extract(int fd, uint64_t offset, uint64_t size, const char *path, uint
 
 	if (rc < 0)
 		return rc;
-	rc = run_child(fd, offset, size, dest, &outcome, &caught, err);
+	rc = run_child(fd, offset, size, dest, owners, &outcome, &caught, err);
 	if (rc == 0 && outcome.rc < 0) {
 		rc = outcome.rc;
 		if (err != NULL)

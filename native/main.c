@@ -8,6 +8,7 @@
 #include "engine/engine.h"
 #include "failure.h"
 #include "image.h"
+#include "layer.h"
 #include "node.h"
 #include "plan.h"
 #include "run.h"
@@ -208,7 +209,7 @@ int main(int argc, char **argv, char **envp)
 	static const struct {
 		const char *name;
 		int (*main)(int argc, char **argv);
-	} roles[] = {{"@codec", codec_main}, {"@image", image_main}, {"@plan", plan_main}, {"@server", server_main}, {"@server-statistics", server_statistics_main}, {"@tree", tree_role_main}};
+	} roles[] = {{"@codec", codec_main}, {"@image", image_main}, {"@layer", layer_main}, {"@plan", plan_main}, {"@server", server_main}, {"@server-statistics", server_statistics_main}, {"@tree", tree_role_main}};
 
 	fill_standard_descriptors();
 	for (size_t i = 0; argc > 1 && i < ARRAY_LEN(roles); i++) {

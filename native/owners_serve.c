@@ -3,7 +3,6 @@
  * have named in the first place. */
 #include <fcntl.h>
 #include <limits.h>
-#include <linux/openat2.h>
 #include <linux/seccomp.h>
 #include <stdio.h>
 #include <string.h>
@@ -61,28 +60,62 @@ static bool is_still_there(const struct owner_service *service)
 	return ioctl(service->listener, SECCOMP_IOCTL_NOTIF_ID_VALID, &service->call->id) == 0;
 }
 
+/* Makes `fd` the file in hand. */
+static void name_file(struct owner_service *service, int fd)
+{
+	snprintf(service->self, sizeof service->self, "self/fd/%d", fd);
+}
+
 /* --- records --- */
+
+/* `path` (absolute) below `dir`, without following links. */
+static int open_below(int dir, const char *path)
+{
+	cleanup_fd int fd = fcntl(dir, F_DUPFD_CLOEXEC, 0);
+
+	while (fd >= 0 && *(path += strspn(path, "/")) != '\0') {
+		char name[NAME_MAX + 1];
+		size_t len = strcspn(path, "/");
+		int below;
+
+		if (len > NAME_MAX)
+			return -ENAMETOOLONG;
+		memcpy(name, path, len);
+		name[len] = '\0';
+		below = openat(fd, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+		close_fd(&fd);
+		fd = below;
+		path += len;
+	}
+	return fd < 0 ? -errno : steal_fd(&fd);
+}
+
+/* Where the file in hand is in the run's root. */
+static int path_in_run(struct owner_service *service, char path[PATH_MAX])
+{
+	int result = owner_view_run(&service->view);
+	ssize_t len = result < 0 ? -1 : readlink(service->self, path, PATH_MAX - 1);
+
+	if (len < 0)
+		return result < 0 ? result : -errno;
+	path[len] = '\0';
+	return 0;
+}
 
 /* For what an overlay shows, the file of its upper directory: only that is found again later. A thing of the same kind and birth at the same path is it. */
 static int key_of(struct owner_service *service, int fd, struct owner_key *key)
 {
-	struct open_how how = {.flags = O_PATH | O_NOFOLLOW | O_CLOEXEC, .resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_XDEV};
 	char path[PATH_MAX];
 	struct stat seen, st;
 	struct owner_key below;
-	ssize_t len;
 	int result = owner_key_of(fd, key);
 
 	if (result < 0 || service->owners.upper < 0)
 		return result;
-	result = owner_view_run(&service->view);
-	if (result < 0)
+	result = path_in_run(service, path);
+	if (result < 0 || fstat(fd, &seen) < 0)
 		return result;
-	len = readlink(service->self, path, sizeof path - 1);
-	if (len <= 1 || fstat(fd, &seen) < 0)
-		return 0;
-	path[len] = '\0';
-	cleanup_fd int upper = (int)syscall(SYS_openat2, service->owners.upper, path + 1, &how, sizeof how);
+	cleanup_fd int upper = open_below(service->owners.upper, path);
 	if (upper < 0 || fstat(upper, &st) < 0 || (st.st_mode & S_IFMT) != (seen.st_mode & S_IFMT) || owner_key_of(upper, &below) < 0)
 		return 0;
 	if (below.seconds == key->seconds && below.nanoseconds == key->nanoseconds)
@@ -140,6 +173,33 @@ static uint32_t id_of(const struct owner_service *service, const struct owner_ab
 	return (id & 0xffff) == 0xffff ? KEEP : id & 0xffff;
 }
 
+/* useradd(8) and its like write /etc/shadow anew, as "shadow+" and "shadow-", and give these the owner that stat() has shown them: root. What they mean is the one
+ * that is recorded. */
+static bool follow_account_file(struct owner_service *service, struct owner_record *record)
+{
+	static const char *const names[] = {"/etc/passwd", "/etc/shadow", "/etc/group", "/etc/gshadow"};
+	char path[PATH_MAX];
+	size_t len;
+
+	if (path_in_run(service, path) < 0 || (len = strlen(path)) < 2 || (path[len - 1] != '+' && path[len - 1] != '-'))
+		return false;
+	path[--len] = '\0';
+	for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+		size_t tail = strlen(names[i]);
+		struct stat st;
+
+		if (len < tail || strcmp(path + len - tail, names[i]) != 0)
+			continue;
+		cleanup_fd int fd = open(path, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+		if (fd < 0 || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))
+			return false;
+		name_file(service, fd);
+		*record = read_record(service, fd, st.st_mode);
+		return true;
+	}
+	return false;
+}
+
 static int change_owner(struct owner_service *service, int fd, uint32_t uid, uint32_t gid)
 {
 	struct owner_record record;
@@ -154,6 +214,15 @@ static int change_owner(struct owner_service *service, int fd, uint32_t uid, uin
 	if (fchownat(fd, "", 0, (gid_t)-1, AT_EMPTY_PATH) < 0)
 		return -errno;
 	record = read_record(service, fd, st.st_mode);
+	if (uid == 0 && gid == 0 && S_ISREG(st.st_mode) && st.st_size == 0) {
+		struct owner_record followed;
+
+		if (follow_account_file(service, &followed)) {
+			uid = followed.uid;
+			gid = followed.gid;
+		}
+		name_file(service, fd);
+	}
 	if ((uid == KEEP || uid == record.uid) && (gid == KEEP || gid == record.gid))
 		return 0;
 	if (uid != KEEP)
@@ -187,7 +256,7 @@ static int make_device(struct owner_service *service, int dirfd, uint64_t path_a
 	cleanup_fd int fd = openat(base, path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode & 07777);
 	if (fd < 0)
 		return -errno;
-	snprintf(service->self, sizeof service->self, "self/fd/%d", fd);
+	name_file(service, fd);
 	return write_record(service, fd, S_IFREG, &record);
 }
 
@@ -343,7 +412,7 @@ static int answer_file(struct owner_service *service, const struct owner_abi_cal
 	/* What has been opened belonged to this thread, and not to another that has got its number. */
 	if (!is_still_there(service))
 		return -ESRCH;
-	snprintf(service->self, sizeof service->self, "self/fd/%d", fd);
+	name_file(service, fd);
 	switch (abi->call) {
 	case CALL_CHOWN:
 	case CALL_LCHOWN:

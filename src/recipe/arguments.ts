@@ -1,9 +1,54 @@
 /** Build arguments: those that were given, those every recipe knows, and which of them somebody asked for. */
 import { parsePlatform } from '../oci/platform.ts';
+import { TsrunError } from '../util/errors.ts';
+import { printableLine } from '../util/printable.ts';
 import { meant, quote, refuseArgument } from './errors.ts';
 import type { Place } from './spec.ts';
+import { linesOf, trim } from './text.ts';
 
 export type BuildArgs = Readonly<Record<string, string>>;
+
+/**
+ * What `--build-arg NAME=VALUE` and `--build-arg-file` give; the flags win. `--build-arg NAME` takes the value from the environment, if there is one.
+ * The file has a line `NAME=VALUE` for each; `#` begins a comment line.
+ * @throws TsrunError E_RECIPE_ARGUMENT
+ */
+export const readBuildArgs = (
+  flags: readonly string[],
+  files: readonly { readonly path: string; readonly text: string }[],
+  environment: (name: string) => string | undefined,
+): BuildArgs => {
+  const given = new Map<string, string>();
+  for (const { path, text } of files) {
+    for (const [index, line] of linesOf(text).entries()) {
+      if (trim(line) === '' || trim(line).startsWith('#')) continue;
+      const { name, value } = assignment(trim(line), `${path}:${index + 1}`);
+      given.set(name, value ?? refuseGiven(`${path}:${index + 1}`, `there is no "=" in ${quote(line)}`));
+    }
+  }
+  for (const flag of flags) {
+    const { name, value } = assignment(flag, `--build-arg ${flag}`);
+    const found = value ?? environment(name);
+    if (found !== undefined) given.set(name, found);
+  }
+  return Object.fromEntries(given);
+};
+
+const assignment = (text: string, origin: string): { readonly name: string; readonly value: string | undefined } => {
+  const equals = text.indexOf('=');
+  const name = trim(equals < 0 ? text : text.slice(0, equals));
+  if (!/^[A-Za-z0-9_][A-Za-z0-9_.-]*$/.test(name)) refuseGiven(origin, `${quote(name)} is no name of an argument`);
+  return { name, value: equals < 0 ? undefined : text.slice(equals + 1) };
+};
+
+const refuseGiven: (origin: string, why: string) => never = (origin, why) => {
+  throw new TsrunError({
+    code: 'E_RECIPE_ARGUMENT',
+    what: `cannot use ${printableLine(origin.slice(0, 200))}`,
+    why: printableLine(why),
+    hint: 'write NAME=VALUE; a name has letters, digits and _',
+  });
+};
 
 /** They say how the network is reached; a RUN step sees them without an ARG (Dockerfile reference, "Predefined ARGs"). */
 const PROXY = /^(?:https?|ftp|all|no)_proxy$/i;

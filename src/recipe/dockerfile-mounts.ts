@@ -23,7 +23,7 @@ export const parseMount = (text: string, current: number, stages: StageNames, es
   const on = (name: string): boolean => options.has(name) && yesOrNo(options.get(name) ?? '', name, at);
   const mode = (usual: number): number => (options.has('mode') ? fileMode(options.get('mode') ?? '', 'mode', at) : usual);
   const ids = { uid: idOf(options, 'uid', at), gid: idOf(options, 'gid', at) };
-  if (type !== 'secret' && (options.get('target') ?? '') === '') {
+  if ((type === 'cache' || type === 'tmpfs') && (options.get('target') ?? '') === '') {
     refuse(at, `--mount=${text} has no target`, `expected --mount=type=${type},target=PATH`);
   }
   switch (type) {
@@ -33,7 +33,8 @@ export const parseMount = (text: string, current: number, stages: StageNames, es
         type,
         from: from === undefined ? { kind: 'context' } : originOf(from, current, stages, at),
         source: options.has('source') ? word('source') : literal('/'),
-        target: word('target'),
+        // The working directory, as BuildKit has it.
+        target: options.has('target') ? word('target') : literal('.'),
         readWrite: options.has('readwrite') ? on('readwrite') : options.has('readonly') && !on('readonly'),
       };
     }

@@ -1,9 +1,10 @@
 /** Dockerfile, Containerfile → BuildSpec. Rules: Dockerfile reference and, where it is silent, BuildKit. */
 import { argumentMap, type BuildArgs, isProxyVariable, platformArguments, unusedOf } from './arguments.ts';
+import type { Around } from './dockerfile-compile.ts';
 import { assignments, readFlags } from './dockerfile-forms.ts';
 import { type Instruction, readInstructions, shellWords, takeFlags } from './dockerfile-lines.ts';
 import { earlierStage, imageReference, type StageNames } from './dockerfile-origin.ts';
-import { type Around, KEYWORDS, refuseKeyword, stepsOf } from './dockerfile-steps.ts';
+import { KEYWORDS, refuseKeyword, stepsOf } from './dockerfile-steps.ts';
 import { LIMITS, meant, quote, recipeError, refuse, refuseArgument, refuseLimit, refuseStage } from './errors.ts';
 import type { Base, BuildSpec, Place, Stage, Step } from './spec.ts';
 import { fields } from './text.ts';

@@ -66,6 +66,7 @@ export type Origin =
   /** Written in the recipe itself (heredocs); the sources name them. Owner root, mode 0644 where the step has no other. */
   | { readonly kind: 'inline'; readonly files: readonly { readonly name: string; readonly content: Word }[] };
 
+/** A relative target begins at the working directory. */
 export type RunMount =
   | { readonly type: 'bind'; readonly from: Origin; readonly source: Word; readonly target: Word; readonly readWrite: boolean }
   /** Kept from build to build below the store, one directory for each id. */
@@ -119,6 +120,10 @@ export type ConfigChange =
       readonly retries: number;
     };
 
+/**
+ * Commands of definition files (`language`) run as root and in /, whatever the base's config says; those of the others as `user` and `workdir` say,
+ * at first the base's.
+ */
 export type Step = { readonly at: Place /** As the user wrote it, in one line, for progress. */; readonly title: string } & (
   | { readonly kind: 'run'; readonly command: Command; readonly mounts: readonly RunMount[]; readonly network: 'host' | 'none' }
   /**
@@ -132,7 +137,8 @@ export type Step = { readonly at: Place /** As the user wrote it, in one line, f
       readonly sources: readonly Word[];
       readonly destination: Word;
       /**
-       * `cp`: as %files does (links followed, destination made as cp would; a relative one begins at /). `docker`: as COPY and ADD do (the
+       * `cp`: as %files does (links followed, destination made as cp would; a relative one begins at /). What comes from the context of a definition
+       * file may be any file of the host. `docker`: as COPY and ADD do (the
        * content of directories; a relative destination begins at the working directory). Sources are patterns once they are expanded.
        */
       readonly manner: 'cp' | 'docker';

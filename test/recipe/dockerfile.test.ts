@@ -46,6 +46,9 @@ const TABLE: readonly (readonly [string, unknown])[] = [
   ['RUN echo a\\\\', shell('echo a\\\\')],
   ['RUN ["a b", "c\\"d", "\\u00e9"]', run({ form: 'argv', argv: ['a b', 'c"d', '\xc3\xa9'] })],
   ['RUN [ -e /x ] || touch /x', shell('[ -e /x ] || touch /x')],
+  // Byte A0 ends many letters; it is no blank.
+  ['RUN echo \xc3\xa0', shell('echo \xc3\xa0')],
+  ['ENV A=\xc3\xa0', { kind: 'env', variables: [{ name: 'A', value: ['\xc3\xa0'] }] }],
   ['RUN --network=none make', run({ form: 'shell', text: 'make' }, { network: 'none' })],
   ['RUN --security=sandbox --network=default make', shell('make')],
   ['RUN <<EOF\necho a\n$x\nEOF', shell('echo a\n$x\n')],
@@ -183,6 +186,9 @@ test('mounts of RUN have the defaults of the reference', () => {
   ]);
   assert.equal(mountsOf('--mount=type=bind,from=busybox,src=bin,dst=/b,rw'), [
     { type: 'bind', from: { kind: 'image', reference: 'docker://busybox' }, source: ['bin'], target: ['/b'], readWrite: true },
+  ]);
+  assert.equal(mountsOf('--mount=from=busybox'), [
+    { type: 'bind', from: { kind: 'image', reference: 'docker://busybox' }, source: ['/'], target: ['.'], readWrite: false },
   ]);
   assert.equal(mountsOf('--mount=type=tmpfs,target=/t,size=2g'), [{ type: 'tmpfs', target: ['/t'], size: 2 ** 31 }]);
   assert.equal(mountsOf('--mount=type=secret,id=key'), [
