@@ -12,6 +12,7 @@ import { machineIds } from '../build/engine/ids.ts';
 import { removeTree } from '../build/engine/native.ts';
 import { chooseSpace } from '../build/engine/space.ts';
 import type { BuildListener } from '../build/events.ts';
+import { createFetchEvents } from '../build/fetch-events.ts';
 import { withRegistry } from '../build/with-registry.ts';
 import type { Platform } from '../oci/descriptor.ts';
 import { formatPlatform, parsePlatform } from '../oci/platform.ts';
@@ -185,48 +186,52 @@ export const buildFromRecipe = async ({ args, target, settings, platform, conver
   const ids = machineIds(env['TSRUN_BUILD_IDS']);
   const cache = await openCache(space.path, ids.kind, (path) => removeTree(ids, path), realTiming);
   const note = (text: string): void => hear({ kind: 'note', at: performance.now(), text });
-  await withRegistry(settings, { onWarning: note, onProgress: () => {}, signal }, async (registry) => {
-    const http = createHttp({ config: settings.registry, env, onWarning: note });
-    const engine: Engine = {
-      spec,
-      options,
-      platform,
-      cache,
-      ids,
-      host: nodeHost({ args: ['tsrun'] }),
-      signal,
-      emit: hear,
-      open: (text, wanted) =>
-        locked.bases.open(fromContext(parseReference(text), context), {
-          platform: wanted === undefined ? platform : parsePlatform(wanted),
-          limits: convert.limits,
-          scratch: cache.root,
-          registry,
-          signal,
-        }),
-      fetch: async (text) => {
-        const url = new URL(text);
-        const response = await http.request({ url, signal });
-        if (response.status === 200) return response.chunks();
-        response.discard();
-        throw new TsrunError({
-          code: 'E_FETCH',
-          what: `cannot fetch ${text}`,
-          why: `the server answers with status ${response.status}`,
-          hint: 'check the address',
-        });
-      },
-      readSecret,
-      nonce: randomBytes(8).toString('hex'),
-      count: { tasks: 0, steps: 0, cached: 0 },
-    };
-    try {
-      const built = await buildRecipe(engine, { target, kind: args.sandbox ? 'sandbox' : 'sif', tests: !args.noTest, convert });
-      for (const text of await locked.finish(built, target)) note(text);
-    } finally {
-      http.close();
-    }
-  });
+  await withRegistry(
+    settings,
+    { onWarning: note, onProgress: createFetchEvents(hear, () => performance.now()), signal },
+    async (registry) => {
+      const http = createHttp({ config: settings.registry, env, onWarning: note });
+      const engine: Engine = {
+        spec,
+        options,
+        platform,
+        cache,
+        ids,
+        host: nodeHost({ args: ['tsrun'] }),
+        signal,
+        emit: hear,
+        open: (text, wanted) =>
+          locked.bases.open(fromContext(parseReference(text), context), {
+            platform: wanted === undefined ? platform : parsePlatform(wanted),
+            limits: convert.limits,
+            scratch: cache.root,
+            registry,
+            signal,
+          }),
+        fetch: async (text) => {
+          const url = new URL(text);
+          const response = await http.request({ url, signal });
+          if (response.status === 200) return response.chunks();
+          response.discard();
+          throw new TsrunError({
+            code: 'E_FETCH',
+            what: `cannot fetch ${text}`,
+            why: `the server answers with status ${response.status}`,
+            hint: 'check the address',
+          });
+        },
+        readSecret,
+        nonce: randomBytes(8).toString('hex'),
+        count: { tasks: 0, steps: 0, cached: 0 },
+      };
+      try {
+        const built = await buildRecipe(engine, { target, kind: args.sandbox ? 'sandbox' : 'sif', tests: !args.noTest, convert });
+        for (const text of await locked.finish(built, target)) note(text);
+      } finally {
+        http.close();
+      }
+    },
+  );
 };
 
 /** Relative paths of a recipe begin at its context. */
