@@ -12,7 +12,6 @@ import { machineIds } from '../build/engine/ids.ts';
 import { removeTree } from '../build/engine/native.ts';
 import { chooseSpace } from '../build/engine/space.ts';
 import type { BuildListener } from '../build/events.ts';
-import { openSource } from '../build/sources.ts';
 import { withRegistry } from '../build/with-registry.ts';
 import type { Platform } from '../oci/descriptor.ts';
 import { formatPlatform, parsePlatform } from '../oci/platform.ts';
@@ -26,9 +25,10 @@ import { nodeHost } from '../run/host-node.ts';
 import { TsrunError } from '../util/errors.ts';
 import { realTiming } from '../util/timing.ts';
 import { encodeUtf8 } from '../util/utf8.ts';
+import { type LockArguments, prepareLock } from './build-lock.ts';
 import type { Settings } from './settings.ts';
 
-export type RecipeArguments = {
+export type RecipeArguments = LockArguments & {
   /** As it was typed. */
   readonly recipe: string;
   /** Where COPY finds files, when it is not the recipe's directory. */
@@ -161,24 +161,29 @@ export type RecipeWork = {
   readonly convert: Omit<ConvertOptions, 'signal' | 'onProgress'>;
   readonly signal: AbortSignal;
   readonly hear: BuildListener;
+  /** --offline: no registry is asked, and no step has a network. */
+  readonly offline: boolean;
 };
 
 /** @throws TsrunError */
-export const buildFromRecipe = async ({ args, target, settings, platform, convert, signal, hear }: RecipeWork): Promise<void> => {
+export const buildFromRecipe = async ({ args, target, settings, platform, convert, signal, hear, offline }: RecipeWork): Promise<void> => {
   const { env, places } = settings;
   const recipe = resolve(args.recipe);
   const spec = readSpec(args, platform, env);
   const context = resolve(args.context ?? (spec.language === 'definition' ? '.' : dirname(recipe)));
+  const locked = await prepareLock(args, { path: recipe, text: spec.recipe.text }, offline);
   const options: EngineOptions = {
     context: encodeUtf8(context),
     ignore: spec.language === 'dockerfile' ? ignoreOf(recipe, context) : NOTHING_IGNORED,
     directory: encodeUtf8(process.cwd()),
-    noCache: args.noCache,
+    noCache: args.noCache || locked.noCache,
     secrets: new Map(args.secrets.map(secretOf)),
     debugShell: args.debugShell,
-    epoch: epochOf(env),
+    epoch: locked.epoch ?? epochOf(env),
     proxies: proxiesOf(env),
     terminal: env['TERM'],
+    supply: locked.supply,
+    offline,
   };
   const space = await chooseSpace(env, places);
   const ids = machineIds(env['TSRUN_BUILD_IDS']);
@@ -196,7 +201,7 @@ export const buildFromRecipe = async ({ args, target, settings, platform, conver
       signal,
       emit: hear,
       open: (text, wanted) =>
-        openSource(fromContext(parseReference(text), context), {
+        locked.bases.open(fromContext(parseReference(text), context), {
           platform: wanted === undefined ? platform : parsePlatform(wanted),
           limits: convert.limits,
           scratch: cache.root,
@@ -220,7 +225,8 @@ export const buildFromRecipe = async ({ args, target, settings, platform, conver
       count: { tasks: 0, steps: 0, cached: 0 },
     };
     try {
-      await buildRecipe(engine, { target, kind: args.sandbox ? 'sandbox' : 'sif', tests: !args.noTest, convert });
+      const built = await buildRecipe(engine, { target, kind: args.sandbox ? 'sandbox' : 'sif', tests: !args.noTest, convert });
+      for (const text of await locked.finish(built, target)) note(text);
     } finally {
       http.close();
     }

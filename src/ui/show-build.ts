@@ -4,6 +4,7 @@
  */
 import type { BuildEvent, BuildListener } from '../build/events.ts';
 import { createLines } from './build-lines.ts';
+import type { Screen } from './build-terminal.ts';
 import { createBuildState } from './build-view.ts';
 
 export type ShowOptions = {
@@ -42,17 +43,15 @@ const inLines = (output: NodeJS.WriteStream, verbose: boolean): Shown => {
   return { hear: lines.hear, end: async () => clearInterval(timer) };
 };
 
-type Screen = { readonly draw: () => void; readonly close: () => Promise<void> };
-
 const onTerminal = (output: NodeJS.WriteStream): Shown => {
   const state = createBuildState();
   let screen: Screen | undefined;
   let opening: Promise<void> | undefined;
   let failed: unknown;
   const open = (): void => {
-    opening ??= openScreen(output, state.view).then(
-      (opened) => {
-        screen = opened;
+    opening ??= import('./build-terminal.ts').then(
+      ({ openScreen }) => {
+        screen = openScreen(output, state.view);
       },
       (error: unknown) => {
         failed = error;
@@ -72,28 +71,6 @@ const onTerminal = (output: NodeJS.WriteStream): Shown => {
       if (failed !== undefined) throw failed;
       screen?.draw();
       await screen?.close();
-    },
-  };
-};
-
-const openScreen = async (output: NodeJS.WriteStream, view: (now: number) => ReturnType<ReturnType<typeof createBuildState>['view']>) => {
-  const [{ render }, { createElement }, { BuildScreen }] = await Promise.all([import('ink'), import('react'), import('./build-screen.ts')]);
-  let frame = 0;
-  const element = () =>
-    createElement(BuildScreen, {
-      view: view(performance.now()),
-      frame: frame++,
-      rows: output.rows || 24,
-      columns: output.columns || 80,
-    });
-  // Ctrl-C belongs to cli/interrupt.ts, and what others print is not ours to move.
-  const app = render(element(), { stdout: output, stderr: output, exitOnCtrlC: false, patchConsole: false });
-  return {
-    draw: () => app.rerender(element()),
-    close: async () => {
-      const over = app.waitUntilExit();
-      app.unmount();
-      await over;
     },
   };
 };

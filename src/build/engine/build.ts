@@ -37,7 +37,7 @@ export type Output = {
 };
 
 /** What the caller may have to know of the finished image. */
-export type Built = { readonly treeDigest: string; readonly notes: readonly string[] };
+export type Built = { readonly treeDigest: string; readonly epoch: number; readonly notes: readonly string[] };
 
 /** @throws TsrunError of every kind that a recipe, its steps and its files can be wrong in; `engine.signal`'s reason */
 export const buildRecipe = async (engine: Engine, output: Output): Promise<Built> => {
@@ -141,7 +141,7 @@ const writeOutput = async (engine: Engine, output: Output, built: BuiltStage): P
       refuseExisting(target, output.convert.force);
       await rename(beside, target);
     }
-    return converted;
+    return { ...converted, epoch: built.epoch };
   } finally {
     await unlink(beside).catch(() => undefined);
   }
