@@ -10,6 +10,9 @@
 #include <sys/uio.h>
 
 #define PAGE 4096u
+#ifndef STATX_MNT_ID
+#define STATX_MNT_ID 0x1000u
+#endif
 
 int owner_view_begin(struct owner_view *view, const struct owners *owners)
 {
@@ -25,12 +28,31 @@ int owner_view_begin(struct owner_view *view, const struct owners *owners)
 
 /* --- memory --- */
 
+static ssize_t read_proc_memory(pid_t pid, uint64_t address, void *data, size_t len)
+{
+	char path[32];
+	ssize_t got;
+
+	snprintf(path, sizeof path, "%d/mem", (int)pid);
+	cleanup_fd int fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return -1;
+	got = pread(fd, data, len, (off_t)address);
+	/* What is not mapped is EIO there. */
+	if (got < 0 && errno == EIO)
+		errno = EFAULT;
+	return got;
+}
+
 int owner_read_memory(pid_t pid, uint64_t address, void *data, size_t len)
 {
 	struct iovec here = {.iov_base = data, .iov_len = len};
 	struct iovec there = {.iov_base = (void *)(uintptr_t)address, .iov_len = len};
 	ssize_t got = process_vm_readv(pid, &here, 1, &there, 1, 0);
 
+	/* Containers around have filters that refuse this call, but not what it does. */
+	if (got < 0 && (errno == EPERM || errno == ENOSYS))
+		got = read_proc_memory(pid, address, data, len);
 	if (got < 0)
 		return -errno;
 	return (size_t)got == len ? 0 : -EFAULT;
@@ -89,8 +111,8 @@ static int take_root(struct owner_view *view, const char *path)
 {
 	struct statx st;
 
-	/* Only the mount's id tells two directories with the same file apart; it is the price of asking in one call. (0 before Linux 5.8.) */
-	if (statx(view->proc, path, 0, STATX_INO | 0x1000u /* STATX_MNT_ID */, &st) < 0)
+	/* Only the mount's id tells two mounts of one directory apart. (0 before Linux 5.8.) */
+	if (statx(view->proc, path, 0, STATX_INO | STATX_MNT_ID, &st) < 0)
 		return -errno;
 	if (view->root[1] == st.stx_ino && view->root[0] == makedev(st.stx_dev_major, st.stx_dev_minor) && view->mount == st.stx_mnt_id)
 		return 0;

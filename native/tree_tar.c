@@ -234,9 +234,9 @@ static int put_any(struct archive *a, int dir, const char *name, struct err *err
 		rc = links_find(&a->links, st.st_dev, st.st_ino, a->path, &first);
 	if (rc < 0)
 		return fail(err, -rc, TAR_STEP, "out of memory");
+	apply_record(a, dir, name, &st);
 	if (first != NULL)
 		return put_entry(a, dir, name, '1', &st, first, err);
-	apply_record(a, dir, name, &st);
 	if (S_ISREG(st.st_mode))
 		return put_file(a, dir, name, &st, err);
 	if (S_ISLNK(st.st_mode))

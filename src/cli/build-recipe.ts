@@ -2,7 +2,7 @@
 import { randomBytes } from 'node:crypto';
 import { existsSync, readFileSync, statSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
-import { basename, dirname, resolve } from 'node:path';
+import { dirname, resolve } from 'node:path';
 import type { ConvertOptions } from '../build/convert.ts';
 import { buildRecipe } from '../build/engine/build.ts';
 import { openCache } from '../build/engine/cache.ts';
@@ -17,10 +17,10 @@ import { withRegistry } from '../build/with-registry.ts';
 import type { Platform } from '../oci/descriptor.ts';
 import { formatPlatform, parsePlatform } from '../oci/platform.ts';
 import { parseReference, type Reference } from '../oci/reference.ts';
-import { isProxyVariable } from '../recipe/arguments.ts';
-import { looksLikeDockerfile, parseDockerfile } from '../recipe/dockerfile.ts';
+import { isProxyVariable, readBuildArgs } from '../recipe/arguments.ts';
+import { hasRecipeName, readRecipe, recipeLanguage } from '../recipe/front.ts';
 import { hasExceptions, ignoreFileNames, ignoreRules } from '../recipe/ignore.ts';
-import type { BuildSpec, Language } from '../recipe/spec.ts';
+import type { BuildSpec } from '../recipe/spec.ts';
 import { createHttp } from '../registry/http.ts';
 import { nodeHost } from '../run/host-node.ts';
 import { TsrunError } from '../util/errors.ts';
@@ -57,46 +57,50 @@ export const recipeOf = (source: string): { readonly recipe: string; readonly co
     return name === undefined ? undefined : { recipe: `${source}/${name}`, context: source };
   }
   if (found?.isFile() !== true || found.size > MAX_RECIPE) return undefined;
-  return languageOf(source) === undefined ? undefined : { recipe: source, context: undefined };
+  return isRecipe(source) ? { recipe: source, context: undefined } : undefined;
 };
 
+/** Larger texts are none that people write. */
 const MAX_RECIPE = 1024 * 1024;
 
-const languageOf = (path: string): Language | undefined => {
+const isRecipe = (path: string): boolean => {
+  if (hasRecipeName(path)) return true;
   const text = readFileSync(path, 'latin1');
-  if (text.includes('\0')) return undefined;
-  const first = text.split('\n').find((line) => line.trim() !== '' && !line.trim().startsWith('#')) ?? '';
-  return looksLikeDockerfile(first) ? 'dockerfile' : undefined;
+  try {
+    return !text.includes('\0') && recipeLanguage(encodeUtf8(path), text) !== undefined;
+  } catch {
+    return false;
+  }
 };
 
-const readRecipe = (path: string, args: RecipeArguments, platform: Platform): BuildSpec => {
-  const text = readFileSync(path, 'latin1');
-  return parseDockerfile(text, encodeUtf8(basename(path)), {
+const readText = (path: string): string => {
+  try {
+    return readFileSync(path, 'latin1');
+  } catch (error) {
+    const missing = error instanceof Error && 'code' in error && error.code === 'ENOENT';
+    throw new TsrunError({
+      code: 'E_RECIPE',
+      what: `cannot use the recipe ${path}`,
+      why: missing ? 'there is no such file' : error instanceof Error ? error.message : String(error),
+      hint: 'give the name of a Dockerfile, definition file or YAML recipe',
+    });
+  }
+};
+
+const readSpec = (args: RecipeArguments, platform: Platform, env: Settings['env']): BuildSpec => {
+  const lookup = (name: string): string | undefined => (env[name] === undefined ? undefined : encodeUtf8(env[name]));
+  const files = args.buildArgFile === undefined ? [] : [{ path: args.buildArgFile, text: readText(args.buildArgFile) }];
+  return readRecipe({
+    path: encodeUtf8(args.recipe),
+    text: readText(args.recipe),
     platform: formatPlatform(platform),
     buildPlatform: formatPlatform(parsePlatform(process.arch)),
-    buildArgs: buildArgs(args),
     target: args.stage,
+    buildArgs: readBuildArgs(args.buildArgs.map(encodeUtf8), files, lookup),
+    sections: args.sections.length === 0 ? undefined : args.sections,
+    environment: lookup,
+    notest: args.noTest,
   });
-};
-
-/** NAME=VALUE; a NAME alone takes the caller's value. */
-const buildArgs = ({ buildArgs: given, buildArgFile }: RecipeArguments): Readonly<Record<string, string>> => {
-  const lines =
-    buildArgFile === undefined
-      ? []
-      : readFileSync(buildArgFile, 'utf8')
-          .split('\n')
-          .filter((line) => line.trim() !== '' && !line.startsWith('#'));
-  const out: Record<string, string> = {};
-  for (const text of [...lines, ...given]) {
-    const equals = text.indexOf('=');
-    const name = equals < 0 ? text : text.slice(0, equals);
-    const value = equals < 0 ? process.env[name] : text.slice(equals + 1);
-    if (value === undefined)
-      throw usage(`cannot use --build-arg ${text}`, `it has no value, and ${name} is not set`, `write --build-arg ${name}=VALUE`);
-    out[encodeUtf8(name)] = encodeUtf8(value);
-  }
-  return out;
 };
 
 /** "id=token,src=FILE", "id=token,env=NAME", "id=token" (the variable of that name, else the file). */
@@ -166,7 +170,7 @@ export type RecipeWork = {
 export const buildFromRecipe = async ({ args, target, settings, platform, convert, signal, hear, offline }: RecipeWork): Promise<void> => {
   const { env, places } = settings;
   const recipe = resolve(args.recipe);
-  const spec = readRecipe(recipe, args, platform);
+  const spec = readSpec(args, platform, env);
   const context = resolve(args.context ?? (spec.language === 'definition' ? '.' : dirname(recipe)));
   const locked = await prepareLock(args, { path: recipe, text: spec.recipe.text }, offline);
   const options: EngineOptions = {

@@ -1,9 +1,32 @@
 /** Images and plans of build steps: busybox's applets as programs, a place to write to, namespaces of several ids. */
-import { execFileSync } from 'node:child_process';
-import { chmodSync, chownSync, copyFileSync, lstatSync, mkdirSync, readdirSync, readFileSync, utimesSync, writeFileSync } from 'node:fs';
+import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
+import {
+  chmodSync,
+  chownSync,
+  closeSync,
+  copyFileSync,
+  lstatSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import * as assert from 'uvu/assert';
-import { encodePlan, helperProgram, makePlan, type Op, type Result, runBytes, type Setup, scratchDirectory, type User } from './helpers.ts';
+import {
+  encodePlan,
+  helperProgram,
+  makePlan,
+  type Op,
+  type Result,
+  runBytes,
+  type Setup,
+  scratchDirectory,
+  tsrun,
+  type User,
+} from './helpers.ts';
 
 /** An image that has busybox's applets as its programs. */
 export const busyboxImage = (...directories: readonly string[]): string => {
@@ -33,6 +56,7 @@ export const busyboxImage = (...directories: readonly string[]): string => {
     execFileSync('ln', ['-s', 'busybox', join(image, 'bin', applet)]);
   copyFileSync(helperProgram('payload'), join(image, 'bin/payload'));
   copyFileSync(helperProgram('calls'), join(image, 'bin/calls'));
+  copyFileSync(helperProgram('race'), join(image, 'bin/calls-race'));
   return image;
 };
 
@@ -103,4 +127,14 @@ export const ownImage = (user: User): string => {
   chmodSync(join(image, 'etc'), 0o751);
   utimesSync(join(image, 'etc'), 1_000_000_000, 1_000_000_000);
   return image;
+};
+
+/** Starts without waiting; standard output is a pipe. */
+export const startBytes = (bytes: Buffer, user: User): ChildProcess => {
+  const path = join(scratchDirectory(), 'plan');
+  writeFileSync(path, bytes);
+  const fd = openSync(path, 'r');
+  const child = spawn(tsrun, ['@plan', '3'], { uid: user.uid, gid: user.gid, cwd: '/', env: {}, stdio: ['ignore', 'pipe', 'inherit', fd] });
+  closeSync(fd);
+  return child;
 };

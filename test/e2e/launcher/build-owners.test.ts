@@ -1,11 +1,13 @@
 /** Root inside without root outside: what only root may do to files is recorded on them. */
 import { execFileSync } from 'node:child_process';
+import { once } from 'node:events';
 import { chmodSync, copyFileSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import type { Readable } from 'node:stream';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { outputOf, ownImage, shell, uppers } from './build-helpers.ts';
-import { helperProgram, type Op, type Setup, users } from './helpers.ts';
+import { outputOf, ownImage, several, shell, startBytes, uppers } from './build-helpers.ts';
+import { encodePlan, helperProgram, makePlan, type Op, type Setup, scratchDirectory, users } from './helpers.ts';
 
 const test = suite('launcher: owners');
 
@@ -190,6 +192,125 @@ for (const user of users) {
       );
     });
   }
+
+  test(`${user.name}: no path leads out of the root, whatever changes while it is read`, () => {
+    const outside = scratchDirectory();
+    const victim = join(outside, 'victim');
+    writeFileSync(victim, '');
+    execFileSync('chown', ['-R', `${user.uid}:${user.gid}`, outside]);
+    const { setup } = step();
+    const script = [
+      `ln -s ${victim} /abs; ln -s ../../../../../../../..${victim} /rel; ln -s / /root`,
+      `calls chown /abs 5 5 , chown /rel 5 5 , chown ${victim} 5 5 , chown /root${victim} 5 5 , chown /proc/self/fd/0/../..${victim} 5 5 , chown /proc/self/root/..${victim} 5 5 , chown /proc/self/fd/../../..${victim} 5 5`,
+      `mkdir -p /in/etc; ln -s ${victim} /in/etc/abs; calls chroot /in , chown /etc/abs 5 5 , chown /../../etc/abs 5 5 , lchown /etc/abs 5 6`,
+    ].join('\n');
+    const out = outputOf({ ...setup, mounts: [['proc', '/proc']] }, script)
+      .trim()
+      .split('\n');
+    assert.equal(
+      out,
+      [
+        ...Array.from({ length: 4 }, () => 'chown: ENOENT'),
+        'chown: ENOTDIR',
+        'chown: ENOENT',
+        'chown: ENOENT',
+        'chroot: 0',
+        'chown: ENOENT',
+        'chown: ENOENT',
+        'lchown: 0',
+      ].map((line, i) => (i === 4 ? (out[4] ?? line) : line)),
+    );
+    assert.match(out[4] ?? '', /^chown: E(NOENT|NOTDIR|ACCES)$/);
+    const raced = outputOf(step().setup, `calls-race /a ${victim} 3000`);
+    assert.match(raced, /^\d+ of 3000 calls$/m);
+    assert.ok(hasNoRecord(victim));
+  });
+
+  test(`${user.name}: ten thousand chowns, from several processes at once`, () => {
+    const { upper, setup } = step();
+    outputOf(
+      { ...setup, mounts: [['bind', '/dev', '/dev', 'recursive,dev']] },
+      'mkdir /d; cd /d; seq 10000 | xargs touch; for i in 1 2 3 4; do find . -name "*$i" | xargs chown $i:$i & done; wait; find . -name "*[5-90]" | xargs chown 9:9',
+    );
+    const records = execFileSync('getfattr', ['--absolute-names', '-R', '-d', '-m', 'user.tsrun', join(upper, 'd')], {
+      encoding: 'latin1',
+      maxBuffer: 1 << 26,
+    });
+    assert.is(records.match(/owner="9:9"/g)?.length, 6000);
+    for (const i of [1, 2, 3, 4]) assert.is(records.match(new RegExp(`owner="${i}:${i}"`, 'g'))?.length, 1000);
+  });
+
+  test(`${user.name}: the launcher's end in the middle leaves no process`, async () => {
+    const { setup } = step();
+    const marker = `marker${process.pid}${user.uid}`;
+    const plan = makePlan({ unshare: 'mount,pid', env: ['PATH=/bin'], file: '/bin/sh', ...setup }, [
+      'sh',
+      '-c',
+      `touch /f; echo ready; while :; do chown 5 /f; chown 6 /f; done # ${marker}`,
+    ]);
+    const child = startBytes(encodePlan(plan), user);
+    await once(child.stdout as Readable, 'data');
+    child.kill('SIGKILL');
+    await once(child, 'exit');
+    await once(child.stdout as Readable, 'close');
+    assert.not.match(execFileSync('ps', ['-eo', 'args'], { encoding: 'latin1' }), new RegExp(marker));
+  });
+
+  test(`${user.name}: signals and the exit status pass as without it`, () => {
+    assert.is(shell(step().setup, 'chown 5 /etc/passwd; exit 7').status, 7);
+    assert.is(shell(step().setup, 'chown 5 /etc/passwd; kill -TERM $$').signal, 'SIGTERM');
+  });
+
+  test(`${user.name}: without a notifier everything is said to have worked, and belongs to root`, () => {
+    const { upper, table, setup } = step();
+    const result = shell(
+      { ...setup, wrapper: [helperProgram('deny'), 'ENOSYS', 'seccomp', '--'] },
+      'touch /a; chown 33:34 /a; calls mknod /dev 0x2180 0x103 , setgid 5 , setxattr /a user.x v 1 0; stat -c %u:%g /a',
+    );
+    assert.is(result.err, '');
+    assert.is(result.out, 'mknod: 0\nsetgid: 0\nsetxattr: 0\n0:0\n');
+    assert.ok(hasNoRecord(join(upper, 'a')));
+    assert.is(readFileSync(table, 'latin1'), '');
+  });
+
+  test(`${user.name}: calls that other places refuse are not missed`, () => {
+    const { upper, table, setup } = step();
+    const refused = ['openat2', 'open_tree', 'move_mount', 'mount_setattr', 'close_range', 'process_vm_readv', 'fsconfig'];
+    const wrapper = [helperProgram('deny'), 'ENOSYS', ...refused, '--'];
+    assert.is(
+      outputOf({ ...setup, wrapper }, 'touch /a; chown 33:34 /a; ln -s a /l; chown -h 5:6 /l; calls chown 1 1 1'),
+      'chown: EFAULT\n',
+    );
+    assert.is(recordOf(join(upper, 'a')), '33:34');
+    assert.equal(tableOf(table), ['5:6']);
+  });
+
+  test(`${user.name}: in several ids only devices are recorded`, () => {
+    const { op, upper, place } = uppers(user);
+    const setup: Setup = {
+      user,
+      userns: [several(user), ['image_directory', image], op],
+      settle: [['owners', join(place, 'table'), 'devices']],
+    };
+    assert.is(
+      outputOf(
+        setup,
+        'mknod /null c 1 3; chown 5:6 /null; stat -c %u:%g /null; touch /a; chown 33 /a; calls setresuid 33 33 33 , setresuid 0 0 0',
+      ),
+      '5:6\nsetresuid: 0\nsetresuid: EPERM\n',
+    );
+    assert.is(recordOf(join(upper, 'null')), '0:0 c 1:3');
+    assert.ok(hasNoRecord(join(upper, 'a')));
+  });
+
+  test(`${user.name}: in a user namespace below ids are its own`, () => {
+    const { upper, setup } = step();
+    assert.is(
+      outputOf({ ...setup, mounts: [['proc', '/proc']] }, 'touch /a /b; calls unshare 0x10000000 , chown /a 7 7 , chown /b -1 -1'),
+      'unshare: 0\nchown: EINVAL\nchown: 0\n',
+    );
+    assert.ok(hasNoRecord(join(upper, 'a')));
+  });
 }
 
 test.run();
