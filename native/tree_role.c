@@ -9,6 +9,8 @@
 #include <sys/mount.h>
 #include <sys/stat.h>
 
+#include "tree_put.h"
+#include "tree_tar.h"
 #include "util.h"
 
 static char letter_of(mode_t mode)
@@ -48,13 +50,14 @@ static void look(const char *path)
 
 	if (realpath(path, real) == NULL || stat(real, &st) < 0) {
 		put_number((uint64_t)errno);
-		printf("%c%c%c%c", 0, 0, 0, 0);
+		printf("%c%c%c%c%c", 0, 0, 0, 0, 0);
 		return;
 	}
 	put_number(0);
 	put_text(real);
 	printf("%c%c%o%c", letter_of(st.st_mode), 0, st.st_mode & 07777u, 0);
 	put_number((uint64_t)st.st_size);
+	printf("%lld%c", (long long)st.st_mtim.tv_sec, 0);
 }
 
 static char letter_of_entry(const struct dirent *entry)
@@ -134,6 +137,43 @@ static int on_host(char **args)
 	return errno == ENOENT ? 127 : 126;
 }
 
+static int report(int result, const struct err *err)
+{
+	if (result < 0)
+		fprintf(stderr, "tsrun: cannot %s: %s: %s\n", err->step, err->detail, strerror(-result));
+	return result < 0;
+}
+
+static int take(const char *path, bool real_owners)
+{
+	struct tree_records records = {.table = NULL, .real_owners = real_owners};
+	struct err err = {0};
+
+	return report(tree_tar(path, STDOUT_FILENO, &records, &err), &err);
+}
+
+static int cat(const char *path)
+{
+	static char buffer[1 << 18];
+	cleanup_fd int fd = RETRY(open(path, O_RDONLY | O_CLOEXEC));
+	ssize_t got = -1;
+
+	while (fd >= 0 && (got = RETRY(read(fd, buffer, sizeof buffer))) > 0) {
+		if (fwrite(buffer, 1, (size_t)got, stdout) != (size_t)got)
+			return 1;
+	}
+	if (got < 0)
+		fprintf(stderr, "tsrun: cannot read %s: %s\n", path, strerror(errno));
+	return got < 0 || fflush(stdout) != 0;
+}
+
+static int put(void)
+{
+	struct err err = {0};
+
+	return report(tree_put(STDIN_FILENO, &err), &err);
+}
+
 int tree_role_main(int argc, char **argv)
 {
 	const char *verb = argc > 1 ? argv[1] : "";
@@ -141,6 +181,12 @@ int tree_role_main(int argc, char **argv)
 	size_t limit = 0;
 	int first = 2;
 
+	if (strcmp(verb, "put") == 0 && argc == 2)
+		return put();
+	if (strcmp(verb, "take") == 0 && argc == 4)
+		return take(argv[3], strcmp(argv[2], "real") == 0);
+	if (strcmp(verb, "cat") == 0 && argc == 3)
+		return cat(argv[2]);
 	if (strcmp(verb, "host") == 0 && argc > 5)
 		return on_host(argv + 2);
 	if (strcmp(verb, "read") == 0 && argc > 2) {
@@ -148,7 +194,7 @@ int tree_role_main(int argc, char **argv)
 		first = 3;
 	}
 	if (argc <= first || (end != NULL && *end != '\0') || (first == 2 && strcmp(verb, "look") != 0 && strcmp(verb, "names") != 0)) {
-		fputs("tsrun: @tree look|names PATH…, @tree read LIMIT PATH…, @tree host HOST PLACE DIRECTORY PROGRAM… (internal; see native/tree_role.h)\n", stderr);
+		fputs("tsrun: @tree look|names PATH…, @tree read LIMIT PATH…, @tree put, @tree take real|recorded DIRECTORY, @tree cat FILE, @tree host HOST PLACE DIRECTORY PROGRAM… (internal; see native/tree_role.h)\n", stderr);
 		return 2;
 	}
 	for (int i = first; i < argc; i++) {

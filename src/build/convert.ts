@@ -84,7 +84,7 @@ const fillSif = async (sif: SifBuilder, image: OciImage, config: RunConfig, opti
   const partition = { type: 'partition' as const, fileSystem: 'squashfs' as const, role: 'primary' as const, arch: 'unknown' as SifArch };
   let written: Written | undefined;
   await sif.addStream({ content: partition, name: OBJECTS.partition }, async (fd, offset) => {
-    written = await writePartition(fd, offset, image, config, options);
+    written = await writeImage(fd, offset, image, options, (writer, merged) => finish(writer, merged, image, config));
     partition.arch = sifArch(written.facts.arch);
     return written.result.bytes;
   });
@@ -102,19 +102,23 @@ const fillSif = async (sif: SifBuilder, image: OciImage, config: RunConfig, opti
 
 type Written = { readonly facts: ImageFacts; readonly view: ImageView; readonly result: WriteResult; readonly merged: Merged };
 
-const writePartition = async (
+/**
+ * The image's layers as one SquashFS at `offset` of an open file.
+ * @param complete ends the writer: adds what the layers do not have, writes the tables
+ */
+export const writeImage = async <T>(
   fd: number,
   offset: number,
   image: OciImage,
-  config: RunConfig,
   options: ConvertOptions,
-): Promise<Written> => {
+  complete: (writer: Writer, merged: Merged) => Promise<T>,
+): Promise<T> => {
   let exact: ExactContents | undefined;
   for (;;) {
     const writer = openWriter(fd, offset, options);
     try {
       const merged = await merge(image, writer, exact, options);
-      if (merged.rewrite === undefined) return await finish(writer, merged, image, config);
+      if (merged.rewrite === undefined) return await complete(writer, merged);
       exact = merged.rewrite;
     } catch (error) {
       throw writeErrorOf(error);

@@ -2,7 +2,7 @@
 import { randomBytes } from 'node:crypto';
 import { existsSync, readFileSync, statSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
-import { basename, dirname, resolve } from 'node:path';
+import { dirname, resolve } from 'node:path';
 import type { ConvertOptions } from '../build/convert.ts';
 import { buildRecipe } from '../build/engine/build.ts';
 import { openCache } from '../build/engine/cache.ts';
@@ -12,23 +12,24 @@ import { machineIds } from '../build/engine/ids.ts';
 import { removeTree } from '../build/engine/native.ts';
 import { chooseSpace } from '../build/engine/space.ts';
 import type { BuildListener } from '../build/events.ts';
-import { openSource } from '../build/sources.ts';
+import { createFetchEvents } from '../build/fetch-events.ts';
 import { withRegistry } from '../build/with-registry.ts';
 import type { Platform } from '../oci/descriptor.ts';
 import { formatPlatform, parsePlatform } from '../oci/platform.ts';
 import { parseReference, type Reference } from '../oci/reference.ts';
-import { isProxyVariable } from '../recipe/arguments.ts';
-import { looksLikeDockerfile, parseDockerfile } from '../recipe/dockerfile.ts';
+import { isProxyVariable, readBuildArgs } from '../recipe/arguments.ts';
+import { hasRecipeName, readRecipe, recipeLanguage } from '../recipe/front.ts';
 import { hasExceptions, ignoreFileNames, ignoreRules } from '../recipe/ignore.ts';
-import type { BuildSpec, Language } from '../recipe/spec.ts';
+import type { BuildSpec } from '../recipe/spec.ts';
 import { createHttp } from '../registry/http.ts';
 import { nodeHost } from '../run/host-node.ts';
 import { TsrunError } from '../util/errors.ts';
 import { realTiming } from '../util/timing.ts';
 import { encodeUtf8 } from '../util/utf8.ts';
+import { type LockArguments, prepareLock } from './build-lock.ts';
 import type { Settings } from './settings.ts';
 
-export type RecipeArguments = {
+export type RecipeArguments = LockArguments & {
   /** As it was typed. */
   readonly recipe: string;
   /** Where COPY finds files, when it is not the recipe's directory. */
@@ -56,46 +57,50 @@ export const recipeOf = (source: string): { readonly recipe: string; readonly co
     return name === undefined ? undefined : { recipe: `${source}/${name}`, context: source };
   }
   if (found?.isFile() !== true || found.size > MAX_RECIPE) return undefined;
-  return languageOf(source) === undefined ? undefined : { recipe: source, context: undefined };
+  return isRecipe(source) ? { recipe: source, context: undefined } : undefined;
 };
 
+/** Larger texts are none that people write. */
 const MAX_RECIPE = 1024 * 1024;
 
-const languageOf = (path: string): Language | undefined => {
+const isRecipe = (path: string): boolean => {
+  if (hasRecipeName(path)) return true;
   const text = readFileSync(path, 'latin1');
-  if (text.includes('\0')) return undefined;
-  const first = text.split('\n').find((line) => line.trim() !== '' && !line.trim().startsWith('#')) ?? '';
-  return looksLikeDockerfile(first) ? 'dockerfile' : undefined;
+  try {
+    return !text.includes('\0') && recipeLanguage(encodeUtf8(path), text) !== undefined;
+  } catch {
+    return false;
+  }
 };
 
-const readRecipe = (path: string, args: RecipeArguments, platform: Platform): BuildSpec => {
-  const text = readFileSync(path, 'latin1');
-  return parseDockerfile(text, encodeUtf8(basename(path)), {
+const readText = (path: string): string => {
+  try {
+    return readFileSync(path, 'latin1');
+  } catch (error) {
+    const missing = error instanceof Error && 'code' in error && error.code === 'ENOENT';
+    throw new TsrunError({
+      code: 'E_RECIPE',
+      what: `cannot use the recipe ${path}`,
+      why: missing ? 'there is no such file' : error instanceof Error ? error.message : String(error),
+      hint: 'give the name of a Dockerfile, definition file or YAML recipe',
+    });
+  }
+};
+
+const readSpec = (args: RecipeArguments, platform: Platform, env: Settings['env']): BuildSpec => {
+  const lookup = (name: string): string | undefined => (env[name] === undefined ? undefined : encodeUtf8(env[name]));
+  const files = args.buildArgFile === undefined ? [] : [{ path: args.buildArgFile, text: readText(args.buildArgFile) }];
+  return readRecipe({
+    path: encodeUtf8(args.recipe),
+    text: readText(args.recipe),
     platform: formatPlatform(platform),
     buildPlatform: formatPlatform(parsePlatform(process.arch)),
-    buildArgs: buildArgs(args),
     target: args.stage,
+    buildArgs: readBuildArgs(args.buildArgs.map(encodeUtf8), files, lookup),
+    sections: args.sections.length === 0 ? undefined : args.sections,
+    environment: lookup,
+    notest: args.noTest,
   });
-};
-
-/** NAME=VALUE; a NAME alone takes the caller's value. */
-const buildArgs = ({ buildArgs: given, buildArgFile }: RecipeArguments): Readonly<Record<string, string>> => {
-  const lines =
-    buildArgFile === undefined
-      ? []
-      : readFileSync(buildArgFile, 'utf8')
-          .split('\n')
-          .filter((line) => line.trim() !== '' && !line.startsWith('#'));
-  const out: Record<string, string> = {};
-  for (const text of [...lines, ...given]) {
-    const equals = text.indexOf('=');
-    const name = equals < 0 ? text : text.slice(0, equals);
-    const value = equals < 0 ? process.env[name] : text.slice(equals + 1);
-    if (value === undefined)
-      throw usage(`cannot use --build-arg ${text}`, `it has no value, and ${name} is not set`, `write --build-arg ${name}=VALUE`);
-    out[encodeUtf8(name)] = encodeUtf8(value);
-  }
-  return out;
 };
 
 /** "id=token,src=FILE", "id=token,env=NAME", "id=token" (the variable of that name, else the file). */
@@ -157,70 +162,80 @@ export type RecipeWork = {
   readonly convert: Omit<ConvertOptions, 'signal' | 'onProgress'>;
   readonly signal: AbortSignal;
   readonly hear: BuildListener;
+  /** --offline: no registry is asked, and no step has a network. */
+  readonly offline: boolean;
 };
 
 /** @throws TsrunError */
-export const buildFromRecipe = async ({ args, target, settings, platform, convert, signal, hear }: RecipeWork): Promise<void> => {
+export const buildFromRecipe = async ({ args, target, settings, platform, convert, signal, hear, offline }: RecipeWork): Promise<void> => {
   const { env, places } = settings;
   const recipe = resolve(args.recipe);
-  const spec = readRecipe(recipe, args, platform);
+  const spec = readSpec(args, platform, env);
   const context = resolve(args.context ?? (spec.language === 'definition' ? '.' : dirname(recipe)));
+  const locked = await prepareLock(args, { path: recipe, text: spec.recipe.text }, offline);
   const options: EngineOptions = {
     context: encodeUtf8(context),
     ignore: spec.language === 'dockerfile' ? ignoreOf(recipe, context) : NOTHING_IGNORED,
     directory: encodeUtf8(process.cwd()),
-    noCache: args.noCache,
+    noCache: args.noCache || locked.noCache,
     secrets: new Map(args.secrets.map(secretOf)),
     debugShell: args.debugShell,
-    epoch: epochOf(env),
+    epoch: locked.epoch ?? epochOf(env),
     proxies: proxiesOf(env),
     terminal: env['TERM'],
+    supply: locked.supply,
+    offline,
   };
   const space = await chooseSpace(env, places);
   const ids = machineIds(env['TSRUN_BUILD_IDS']);
   const cache = await openCache(space.path, ids.kind, (path) => removeTree(ids, path), realTiming);
   const note = (text: string): void => hear({ kind: 'note', at: performance.now(), text });
-  await withRegistry(settings, { onWarning: note, onProgress: () => {}, signal }, async (registry) => {
-    const http = createHttp({ config: settings.registry, env, onWarning: note });
-    const engine: Engine = {
-      spec,
-      options,
-      platform,
-      cache,
-      ids,
-      host: nodeHost({ args: ['tsrun'] }),
-      signal,
-      emit: hear,
-      open: (text, wanted) =>
-        openSource(fromContext(parseReference(text), context), {
-          platform: wanted === undefined ? platform : parsePlatform(wanted),
-          limits: convert.limits,
-          scratch: cache.root,
-          registry,
-          signal,
-        }),
-      fetch: async (text) => {
-        const url = new URL(text);
-        const response = await http.request({ url, signal });
-        if (response.status === 200) return response.chunks();
-        response.discard();
-        throw new TsrunError({
-          code: 'E_FETCH',
-          what: `cannot fetch ${text}`,
-          why: `the server answers with status ${response.status}`,
-          hint: 'check the address',
-        });
-      },
-      readSecret,
-      nonce: randomBytes(8).toString('hex'),
-      count: { tasks: 0, steps: 0, cached: 0 },
-    };
-    try {
-      await buildRecipe(engine, { target, kind: args.sandbox ? 'sandbox' : 'sif', tests: !args.noTest, convert });
-    } finally {
-      http.close();
-    }
-  });
+  await withRegistry(
+    settings,
+    { onWarning: note, onProgress: createFetchEvents(hear, () => performance.now()), signal },
+    async (registry) => {
+      const http = createHttp({ config: settings.registry, env, onWarning: note });
+      const engine: Engine = {
+        spec,
+        options,
+        platform,
+        cache,
+        ids,
+        host: nodeHost({ args: ['tsrun'] }),
+        signal,
+        emit: hear,
+        open: (text, wanted) =>
+          locked.bases.open(fromContext(parseReference(text), context), {
+            platform: wanted === undefined ? platform : parsePlatform(wanted),
+            limits: convert.limits,
+            scratch: cache.root,
+            registry,
+            signal,
+          }),
+        fetch: async (text) => {
+          const url = new URL(text);
+          const response = await http.request({ url, signal });
+          if (response.status === 200) return response.chunks();
+          response.discard();
+          throw new TsrunError({
+            code: 'E_FETCH',
+            what: `cannot fetch ${text}`,
+            why: `the server answers with status ${response.status}`,
+            hint: 'check the address',
+          });
+        },
+        readSecret,
+        nonce: randomBytes(8).toString('hex'),
+        count: { tasks: 0, steps: 0, cached: 0 },
+      };
+      try {
+        const built = await buildRecipe(engine, { target, kind: args.sandbox ? 'sandbox' : 'sif', tests: !args.noTest, convert });
+        for (const text of await locked.finish(built, target)) note(text);
+      } finally {
+        http.close();
+      }
+    },
+  );
 };
 
 /** Relative paths of a recipe begin at its context. */

@@ -1,6 +1,7 @@
 /** `tsrun build OUT SOURCE` and `tsrun pull [OUT] REFERENCE`: the same work under the two names people know. */
 import { type Stats, statSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
+import { buildTwiceAndCompare, requireSame } from '../build/check.ts';
 import { type ConvertOptions, convertImage, refuseExisting } from '../build/convert.ts';
 import { rewrapImage } from '../build/rewrap.ts';
 import { openSource, type SourceContext } from '../build/sources.ts';
@@ -86,9 +87,21 @@ const carryOut = async (recipe: RecipeArguments, target: string, args: BuildArgu
   };
   const platform = platformOf(args.arch);
   if (!recipe.sandbox) requireDirectory(target);
-  await interruptible((signal) =>
-    buildFromRecipe({ args: recipe, target, settings, platform, convert, signal, hear: shown.hear }).finally(() => shown.end()),
-  );
+  if (recipe.sandbox && (recipe.check || recipe.lock || recipe.locked))
+    throw usage('cannot build a sandbox so', 'locks and comparisons are about image files', 'leave --sandbox out');
+  const offline = args.offline === true;
+  await interruptible(async (signal) => {
+    const work = { args: recipe, target, settings, platform, convert, signal, offline };
+    await buildFromRecipe({ ...work, hear: shown.hear }).finally(() => shown.end());
+    if (!recipe.check) return;
+    note('the same once more, without the cache, to compare', args.quiet);
+    const again = async (path: string): Promise<void> => {
+      const second = showBuild({ output: process.stderr, quiet: args.quiet, verbose: args.verbose });
+      const anew = { ...recipe, noCache: true, lock: false, vendor: recipe.locked ? recipe.vendor : undefined };
+      await buildFromRecipe({ ...work, args: anew, target: path, hear: second.hear }).finally(() => second.end());
+    };
+    requireSame(await buildTwiceAndCompare({ target, again, signal }), target);
+  });
 };
 
 const convert = async (

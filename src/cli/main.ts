@@ -57,6 +57,10 @@ const recipeArguments = (given: Given) => ({
   noCache: given.on('no-cache'),
   secrets: given.texts('secret'),
   debugShell: given.on('debug-shell'),
+  lock: given.on('lock'),
+  locked: given.on('locked'),
+  vendor: given.text('vendor'),
+  check: given.on('check'),
 });
 
 const settings = async (given: Given) => (await import('./settings.ts')).loadSettings(env, { insecure: given.on('insecure') || undefined });
@@ -112,6 +116,10 @@ const HANDLERS: Readonly<Record<VerbName, (given: Given) => Promise<unknown>>> =
     const { text, same } = await imageDiff(given.word('FIRST'), given.word('SECOND'), given.on('json'));
     await print(text);
     if (!same) process.exitCode = 1;
+  },
+  'image packages': async (given) => {
+    const { imagePackages } = await import('./image-packages.ts');
+    await print(await imagePackages(given.word('IMAGE'), given.on('json'), given.on('quiet')));
   },
   'image facts': async (given) => print((await import('./image.ts')).imageFacts(given.word('IMAGE'), given.on('json'))),
   'image objects': async (given) => print((await import('./image.ts')).imageObjects(given.word('IMAGE'))),

@@ -85,6 +85,10 @@ const RECIPE: readonly Option[] = [
   { name: 'no-cache', help: 'take no results of earlier builds' },
   { name: 'secret', value: 'id=NAME[,src=FILE]', help: 'a file, or a variable of the environment, for RUN --mount=type=secret' },
   { name: 'debug-shell', help: 'open a shell where a step fails' },
+  { name: 'lock', help: 'write tsrun.lock beside the recipe: digests of the base images, packages found in the image' },
+  { name: 'locked', help: 'build what tsrun.lock says, and fail when it comes out otherwise' },
+  { name: 'vendor', value: 'DIR', help: 'with --lock: keep base images and packages there; with --locked --offline: build from there' },
+  { name: 'check', help: 'build twice and name every file that differs' },
   { name: 'fakeroot', help: 'accepted: recipes are always built without root' },
 ];
 
@@ -170,6 +174,12 @@ export const VERBS = [
     ],
     options: [JSON_OUTPUT],
     help: 'every name that differs between two images, and what of it; exit status 1 when there is one',
+  },
+  {
+    name: 'image packages',
+    positions: [IMAGE],
+    options: [JSON_OUTPUT],
+    help: 'packages in an image, as dpkg, rpm, apk, pip, conda and R left word of them',
   },
   { name: 'image facts', positions: [IMAGE], options: [JSON_OUTPUT], help: 'what tsrun knows of an image' },
   { name: 'image objects', aliases: ['list'], positions: [IMAGE], options: [], help: 'the data objects of a SIF' },

@@ -1,18 +1,18 @@
 /** What a stage begins with: an image's layers for the result, and the same unpacked once for the steps that run in it. */
 import type { Stats } from 'node:fs';
-import { lstat, readdir, stat } from 'node:fs/promises';
-import { type OciImage, storedBytes } from '../../oci/image.ts';
+import { lstat, open, readdir, stat, unlink } from 'node:fs/promises';
+import type { OciImage } from '../../oci/image.ts';
 import type { LayerSource } from '../../oci/layer.ts';
-import { layerTar } from '../../oci/layer.ts';
 import { DEFAULT_LIMITS } from '../../oci/limits.ts';
 import { TsrunError } from '../../util/errors.ts';
+import { type ConvertOptions, writeImage } from '../convert.ts';
 import { OBJECTS } from '../records.ts';
 import type { Source } from '../sources.ts';
 import { objectText, openSquashFile } from '../squash-file.ts';
-import { type Layer, produceLayer } from './cache.ts';
+import { type Layer, produceLayer, type Workplace } from './cache.ts';
 import { type Engine, withTask } from './engine.ts';
 import { type Key, keyOf } from './key.ts';
-import { layerSource, unpackArchive, unpackSquash } from './native.ts';
+import { layerSource, unpackSquash } from './native.ts';
 import { type ConfigJson, parseConfig } from './stage-state.ts';
 
 export type Base = {
@@ -61,7 +61,7 @@ const layersBase = async (engine: Engine, reference: string, image: OciImage): P
   const directory = once(async () => {
     // Nothing is written to a base, so a directory serves as it is, unless somebody else's files are in it: the kernel copies those up for nobody.
     if (identity.own) return image.path as string;
-    const layer = await produceBase(engine, key, (files, progress) => unpackLayers(engine, image, files, progress), reference);
+    const layer = await produceBase(engine, key, (place, progress) => unpackLayers(engine, image, place, progress), reference);
     return layer.files;
   });
   return {
@@ -69,7 +69,18 @@ const layersBase = async (engine: Engine, reference: string, image: OciImage): P
     key,
     origin: image.origin,
     config: image.config === undefined ? {} : parseConfig(image.config),
-    layers: async () => image.layers,
+    // What belongs to the caller belongs to root inside, or to whom the record says.
+    layers: async () =>
+      identity.own
+        ? [
+            layerSource(
+              { ...engine, ids: { kind: 'single' } },
+              { files: image.path as string, owners: '' },
+              `the files of ${reference}`,
+              undefined,
+            ),
+          ]
+        : image.layers,
     directory,
     close: image.close,
   };
@@ -78,7 +89,17 @@ const layersBase = async (engine: Engine, reference: string, image: OciImage): P
 const squashBase = async (engine: Engine, reference: string, { path }: Extract<Source, { kind: 'squashfs' }>): Promise<Base> => {
   const file = openSquashFile(path);
   const key = keyOf({ base: 'squashfs', of: fileIdentity(await stat(path)) });
-  const produce = once(() => produceBase(engine, key, (files) => unpackSquash(engine, file, files), reference));
+  const produce = once(() =>
+    produceBase(
+      engine,
+      key,
+      async (place) => {
+        await unpackSquash(engine, file, place.files, place.owners);
+        return file.size;
+      },
+      reference,
+    ),
+  );
   return {
     name: reference,
     key,
@@ -90,7 +111,8 @@ const squashBase = async (engine: Engine, reference: string, { path }: Extract<S
   };
 };
 
-type Unpack = (files: string, progress: (done: number, total: number | undefined) => void) => Promise<number>;
+type Progress = (done: number, total: number | undefined) => void;
+type Unpack = (place: Workplace, progress: Progress) => Promise<number>;
 
 /** Kept with the layers of steps, under a key of its own. */
 const produceBase = async (engine: Engine, key: Key, unpack: Unpack, label = 'scratch'): Promise<Layer> => {
@@ -99,38 +121,35 @@ const produceBase = async (engine: Engine, key: Key, unpack: Unpack, label = 'sc
     anew: false,
     onWait: () => void withTask(engine, 'wait', label, async () => {}),
     make: (place) =>
-      label === 'scratch' ? unpack(place.files, () => {}) : withTask(engine, 'unpack', label, (progress) => unpack(place.files, progress)),
+      label === 'scratch' ? unpack(place, () => {}) : withTask(engine, 'unpack', label, (progress) => unpack(place, progress)),
   });
   return layer;
 };
 
-const unpackLayers = async (engine: Engine, image: OciImage, files: string, progress: Parameters<Unpack>[1]): Promise<number> => {
-  const total = storedBytes(image);
-  let done = 0;
-  let bytes = 0;
-  for (const layer of image.layers) {
-    const archive = layerTar(layer, image.name, DEFAULT_LIMITS, (count) => {
-      done += count;
-      progress(done, total);
-    });
-    await unpackArchive(
-      engine,
-      files,
-      counted(archive, (count) => {
-        bytes += count;
-      }),
-      `cannot unpack ${layer.label} of ${image.name}`,
-    );
+/** By way of one SquashFS, since layers hide and link what others have, and there is one place that knows how they come together. */
+const unpackLayers = async (engine: Engine, image: OciImage, place: Workplace, progress: Progress): Promise<number> => {
+  const path = `${place.path}/base.squashfs`;
+  const options: ConvertOptions = {
+    compressor: 'zstd',
+    level: 1,
+    blockSize: 128 * 1024,
+    threads: undefined,
+    limits: DEFAULT_LIMITS,
+    force: false,
+    signal: engine.signal,
+    onProgress: progress,
+  };
+  const file = await open(path, 'wx+', 0o600);
+  let size: number;
+  try {
+    size = await writeImage(file.fd, 0, image, options, async (writer, { tree }) => (await writer.finish(tree)).bytes);
+  } finally {
+    await file.close();
   }
-  return bytes;
+  await unpackSquash(engine, { path, offset: 0, size }, place.files, place.owners);
+  await unlink(path);
+  return size;
 };
-
-async function* counted(source: AsyncIterable<Uint8Array>, count: (bytes: number) => void): AsyncGenerator<Uint8Array> {
-  for await (const chunk of source) {
-    count(chunk.length);
-    yield chunk;
-  }
-}
 
 /** Digests where there are any; of files and directories without, what the file system says of them. */
 const identityOf = async (image: OciImage): Promise<Identity> => {

@@ -12,7 +12,7 @@ import type { OciImage } from '../../oci/image.ts';
 import type { LayerSource } from '../../oci/layer.ts';
 import type { Stage } from '../../recipe/spec.ts';
 import { neededStages } from '../../recipe/stages.ts';
-import type { TarEntry } from '../../tar/entry.ts';
+import { EMPTY_ENTRY, type TarEntry } from '../../tar/entry.ts';
 import type { TarHandler } from '../../tar/read.ts';
 import { writeTar } from '../../tar/write.ts';
 import { TsrunError } from '../../util/errors.ts';
@@ -37,7 +37,7 @@ export type Output = {
 };
 
 /** What the caller may have to know of the finished image. */
-export type Built = { readonly treeDigest: string; readonly notes: readonly string[] };
+export type Built = { readonly treeDigest: string; readonly epoch: number; readonly notes: readonly string[] };
 
 /** @throws TsrunError of every kind that a recipe, its steps and its files can be wrong in; `engine.signal`'s reason */
 export const buildRecipe = async (engine: Engine, output: Output): Promise<Built> => {
@@ -119,20 +119,7 @@ const hidingLayer = (paths: readonly string[]): LayerSource => ({
       paths.map((path) => {
         const slash = path.lastIndexOf('/') + 1;
         const name = `${path.slice(1, slash)}.wh.${path.slice(slash)}`;
-        const entry: TarEntry = {
-          type: 'file',
-          path: name,
-          linkpath: '',
-          mode: 0o600,
-          uid: 0,
-          gid: 0,
-          mtime: 0,
-          mtimeNanos: 0,
-          size: 0,
-          devMajor: 0,
-          devMinor: 0,
-          xattrs: undefined,
-        };
+        const entry: TarEntry = { ...EMPTY_ENTRY, path: name };
         return { entry };
       }),
     ),
@@ -154,7 +141,7 @@ const writeOutput = async (engine: Engine, output: Output, built: BuiltStage): P
       refuseExisting(target, output.convert.force);
       await rename(beside, target);
     }
-    return converted;
+    return { ...converted, epoch: built.epoch };
   } finally {
     await unlink(beside).catch(() => undefined);
   }

@@ -5,7 +5,7 @@
 import { createHash } from 'node:crypto';
 import { excludeRules } from '../../recipe/ignore.ts';
 import type { Origin, Step, Word } from '../../recipe/spec.ts';
-import type { TarEntry } from '../../tar/entry.ts';
+import { EMPTY_ENTRY, type TarEntry } from '../../tar/entry.ts';
 import { transformTar } from '../../tar/transform.ts';
 import { type TarItem, tarHeader, writeTar } from '../../tar/write.ts';
 import { TsrunError } from '../../util/errors.ts';
@@ -18,7 +18,7 @@ import type { KeyPart } from './key.ts';
 import { type ModeChange, modeChange } from './mode.ts';
 import { placeText } from './names.ts';
 import { type Destination, destinationOf, type Named, type Placement, placements, prefixesOf, type Spot, spotOf } from './placement.ts';
-import { accountsIn, lookAt, type Tree, unpackInto } from './tree.ts';
+import { accountsIn, lookAt, putInto, type Tree } from './tree.ts';
 import { findInTree, type TreeSource, tarOfSource } from './tree-files.ts';
 
 export type CopyStep = Extract<Step, { kind: 'copy' }>;
@@ -136,7 +136,13 @@ const findItems = async (
       const { tree, key } = await other(from);
       // What the names stand for follows from the key; it is looked for only when it is copied.
       const items = names.map(
-        (name): Item => ({ kind: 'tree', name, path: name, directory: false, source: { name, path: name, type: 'unknown' } }),
+        (name): Item => ({
+          kind: 'tree',
+          name,
+          path: name,
+          directory: false,
+          source: { name, path: name, type: '', mode: 0, size: 0, mtime: 0 },
+        }),
       );
       return { items, key: [key, ...names], from: tree };
     }
@@ -227,7 +233,7 @@ export const copyFiles = async (engine: Engine, copy: ReadyCopy, tree: Tree, pla
     });
   }
   const state: Copying = { engine, copy, tree, spot, ids, bytes: 0, made: new Set() };
-  await unpackInto(engine, tree, place, copiedTar(state, items, placed));
+  await putInto(engine, tree, place, copiedTar(state, items, placed));
   return state.bytes;
 };
 
@@ -252,20 +258,7 @@ type Copying = {
   readonly made: Set<string>;
 };
 
-const DIRECTORY: TarEntry = {
-  type: 'directory',
-  path: '',
-  linkpath: '',
-  mode: 0o755,
-  uid: 0,
-  gid: 0,
-  mtime: 0,
-  mtimeNanos: 0,
-  size: 0,
-  devMajor: 0,
-  devMinor: 0,
-  xattrs: undefined,
-};
+const DIRECTORY: TarEntry = { ...EMPTY_ENTRY, type: 'directory', mode: 0o755 };
 
 /** One archive of all that is copied. */
 async function* copiedTar(state: Copying, items: readonly Item[], placed: readonly Placement[]): AsyncGenerator<Uint8Array> {

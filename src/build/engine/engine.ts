@@ -1,4 +1,5 @@
 /** What every part of a build is given: the recipe, what was asked for, and where work is done. */
+import type { StepSupply } from '../../lock/vendor.ts';
 import type { Platform } from '../../oci/descriptor.ts';
 import type { StepIds } from '../../plan/step.ts';
 import type { BuildSpec } from '../../recipe/spec.ts';
@@ -27,6 +28,10 @@ export type EngineOptions = {
   readonly proxies: ReadonlyMap<string, string>;
   /** TERM of the caller. */
   readonly terminal: string | undefined;
+  /** What the steps of a stage are given besides (--vendor); absent: nothing. */
+  readonly supply?: ((stage: number) => Promise<StepSupply>) | undefined;
+  /** No step has a network, whatever the recipe says. */
+  readonly offline?: boolean | undefined;
 };
 
 export type Engine = {

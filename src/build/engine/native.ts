@@ -7,25 +7,24 @@ import { childOutput } from '../child-stream.ts';
 import type { SquashFile } from '../squash-file.ts';
 import type { Layer } from './cache.ts';
 import type { Engine } from './engine.ts';
-import { feedRole, runRole } from './process.ts';
+import { runRole } from './process.ts';
 
-/** The arguments that say whose ids there are; none: the caller's only. */
+/** The arguments that say whose ids there are; none: the caller's only. See native/layer.h. */
 const idArguments = (ids: StepIds): readonly string[] =>
-  ids.kind === 'single' ? [] : ['-u', ids.uidMap, '-g', ids.gidMap, '-U', ids.newuidmap, '-G', ids.newgidmap];
+  ids.kind === 'single' ? [] : ['-m', ids.newuidmap, ids.newgidmap, ids.uidMap, ids.gidMap];
 
-/** A tar stream over what is in the directory, with its owners; whiteouts take away. */
-export const unpackArchive = async (engine: Engine, directory: string, archive: AsyncIterable<Uint8Array>, what: string): Promise<void> =>
-  feedRole(['@layer', 'unpack', ...idArguments(engine.ids), directory], archive, what, engine.signal);
-
-/** The files of a SquashFS into an empty directory, with their owners. */
-export const unpackSquash = async (engine: Engine, { path, offset, size }: SquashFile, directory: string): Promise<number> => {
-  await runRole(
-    ['@layer', 'unpack-image', ...idArguments(engine.ids), path, String(offset), String(size), directory],
+/** The files of a SquashFS into an empty directory, with their owners; those that fit on no inode go into the table. */
+export const unpackSquash = async (
+  { ids, signal }: Pick<Engine, 'ids' | 'signal'>,
+  { path, offset, size }: Pick<SquashFile, 'path' | 'offset' | 'size'>,
+  directory: string,
+  owners: string,
+): Promise<void> =>
+  runRole(
+    ['@layer', ...idArguments(ids), 'unpack', path, String(offset), String(size), directory, owners],
     `cannot unpack ${path}`,
-    engine.signal,
+    signal,
   );
-  return size;
-};
 
 /** What a step changed (or all files of an unpacked base), as a layer of an image. */
 export const layerSource = (
@@ -41,9 +40,9 @@ export const layerSource = (
   diffId: undefined,
   reopenable: true,
   through,
-  open: () => childOutput([nativeProgram(), '@layer', 'tar', ...idArguments(engine.ids), files, owners], `cannot read ${label}`),
+  open: () => childOutput([nativeProgram(), '@layer', ...idArguments(engine.ids), 'tar', files, owners], `cannot read ${label}`),
 });
 
 /** A directory with all that is in it, whatever the modes and owners. No error where there is none. */
 export const removeTree = async (ids: StepIds, path: string): Promise<void> =>
-  runRole(['@layer', 'remove', ...idArguments(ids), path], `cannot remove ${path}`, undefined);
+  runRole(['@layer', ...idArguments(ids), 'remove', path], `cannot remove ${path}`, undefined);

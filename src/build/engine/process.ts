@@ -55,16 +55,6 @@ export const feedPlan = async (plan: Plan, input: AsyncIterable<Uint8Array>, wha
   await feed(child, input, what, signal);
 };
 
-/** The same for a role of the native program that needs no tree. */
-export const feedRole = async (
-  args: readonly string[],
-  input: AsyncIterable<Uint8Array>,
-  what: string,
-  signal: AbortSignal,
-): Promise<void> => {
-  await feed(startRole(args, ['pipe', 'ignore', 'pipe'], signal), input, what, signal);
-};
-
 /** A role of the native program that says nothing but what is wrong. */
 export const runRole = async (args: readonly string[], what: string, signal: AbortSignal | undefined): Promise<void> => {
   const child = startRole(args, ['ignore', 'ignore', 'pipe'], signal);

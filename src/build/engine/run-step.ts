@@ -89,7 +89,7 @@ export const runProgram = async (
   onLine: (stream: 'stdout' | 'stderr', line: string) => void,
 ): Promise<number> => {
   const given = await givenTo(engine, step, tree, state, epoch, mounts);
-  const plan = await planIn(engine, tree, { ...given, place, network: step.network });
+  const plan = await planIn(engine, tree, { ...given, place, network: networkOf(engine, step) });
   return runPlan(plan, { signal: engine.signal, onLine });
 };
 
@@ -111,11 +111,19 @@ export const debugShell = async (
     ['PS1', 'tsrun build> '],
   ]);
   const program = { ...given.program, file: '/bin/sh', argv: ['sh', '-i'], environment };
-  await runPlan(await planIn(engine, tree, { ...given, program, place, network: step.network }), {
+  await runPlan(await planIn(engine, tree, { ...given, program, place, network: networkOf(engine, step) }), {
     signal: engine.signal,
     onLine: () => {},
     terminal: true,
   });
+};
+
+/** Offline it is as if the recipe had said so; the key of the step's result stays the same. */
+const networkOf = ({ options }: Engine, step: RunStep): RunStep['network'] => (options.offline === true ? 'none' : step.network);
+
+const stageOf = ({ spec }: Engine, step: RunStep): number => {
+  const found = spec.stages.findIndex((stage) => stage.steps.includes(step));
+  return found < 0 ? spec.target : found;
 };
 
 const givenTo = async (
@@ -129,22 +137,27 @@ const givenTo = async (
   const place = placeText(step.at);
   const account =
     state.user === '' || state.user === 'root' || state.user === '0' ? ROOT : accountOf(await accountsIn(engine, tree), state.user, place);
+  const network = networkOf(engine, step);
   const ready: StepMount[] = [];
   const environment = new Map<string, string>([
     ['PATH', DEFAULT_PATH],
     ['HOME', account.home],
     ['SOURCE_DATE_EPOCH', String(epoch)],
-    ...(step.network === 'host' ? engine.options.proxies : []),
+    ...(network === 'host' ? engine.options.proxies : []),
     ...variablesOf(state),
   ]);
   for (const mount of mounts) ready.push(...(await readyMount(engine, mount, place, environment)));
-  if (step.network === 'host') {
+  if (network === 'host') {
     for (const path of ['/etc/resolv.conf', '/etc/hosts'])
       ready.push({ kind: 'bind', source: path, target: path, readOnly: true, isFile: true, optional: true, why: "the host's network" });
   }
-  if (engine.ids.kind === 'single') {
-    // apt would become another user for its downloads and then look whether it did.
-    ready.push({ kind: 'file', target: APT_CONFIG, mode: 0o644, content: 'APT::Sandbox::User "root";\n', why: 'there is one id only' });
+  const supply = await engine.options.supply?.(stageOf(engine, step));
+  for (const { source, target, why } of supply?.mounts ?? [])
+    ready.push({ kind: 'bind', source, target, readOnly: false, isFile: false, optional: false, why });
+  if (engine.ids.kind === 'single' || supply !== undefined) {
+    // apt would become another user for its downloads and then look whether it did; and what is kept is to stay the caller's.
+    const content = `APT::Sandbox::User "root";\n${supply?.aptConfig ?? ''}`;
+    ready.push({ kind: 'file', target: APT_CONFIG, mode: 0o644, content, why: 'how apt works in a build' });
     if (!environment.has('APT_CONFIG')) environment.set('APT_CONFIG', APT_CONFIG);
   }
   if (step.command.form === 'script') {

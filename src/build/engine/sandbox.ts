@@ -28,7 +28,7 @@ export const writeSandbox = async (engine: Engine, image: string, target: string
   const beside = `${dirname(target)}/.${basename(target).slice(0, 200)}.${randomBytes(6).toString('hex')}`;
   try {
     await mkdir(beside, { mode: 0o755 });
-    await unpackSquash(single, openSquashFile(image), beside);
+    await unpackSquash(single, openSquashFile(image), beside, '');
     await rmdir(target).catch(() => undefined);
     const old = `${beside}.old`;
     const replaced = await rename(target, old).then(

@@ -2,7 +2,7 @@
 import { lstat, opendir } from 'node:fs/promises';
 import type { Origin, Stage, Step, Word } from '../../recipe/spec.ts';
 import { expandWord } from '../../recipe/words.ts';
-import type { TarEntry } from '../../tar/entry.ts';
+import { EMPTY_ENTRY, type TarEntry } from '../../tar/entry.ts';
 import { writeTar } from '../../tar/write.ts';
 import { TsrunError } from '../../util/errors.ts';
 import { cleanPath } from '../../util/paths.ts';
@@ -18,7 +18,7 @@ import { prefixesOf, spotOf } from './placement.ts';
 import { readyMounts } from './run-mounts.ts';
 import { debugShell, runKey, runProgram } from './run-step.ts';
 import { applyChange, inherit, plainChange, type StageState, stateOf, variablesOf, withArg, withEnv } from './stage-state.ts';
-import { lookAt, readTexts, type Tree, unpackInto } from './tree.ts';
+import { lookAt, putInto, readTexts, type Tree } from './tree.ts';
 
 export type BuiltStage = {
   readonly tree: Tree;
@@ -242,21 +242,6 @@ const sizeOf = async (directory: string): Promise<number> => {
   return bytes;
 };
 
-const FILE: TarEntry = {
-  type: 'file',
-  path: '',
-  linkpath: '',
-  mode: 0o644,
-  uid: 0,
-  gid: 0,
-  mtime: 0,
-  mtimeNanos: 0,
-  size: 0,
-  devMajor: 0,
-  devMinor: 0,
-  xattrs: undefined,
-};
-
 const makeDirectory = async (building: Building, step: Step, path: string, mode: number): Promise<void> => {
   if (path === '/') return;
   const { engine, tree, epoch } = building;
@@ -272,9 +257,9 @@ const makeDirectory = async (building: Building, step: Step, path: string, mode:
       });
     }
     const entries = [...spot.missing, spot.path].map(
-      (each): TarEntry => ({ ...FILE, type: 'directory', path: each.slice(1), mode: 0o755, mtime: epoch }),
+      (each): TarEntry => ({ ...EMPTY_ENTRY, type: 'directory', path: each.slice(1), mode: 0o755, mtime: epoch }),
     );
-    await unpackInto(
+    await putInto(
       engine,
       tree,
       place,
@@ -290,9 +275,11 @@ const writeFile = async (building: Building, step: Extract<Step, { kind: 'file' 
     const spot = spotOf(path, await lookAt(engine, tree, prefixesOf(path)));
     const [before = ''] = append ? await readTexts(engine, tree, [path]) : [];
     const bytes = Buffer.from(before + content, 'latin1');
-    const parents = spot.missing.map((each): TarEntry => ({ ...FILE, type: 'directory', path: each.slice(1), mode: 0o755, mtime: epoch }));
-    const entry = { ...FILE, path: spot.path.slice(1), mode, size: bytes.length, mtime: epoch };
-    await unpackInto(engine, tree, place, writeTar([...parents.map((each) => ({ entry: each })), { entry, content: [bytes] }]));
+    const parents = spot.missing.map(
+      (each): TarEntry => ({ ...EMPTY_ENTRY, type: 'directory', path: each.slice(1), mode: 0o755, mtime: epoch }),
+    );
+    const entry = { ...EMPTY_ENTRY, path: spot.path.slice(1), mode, size: bytes.length, mtime: epoch };
+    await putInto(engine, tree, place, writeTar([...parents.map((each) => ({ entry: each })), { entry, content: [bytes] }]));
   });
 };
 

@@ -1,10 +1,12 @@
 /** Files of another stage or image that a recipe copies: found by name or wildcard in its tree. */
 import { matches, pathGlob } from '../../recipe/glob.ts';
+import { EMPTY_ENTRY, type TarEntry } from '../../tar/entry.ts';
+import { writeTar } from '../../tar/write.ts';
 import { TsrunError } from '../../util/errors.ts';
 import { cleanPath } from '../../util/paths.ts';
 import type { Engine } from './engine.ts';
 import { hasWildcard } from './host-files.ts';
-import { lookAt, namesIn, type Tree, tarOf } from './tree.ts';
+import { contentIn, lookAt, namesIn, type Tree, tarOf } from './tree.ts';
 
 export type TreeSource = {
   /** Last part of the name that was asked for. */
@@ -13,6 +15,9 @@ export type TreeSource = {
   readonly path: string;
   /** As `@tree look` says: "d", "f" … */
   readonly type: string;
+  readonly mode: number;
+  readonly size: number;
+  readonly mtime: number;
 };
 
 /** @throws TsrunError E_COPY_SOURCE */
@@ -21,7 +26,7 @@ export const findInTree = async (engine: Engine, tree: Tree, name: string, place
   const found = await lookAt(engine, tree, paths);
   const sources = paths.flatMap((path, at): TreeSource[] => {
     const each = found[at];
-    return each === undefined ? [] : [{ name: path.slice(path.lastIndexOf('/') + 1), path: each.path, type: each.type }];
+    return each === undefined ? [] : [{ name: path.slice(path.lastIndexOf('/') + 1), ...each }];
   });
   if (sources.length > 0) return sources;
   throw new TsrunError({
@@ -52,4 +57,15 @@ const expandName = async (engine: Engine, tree: Tree, name: string): Promise<rea
 };
 
 /** Names begin with "./"; of a file the only entry is itself. */
-export const tarOfSource = (engine: Engine, tree: Tree, { path }: TreeSource): AsyncIterable<Uint8Array> => tarOf(engine, tree, path);
+export async function* tarOfSource(
+  engine: Engine,
+  tree: Tree,
+  { name, path, type, mode, size, mtime }: TreeSource,
+): AsyncGenerator<Uint8Array> {
+  if (type === 'd') {
+    yield* tarOf(engine, tree, path);
+    return;
+  }
+  const entry: TarEntry = { ...EMPTY_ENTRY, path: name, mode, size, mtime };
+  yield* writeTar([{ entry, content: contentIn(engine, tree, path) }]);
+}

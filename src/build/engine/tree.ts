@@ -59,15 +59,15 @@ const ask = async (engine: Engine, tree: Tree, args: readonly string[], what: st
   return Buffer.concat(parts).toString('latin1');
 };
 
-export type Found = { readonly path: string; readonly type: string; readonly mode: number; readonly size: number };
+export type Found = { readonly path: string; readonly type: string; readonly mode: number; readonly size: number; readonly mtime: number };
 
 /** For each path what is behind it, links followed; undefined where there is nothing. Byte strings. */
 export const lookAt = async (engine: Engine, tree: Tree, paths: readonly string[]): Promise<readonly (Found | undefined)[]> => {
   if (paths.length === 0) return [];
   const fields = (await ask(engine, tree, ['@tree', 'look', ...paths], 'cannot look into the files of the build')).split('\0');
   return paths.map((_, at) => {
-    const [errno, path = '', type = '', mode = '', size = ''] = fields.slice(5 * at, 5 * at + 5);
-    return errno === '0' ? { path, type, mode: Number.parseInt(mode, 8), size: Number(size) } : undefined;
+    const [errno, path = '', type = '', mode = '', size = '', mtime = ''] = fields.slice(6 * at, 6 * at + 6);
+    return errno === '0' ? { path, type, mode: Number.parseInt(mode, 8), size: Number(size), mtime: Number(mtime) } : undefined;
   });
 };
 
@@ -100,14 +100,27 @@ export const accountsIn = async (engine: Engine, tree: Tree): Promise<Accounts> 
   return { passwd, group };
 };
 
-/** A file or directory of the tree with all that is in it, as a tar stream with its true owners; names begin with "./". */
+/** A directory of the tree with all that is in it, as a tar stream with its true owners; names begin with "./". */
 export async function* tarOf(engine: Engine, tree: Tree, path: string): AsyncGenerator<Uint8Array> {
-  const plan = await planIn(engine, tree, { program: tool(['@layer', 'tar', path]) });
+  const owners = engine.ids.kind === 'ranges' ? 'real' : 'recorded';
+  const plan = await planIn(engine, tree, { program: tool(['@tree', 'take', owners, path]) });
   yield* planOutput(plan, `cannot read ${path} of the build`, engine.signal);
 }
 
+/** The bytes of a file. */
+export async function* contentIn(engine: Engine, tree: Tree, path: string): AsyncGenerator<Uint8Array> {
+  yield* planOutput(
+    await planIn(engine, tree, { program: tool(['@tree', 'cat', path]) }),
+    `cannot read ${path} of the build`,
+    engine.signal,
+  );
+}
+
 /** Entries of a tar stream into the tree, over what is there. Names are relative to its root. */
-export const unpackInto = async (engine: Engine, tree: Tree, place: Workplace, archive: AsyncIterable<Uint8Array>): Promise<void> => {
-  const plan = await planIn(engine, tree, { program: tool(['@layer', 'unpack', '/']), place });
-  await feedPlan(plan, archive, 'cannot write the files of a step', engine.signal);
-};
+export const putInto = async (engine: Engine, tree: Tree, place: Workplace, archive: AsyncIterable<Uint8Array>): Promise<void> =>
+  feedPlan(
+    await planIn(engine, tree, { program: tool(['@tree', 'put']), place }),
+    archive,
+    'cannot write the files of a step',
+    engine.signal,
+  );
