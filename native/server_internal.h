@@ -84,6 +84,44 @@ void image_leave(struct image *image);
 /* Frees an image that failed to open or whose mount has ended. */
 void image_forget(struct image **images, struct image *image);
 
+/* --- server_runs.c: the runs of a scope --- */
+
+struct connection { /* a run that wants to join; from accept to the answer */
+	enum watched what;
+	int sock;
+};
+
+struct run { /* one that has joined */
+	enum watched what;
+	int pidfd;
+	struct image *image; /* NULL: it has the user namespace only */
+};
+
+/* The whole of a server: its control loop's. */
+struct server {
+	struct server_box box;
+	struct image *images;
+	unsigned bare_runs; /* without an image */
+	int64_t bare_deadline;
+	uint32_t bare_linger_ms;
+	unsigned connections; /* that wait for their question to arrive */
+	int epoll;
+	int fd_limit; /* of pidfds: beyond are only enough for runs that come and their images */
+};
+
+/* Has the control loop told of what can be read from `fd`; `what` begins with its enum watched. -errno. */
+int WARN_UNUSED server_watch(struct server *server, int fd, void *what);
+/* Before a descriptor is closed: a process that was just forked for an image may still have it, and then the kernel would go on telling us of it. */
+void server_unwatch(struct server *server, int fd);
+void server_watch_image(struct server *server, struct image *image);
+/* Returns whether somebody was there. */
+bool server_accept_one(struct server *server);
+/* The question has arrived. */
+void server_answer(struct server *server, struct connection *connection);
+/* The runs that wait for an image: it is there, or (`rc`) cannot be had. */
+void server_answer_waiters(struct server *server, struct image *image, int rc, const struct err *err);
+void server_end_run(struct server *server, struct run *run);
+
 /* --- supervisor.c: one image's serving process: started, watched, replaced when it dies --- */
 
 /* Makes devices of the one (which it takes in any case) and starts the first process. The image must stay where it is. */
@@ -117,6 +155,7 @@ struct serving {
 	const struct server_box *box;
 	struct imagefs_shared *shared;
 	const int *devices;
+	int listening; /* see imagefs_listen(); or -1 */
 	const struct stat *identity; /* a file that has become another is not served */
 	int image, channel, record;
 	uint64_t offset, size;

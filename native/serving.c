@@ -60,12 +60,14 @@ static void close_range_of_fds(unsigned first, unsigned last)
 
 static void close_others(const struct serving *serving)
 {
-	int kept[IMAGEFS_WORKERS_MAX + 3];
+	int kept[IMAGEFS_WORKERS_MAX + 4];
 	unsigned count = serving->shared->workers, next = STDERR_FILENO + 1;
 
 	memcpy(kept, serving->devices, count * sizeof kept[0]);
 	kept[count++] = serving->image;
 	kept[count++] = serving->channel;
+	if (serving->listening >= 0)
+		kept[count++] = serving->listening;
 	if (serving->record >= 0)
 		kept[count++] = serving->record;
 	qsort(kept, count, sizeof kept[0], compare_ints);
@@ -127,6 +129,7 @@ NORETURN void serving_main(const struct serving *serving)
 	struct imagefs_config config = {
 		.shared = serving->shared,
 		.devices = serving->devices,
+		.listening = serving->listening,
 		.uid = serving->box->uid,
 		.gid = serving->box->gid,
 		.log = say_log,

@@ -66,6 +66,13 @@ void answer_failure(const struct request *r, int rc, const struct err *err);
 /* `parts[0]` becomes the header; `len` are the bytes of the others. */
 void answer_vector(const struct request *r, int error, struct iovec *parts, unsigned count, size_t len);
 
+/* The asker of request `unique` got a signal while it waits. */
+void imagefs_interrupt(struct imagefs_shared *shared, uint64_t unique);
+
+/* parking.c: a parked request, if there is one, into a slot; what a dead worker had in its hands is parked again. */
+bool parking_take(struct imagefs_shared *shared, struct imagefs_slot *slot);
+void parking_recover(struct imagefs_shared *shared);
+
 /* names.c, content.c, xattrs.c */
 void do_lookup(const struct request *r);
 void do_readdir(const struct request *r, bool plus);

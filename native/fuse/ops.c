@@ -89,12 +89,8 @@ static void do_open(const struct request *r, bool refusable, uint32_t flags)
  * are answered soon are not disturbed: programs do not expect EINTR of stat. */
 static void do_interrupt(const struct request *r)
 {
-	const struct fuse_interrupt_in *in = (const void *)r->arg;
-	struct imagefs_shared *shared = r->fs->config.shared;
-
-	for (unsigned i = 0; r->arg_len >= sizeof *in && i < shared->workers; i++)
-		if (imagefs_in_hand(shared, i) == in->unique)
-			atomic_store(&shared->slots[i].interrupted, in->unique);
+	if (r->arg_len >= sizeof(struct fuse_interrupt_in))
+		imagefs_interrupt(r->fs->config.shared, ((const struct fuse_interrupt_in *)(const void *)r->arg)->unique);
 }
 
 static enum imagefs_count kind_of(uint32_t opcode)
