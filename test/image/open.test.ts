@@ -144,7 +144,7 @@ test('a relative path starts at the current directory; .. is left to the kernel'
 });
 
 /** What the full reader says of root and facts; undefined when it refuses the file. */
-const readFully = (text: string): unknown => {
+const readFully = (text: string): ReturnType<typeof readUsualSif> => {
   try {
     const whole = readSif(bytesSource(bytesOf(text)));
     const root = primaryPartition(whole);
