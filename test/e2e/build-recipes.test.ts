@@ -257,7 +257,7 @@ const interrupted = (directory: string, out: string, word: string, signal: NodeJ
     let sent = false;
     child.stderr.setEncoding('utf8').on('data', (text: string) => {
       stderr += text;
-      if (!sent && stderr.includes(`\n  ${word}\n`)) {
+      if (!sent && stderr.split('\n').includes(`  ${word}`)) {
         sent = true;
         child.kill(signal);
       }
