@@ -10,6 +10,7 @@
 #include "extracted.h"
 #include "run_state.h"
 #include "server.h"
+#include "staged.h"
 #include "userns.h"
 
 /* --- in the caller's namespaces --- */
@@ -24,20 +25,27 @@ static int open_image(const struct run *run, int64_t handle, const char *path, s
 }
 
 /* Joins the scope; the server mounts the image when there is one (-1: only the user namespace is wanted). */
-static int join_scope(struct run *run, int image, uint64_t offset, uint64_t size, struct err *err)
+static int join_scope(struct run *run, int image, const struct op_image_mount *mount, struct err *err)
 {
 	const struct op *op = &run->plan->ops[run->userns_index];
 
 	if (op->kind != OP_scope)
 		return 0;
+	cleanup_fd int record = mount == NULL || run->record == NULL ? -1 : open(run->record, O_RDWR | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0666);
+	if (mount != NULL && run->record != NULL && record < 0)
+		return fail(err, errno, "open the record", "%s", run->record);
 	const struct server_request request = {
+		.image_name = mount != NULL ? mount->path : NULL,
+		.hot_offset = run->hot != NULL ? run->hot->offset : 0,
+		.hot_size = run->hot != NULL ? run->hot->size : 0,
+		.record_fd = record,
 		.dir = op->scope.dir,
 		.key = op->scope.key,
 		.uid = (uid_t)op->scope.uid,
 		.gid = (gid_t)op->scope.gid,
 		.image_fd = image,
-		.offset = offset,
-		.size = size,
+		.offset = mount != NULL ? mount->offset : 0,
+		.size = mount != NULL ? mount->size : 0,
 		.linger_ms = (uint32_t)op->scope.linger_ms,
 		.cache_bytes = op->scope.cache_bytes,
 	};
@@ -51,14 +59,21 @@ int enter_image_directory(struct run *run, const char *path, struct err *err)
 		return fail(err, errno, "open the image", "%s", path);
 	if (!S_ISDIR(run->image_stat.st_mode))
 		return fail(err, ENOTDIR, "open the image", "%s", path);
-	return join_scope(run, -1, 0, 0, err);
+	return join_scope(run, -1, NULL, err);
 }
 
 int enter_image_mount(struct run *run, const struct op_image_mount *op, struct err *err)
 {
 	cleanup_fd int fd = open_image(run, op->handle, op->path, err);
+	int staged = fd < 0 || run->stage == NULL ? fd : staged_file(fd, run->stage->path, (run->stage->flags & FLAG_stage_memory) != 0, err);
 
-	return fd < 0 ? fd : join_scope(run, fd, op->offset, op->size, err);
+	if (staged < 0)
+		return staged;
+	if (staged != fd) {
+		close_fd(&fd);
+		fd = staged;
+	}
+	return join_scope(run, fd, op, err);
 }
 
 int enter_image_extracted(struct run *run, const struct op_image_extracted *op, struct err *err)
@@ -93,6 +108,7 @@ static int look_at_sources(struct run *run, struct err *err)
 		if (op->kind == OP_bind)
 			result = look_at_source(op->bind.source, &st);
 		else if (op->kind == OP_bind_cwd)
+			/* With the caller's own rights: in the new user namespace a closed directory of the caller's is open. */
 			result = stat(".", &st) < 0 ? -errno : 0;
 		*source = (struct source){.device = st.st_dev, .inode = st.st_ino, .mode = st.st_mode};
 		if (result == 0)
@@ -255,8 +271,8 @@ int enter_unshare(struct run *run, const struct op_unshare *op, struct err *err)
 		return fail(err, errno, "make namespaces", "unshare");
 	run->own_pids = (clone & CLONE_NEWPID) != 0;
 	/* unshare has moved the working directory into the new mount namespace; only from there can it be bound. */
-	if (binds_cwd(run))
-		run->cwd = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (binds_cwd(run) && (run->cwd = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC)) < 0)
+		run->cwd = -errno;
 	if ((clone & CLONE_NEWNET) != 0 && (result = bring_up_loopback(err)) < 0)
 		return result;
 	if (run->own_pids && (result = init_split(&run->init, err)) < 0)

@@ -58,7 +58,7 @@ static int info(struct squash *sq)
 
 static int usage(void)
 {
-	fputs("tsrun: @image ls|tree|read|cat|extract|info IMAGE OFFSET SIZE …, @image tar DIRECTORY (internal; see native/image.h)\n", stderr);
+	fputs("tsrun: @image ls|tree|read|cat|pour|xattrs|hot|extract|info IMAGE OFFSET SIZE …, @image tar DIRECTORY (internal; see native/image.h)\n", stderr);
 	return 2;
 }
 
@@ -100,6 +100,12 @@ static int run_verb(const char *verb, struct squash *sq, uint64_t option, bool x
 		return image_read(sq, option, paths, err);
 	if (strcmp(verb, "cat") == 0)
 		return image_cat(sq, paths, err);
+	if (strcmp(verb, "pour") == 0)
+		return image_pour(sq, err);
+	if (strcmp(verb, "xattrs") == 0)
+		return image_xattrs(sq, err);
+	if (strcmp(verb, "hot") == 0)
+		return image_hot(sq, err);
 	if (*paths == NULL)
 		paths = whole;
 	return strcmp(verb, "ls") == 0 ? image_ls(sq, depth, paths, err) : image_tree(sq, depth, xattrs, paths, err);
@@ -123,7 +129,7 @@ static int extract(char **args, struct err *err)
 
 int image_main(int argc, char **argv)
 {
-	static const char *const verbs[] = { "ls", "tree", "read", "cat", "info", NULL };
+	static const char *const verbs[] = { "ls", "tree", "read", "cat", "pour", "xattrs", "hot", "info", NULL };
 	struct image_source source;
 	struct err err = { 0 };
 	char **args = argv + 2; /* behind the role and the verb */

@@ -21,6 +21,11 @@
  *   @image read [-l LIMIT] IMAGE OFFSET SIZE PATH…     several small files at once: for each PATH three fields ended by NUL: PATH, errno in decimal
  *         (0: it was read), length in decimal; then that many bytes of content. A file longer than LIMIT (default 4 MiB) is errno 27 (EFBIG).
  *   @image cat IMAGE OFFSET SIZE PATH…                 the files' bytes
+ *   @image pour IMAGE OFFSET SIZE                      the bytes of the files whose paths are on stdin, each ended by NUL; links are not followed
+ *   @image xattrs IMAGE OFFSET SIZE                    for each extended attribute of each name: path, attribute's name, length, each ended by NUL; then
+ *         that many bytes of value. In the order of `tree`.
+ *   @image hot IMAGE OFFSET SIZE                       the image's hot list (hot.h) for the touches on stdin, in their order: for each, ended by NUL: kind (of
+ *         enum hot_touch_kind), path (the last link is not followed), offset, length
  *   @image extract IMAGE OFFSET SIZE DEST              DEST must not exist, or be an empty directory; see image_extract
  *   @image info IMAGE OFFSET SIZE                      NAME NUL VALUE NUL: compressor, blockSize, inodes, bytes
  *   @image tar DIRECTORY                               a directory of the host as a PAX archive on stdout; see tree_tar
@@ -45,8 +50,19 @@ int image_main(int argc, char **argv); /* argv[0] is "@image" */
 int WARN_UNUSED image_extract(int fd, uint64_t offset, uint64_t size, const char *dest, struct image_owners *owners, uint64_t *skipped, struct err *err);
 
 /* The work of it, in this process with threads: into the empty directory `dest`. -EINTR once `*interrupted` is not zero. What it has made stays when it fails. */
-int WARN_UNUSED image_unpack(int fd, uint64_t offset, uint64_t size, int dest, struct image_owners *owners, const volatile sig_atomic_t *interrupted, uint64_t *skipped,
-                 struct err *err);
+int WARN_UNUSED image_unpack(int fd, uint64_t offset, uint64_t size, int dest, struct image_owners *owners, const volatile sig_atomic_t *interrupted, uint64_t *skipped, struct err *err);
+
+/* The child process of image_extract: unpacks, cleans up after itself when that fails, and writes a struct image_outcome to `report`. `mask`: its signals. */
+struct image_outcome {
+	int rc;
+	uint64_t skipped;
+	struct err err;
+};
+NORETURN void image_unpacking(int image, uint64_t offset, uint64_t size, int dest, struct image_owners *owners, int report, const sigset_t *mask);
+int image_unpacking_main(int argc, char **argv); /* "@unpack OFFSET SIZE", with the image, DEST and report as descriptors 3, 4 and 5 */
+
+/* Empties a directory; best effort, for what this program has made itself. */
+void image_empty(int dir);
 
 /* For the files of this role: an opened image. */
 struct squash;
@@ -62,6 +78,9 @@ void image_close(struct image_source *source);
 int image_ls(struct squash *sq, unsigned depth, char **paths, struct err *err);
 int image_tree(struct squash *sq, unsigned depth, bool xattrs, char **paths, struct err *err);
 int image_read(struct squash *sq, uint64_t limit, char **paths, struct err *err);
+int image_pour(struct squash *sq, struct err *err);
+int image_xattrs(struct squash *sq, struct err *err);
+int image_hot(struct squash *sq, struct err *err);
 int image_cat(struct squash *sq, char **paths, struct err *err);
 
 #endif

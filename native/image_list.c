@@ -3,6 +3,7 @@
 #include "squash/squash.h"
 
 #include <inttypes.h>
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
@@ -261,6 +262,63 @@ int image_cat(struct squash *sq, char **paths, struct err *err)
 			return rc;
 	}
 	return 0;
+}
+
+int image_pour(struct squash *sq, struct err *err)
+{
+	char *path cleanup_free = NULL;
+	size_t room = 0;
+	int rc = 0;
+
+	while (rc == 0 && getdelim(&path, &room, '\0', stdin) >= 0) {
+		struct squash_inode file;
+
+		rc = squash_resolve(sq, path, false, &file, err);
+		if (rc == 0 && !S_ISREG(file.mode))
+			rc = fail(err, EINVAL, "read a file of the image", "%.300s is no file", path);
+		if (rc == 0)
+			rc = each_piece(sq, &file, take_to_stdout, NULL, err);
+	}
+	return rc;
+}
+
+/* --- extended attributes --- */
+
+#define XATTRS_MAX 65536u /* of the kernel: a list, or one value */
+
+struct xattr_listing {
+	struct squash *sq;
+	char names[XATTRS_MAX], value[XATTRS_MAX];
+};
+
+static int visit_xattrs(void *ctx, const char *path, const char *file UNUSED, const struct squash_inode *inode, struct err *err)
+{
+	struct xattr_listing *listing = ctx;
+	ssize_t len = inode->xattrs == UINT32_MAX ? 0 : squash_listxattr(listing->sq, inode, NULL, listing->names, sizeof listing->names, err);
+
+	if (len < 0)
+		return err->step[0] != '\0' ? (int)len : fail(err, (int)-len, "read the image", "the xattrs of %.300s", path);
+	for (const char *name = listing->names; name < listing->names + len; name += strlen(name) + 1) {
+		ssize_t value = squash_getxattr(listing->sq, inode, name, listing->value, sizeof listing->value, err);
+
+		if (value < 0)
+			return err->step[0] != '\0' ? (int)value : fail(err, (int)-value, "read the image", "xattr %.100s of %.300s", name, path);
+		printf("/%s%c%s%c%zd%c", path, 0, name, 0, value, 0);
+		fwrite(listing->value, 1, (size_t)value, stdout);
+	}
+	return ferror(stdout) ? fail(err, EPIPE, "write the listing", "stdout") : 0;
+}
+
+int image_xattrs(struct squash *sq, struct err *err)
+{
+	struct xattr_listing *listing cleanup_free = malloc(sizeof *listing);
+	struct squash_inode root;
+	int rc = listing == NULL ? fail(err, ENOMEM, "list the image", "out of memory") : squash_stat(sq, squash_root(sq), &root, err);
+
+	if (rc < 0)
+		return rc;
+	listing->sq = sq;
+	return squash_walk(sq, &root, &(struct squash_walk) { .ctx = listing, .visit = visit_xattrs, .depth = UINT_MAX }, err);
 }
 
 /* The content is complete in memory before its length is written. */

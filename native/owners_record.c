@@ -5,6 +5,7 @@
 #include <sys/sysmacros.h>
 
 #include "owners.h"
+#include "statx.h"
 
 #define STEP "read the table of owners"
 #define TABLE_MAX (1u << 30)

@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
+#include <linux/limits.h>
 #include <sys/xattr.h>
 
 #include "owners_calls.h"

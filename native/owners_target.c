@@ -1,4 +1,5 @@
 #include "owners_target.h"
+#include "statx.h"
 
 #include <ctype.h>
 #include <fcntl.h>

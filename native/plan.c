@@ -61,13 +61,14 @@ static const struct {
 };
 
 /* The order of a plan: stages never go back, and `once` ones are there exactly once. */
-enum stage { USERNS, IMAGE, LAYERS, UNSHARE, SKELETON, ROOT, MOUNTS, PIVOT, SETTLE, PAYLOAD, EXEC, STAGE_COUNT };
+enum stage { USERNS, BEFORE_IMAGE, IMAGE, LAYERS, UNSHARE, SKELETON, ROOT, MOUNTS, PIVOT, SETTLE, PAYLOAD, EXEC, STAGE_COUNT };
 static const char *const stage_names[STAGE_COUNT] = {
-	"scope or userns", "image", "layer", "unshare", "skeleton", "root", "mount", "pivot", "setting", "env or arg", "exec"};
+	"scope or userns", "what an image mount needs", "image", "layer", "unshare", "skeleton", "root", "mount", "pivot", "setting", "env or arg", "exec"};
 static const bool stage_once[STAGE_COUNT] = {
 	[USERNS] = true, [IMAGE] = true, [UNSHARE] = true, [ROOT] = true, [PIVOT] = true, [EXEC] = true};
 static const enum stage stages[OP_COUNT] = {
 	[OP_scope] = USERNS, [OP_userns] = USERNS, [OP_userns_ranges] = USERNS,
+	[OP_record] = BEFORE_IMAGE, [OP_hot] = BEFORE_IMAGE, [OP_stage] = BEFORE_IMAGE,
 	[OP_image_mount] = IMAGE, [OP_image_directory] = IMAGE, [OP_image_extracted] = IMAGE,
 	[OP_layer] = LAYERS, [OP_upper] = LAYERS,
 	[OP_unshare] = UNSHARE,
@@ -347,6 +348,8 @@ static int check_order(const struct plan *plan, struct err *err)
 		if (op->kind == OP_unshare)
 			unshared = op->unshare.flags;
 		missing = missing_before(op, kinds, unshared);
+		if (missing == NULL && stages[op->kind] == IMAGE && op->kind != OP_image_mount && seen[BEFORE_IMAGE] > 0)
+			missing = "is no image mount, which the ops before it are for";
 		if (missing != NULL)
 			return fail(err, EPROTO, STEP, "op %zu (%s) %s", i, op_name(op->kind), missing);
 		kinds[op->kind] = true;

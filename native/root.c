@@ -16,15 +16,19 @@
 /* For parts of the image; its own flags, and for what is mounted below. */
 static const struct bind_flags sealed = {.recursive = true, .read_only = true};
 
+/* ".." of the root is the root, with what is mounted over it. */
+static int open_uppermost(void)
+{
+	return open("/..", DIR_FLAGS);
+}
+
 static int make_scratch(struct root *root, struct err *err)
 {
 	/* Over "/": paths that begin with "/" still start at the root below it, so the host's files stay in reach until the pivot. */
 	if (mount("tsrun", "/", "tmpfs", MS_NOSUID | MS_NODEV, "mode=0755") < 0)
 		return fail(err, errno, STEP, "tmpfs");
-	/* ".." of the root is the root, with what is mounted over it. */
-	root->scratch = open("/..", DIR_FLAGS);
-	if (root->scratch < 0 || mkdirat(root->scratch, "skeleton", 0755) < 0 || mkdirat(root->scratch, "image", 0755) < 0 ||
-	    mkdirat(root->scratch, "root", 0755) < 0)
+	root->scratch = open_uppermost();
+	if (root->scratch < 0 || mkdirat(root->scratch, "skeleton", 0755) < 0 || mkdirat(root->scratch, "image", 0755) < 0)
 		return fail(err, errno, STEP, "tmpfs");
 	root->tree.skeleton = openat(root->scratch, "skeleton", DIR_FLAGS);
 	return root->tree.skeleton < 0 ? fail(err, errno, STEP, "tmpfs") : 0;
@@ -38,18 +42,18 @@ int root_begin(struct root *root, struct mount_source *image, const struct layer
 	root->layers = layers;
 	if (result < 0)
 		return result;
-	cleanup_fd int target = openat(root->scratch, "image", DIR_FLAGS);
+	cleanup_fd int target = openat(root->scratch, options->in_place ? "." : "image", DIR_FLAGS);
 	result = target < 0 ? -errno : mount_attach(image, target);
 	if (result < 0)
 		return fail(err, -result, STEP, "attach the image");
+	if (options->in_place) {
+		close_fd(&root->tree.skeleton);
+		root->tree.skeleton = open_uppermost();
+		return root->tree.skeleton < 0 ? fail(err, errno, STEP, "open the image's root") : 0;
+	}
 	root->tree.image = openat(root->scratch, "image", DIR_FLAGS);
 	if (root->tree.image < 0)
 		return fail(err, errno, STEP, "open the image's root");
-	if (options->in_place) {
-		close_fd(&root->tree.skeleton);
-		root->tree.skeleton = steal_fd(&root->tree.image);
-		return 0;
-	}
 	result = layers_begin(root, err);
 	if (result < 0)
 		return result;
@@ -138,20 +142,51 @@ static int mount_underlay(const struct root *root)
 	static const struct bind_flags still_writable = {.recursive = false};
 	static const struct bind_flags read_only = {.read_only = true};
 	cleanup_source struct mount_source skeleton = MOUNT_SOURCE_NONE;
-	cleanup_fd int target = openat(root->scratch, "root", DIR_FLAGS);
 	int result = mount_copy(&skeleton, root->tree.skeleton, "", &still_writable);
 
 	if (result == 0)
-		result = target < 0 ? -errno : mount_attach(&skeleton, target);
+		result = mount_attach(&skeleton, root->scratch);
 	if (result < 0)
 		return result;
-	cleanup_fd int into = openat(root->scratch, "root", DIR_FLAGS);
+	cleanup_fd int into = open_uppermost();
 	result = into < 0 ? -errno : show_image(into, root->tree.image);
 	/* What was bound into it is read-only already. */
 	return result < 0 ? result : mount_restrict(into, &read_only);
 }
 
-static int mount_root(const struct root *root, const struct root_options *options, struct err *err)
+/* An overlay makes looking at a file about half as dear again as the image's own mount: where programs are, and nothing is laid over them, that mount is
+ * seen without it. (Everything else stays below the overlay: a few mounts cost less than one for each directory.) */
+static int bare_directories(const struct root *root)
+{
+	static const char *const names[] = {"usr", "opt"};
+	static const struct bind_flags as_they_are = {.recursive = false};
+	struct stat image;
+
+	if (fstat(root->tree.image, &image) < 0)
+		return -errno;
+	for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+		cleanup_source struct mount_source copy = MOUNT_SOURCE_NONE;
+		struct stat st;
+		int result;
+
+		/* What is mounted there on the host is not of the image. */
+		if (fstatat(root->tree.image, names[i], &st, AT_SYMLINK_NOFOLLOW) < 0 || !S_ISDIR(st.st_mode) || st.st_dev != image.st_dev ||
+		    fstatat(root->tree.skeleton, names[i], &st, AT_SYMLINK_NOFOLLOW) == 0)
+			continue;
+		cleanup_fd int target = openat(root->fd, names[i], DIR_FLAGS | O_NOFOLLOW);
+		result = target < 0 ? -errno : mount_copy(&copy, root->tree.image, names[i], &as_they_are);
+		if (result == -EINVAL)
+			continue; /* something of the host's is mounted below: the overlay hides it */
+		if (result == 0)
+			result = mount_attach(&copy, target);
+		if (result < 0)
+			return result;
+	}
+	return 0;
+}
+
+/* `bare`: the root is an overlay that shows the image alone, read-only. */
+static int mount_root(const struct root *root, const struct root_options *options, bool *bare, struct err *err)
 {
 	bool needs_overlay = options->writable || root->layers->upper != NULL || root->layers->count > 0;
 	int overlay = layers_mount(root, options);
@@ -165,24 +200,37 @@ static int mount_root(const struct root *root, const struct root_options *option
 		if (underlay < 0)
 			return fail(err, -underlay, STEP, "binds of the image's directories, after an overlay was refused (%s)", strerror(-overlay));
 	}
+	*bare = overlay == 0 && !needs_overlay;
 	return 0;
 }
 
 int root_seal(struct root *root, const struct root_options *options, struct err *err)
 {
-	int result = options->in_place ? 0 : mount_root(root, options, err);
+	bool bare = false;
+	int result = options->in_place ? 0 : mount_root(root, options, &bare, err);
 
 	if (result < 0)
 		return result;
-	root->fd = openat(root->scratch, options->in_place ? "image" : "root", DIR_FLAGS);
+	root->fd = open_uppermost();
 	/* Not to be seen in a recursive bind of the host's "/". (Not earlier: an overlay's layer may not be unbindable.) */
 	if (root->fd < 0 || fchdir(root->scratch) < 0 || mount(NULL, ".", NULL, MS_UNBINDABLE, NULL) < 0)
 		return fail(err, errno, STEP, "open it");
-	return 0;
+	result = bare ? bare_directories(root) : 0;
+	return result < 0 ? fail(err, -result, STEP, "bind the image's directories") : 0;
 }
 
-int root_pivot(const struct root *root, struct err *err)
+/* It lies over the host's root already, and becomes the process's own: what is below is out of reach for whoever has no rights in this namespace.
+ * Nested namespaces work as well as after a pivot, and mounts are listed as after one: a process counts as chrooted only when its root is not
+ * the uppermost mount of "/". */
+static int cover(const struct root *root, struct err *err)
 {
+	return fchdir(root->fd) < 0 || chroot(".") < 0 ? fail(err, errno, "change the root", "cover the host's tree") : 0;
+}
+
+int root_enter(const struct root *root, bool lets_go, struct err *err)
+{
+	if (!lets_go)
+		return cover(root, err);
 	/* The scratch moves from over "/" to any place in the host's tree: then that tree is what lies uppermost after the pivot, and one unmount
 	 * (they are what costs) takes both away. */
 	if (fchdir(root->scratch) < 0 || mount(".", "/proc", NULL, MS_MOVE, NULL) < 0)
@@ -194,8 +242,9 @@ int root_pivot(const struct root *root, struct err *err)
 			return fail(err, errno, "change the root", "unmount the host's tree");
 	} else if (errno == EINVAL) {
 		/* The host's root is the kernel's first one, as on nodes that run from memory: it cannot be pivoted, only covered. */
-		if (mount(".", "/", NULL, MS_MOVE, NULL) < 0 || chroot(".") < 0)
+		if (fchdir(root->scratch) < 0 || mount(".", "/", NULL, MS_MOVE, NULL) < 0)
 			return fail(err, errno, "change the root", "cover the host's tree");
+		return cover(root, err);
 	} else {
 		return fail(err, errno, "change the root", "pivot_root");
 	}

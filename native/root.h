@@ -19,7 +19,7 @@ struct root {
 	struct tree tree;
 	int fd; /* the root itself, once sealed */
 };
-#define ROOT_NONE ((struct root){.scratch = -1, .tree = {.skeleton = -1, .image = -1}, .fd = -1})
+#define ROOT_NONE ((struct root){.scratch = -1, .tree = TREE_NONE, .fd = -1})
 
 /* What an image's mount is restricted to: it is never written, and its set-id bits and devices are not honoured, whatever it lies on. */
 #define ROOT_IMAGE_FLAGS ((struct bind_flags){.read_only = true})
@@ -39,7 +39,9 @@ int WARN_UNUSED root_begin(struct root *root, struct mount_source *image, const 
 /* Makes root->fd of skeleton, layers and image. */
 int WARN_UNUSED root_seal(struct root *root, const struct root_options *options, struct err *err);
 
-/* Makes it the process's root and lets go of the host's tree. The working directory is then "/". */
-int WARN_UNUSED root_pivot(const struct root *root, struct err *err);
+/* Makes it the process's root, with "/" as working directory. `lets_go`: and unmounts the host's tree, as it must where the payload will have rights in the
+ * mount namespace. Else that tree only lies below, out of reach, to the end of the run: unmounting costs a twentieth of a start (two waits for
+ * all processors, and pivot_root looks at every process of the machine). */
+int WARN_UNUSED root_enter(const struct root *root, bool lets_go, struct err *err);
 
 #endif

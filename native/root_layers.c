@@ -180,5 +180,5 @@ int layers_mount(const struct root *root, const struct root_options *options)
 		snprintf(text + len, sizeof text - len, ",userxattr");
 	if (!keep && !options->writable)
 		flags |= MS_RDONLY;
-	return mount("tsrun", "root", "overlay", flags, text) < 0 ? -errno : 0;
+	return mount("tsrun", ".", "overlay", flags, text) < 0 ? -errno : 0;
 }

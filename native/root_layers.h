@@ -8,7 +8,7 @@
 /* Gives the layers their names in the scratch and, where there are any, shows them merged with the image as root->tree.image. */
 int WARN_UNUSED layers_begin(struct root *root, struct err *err);
 
-/* Mounts the overlay on "root" in the scratch. -errno. */
+/* Mounts the overlay over the scratch. -errno. */
 int WARN_UNUSED layers_mount(const struct root *root, const struct root_options *options);
 
 #endif

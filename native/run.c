@@ -80,8 +80,9 @@ static int do_root(struct run *run, struct err *err)
 	if (result == 0)
 		result = root_seal(&run->root, &run->root_options, err);
 	/* From here on content is made inside the run, through whatever is mounted there. */
-	close_fd(&tree->image);
-	*tree = (struct tree){.skeleton = run->root.fd, .image = -1};
+	tree_close(tree);
+	*tree = TREE_NONE;
+	tree->skeleton = run->root.fd;
 	return result;
 }
 
@@ -134,7 +135,9 @@ static int do_bind_cwd(const struct run *run, const struct op_bind_cwd *op, stru
 	                                 .read_only = (op->flags & FLAG_bind_cwd_ro) != 0,
 	                                 .devices = (op->flags & FLAG_bind_cwd_dev) != 0};
 
-	return run->cwd < 0 ? fail(err, ENOENT, "find the source", ".") : bind_one(run, run->cwd, "", op->target, &flags, err);
+	if (run->cwd < 0)
+		return (op->flags & FLAG_bind_cwd_optional) != 0 ? 0 : fail(err, -run->cwd, "find the source", ".");
+	return bind_one(run, run->cwd, "", op->target, &flags, err);
 }
 
 static int mount_at(const struct run *run, const char *type, const char *target, unsigned long flags, const char *options, struct err *err)
@@ -226,6 +229,16 @@ static int do_exec(struct run *run, const struct op_exec *op, struct err *err)
 	return payload_exec(op->file, strings, envp, err);
 }
 
+/* A payload that is uid 0 in the user namespace keeps all capabilities there; others lose them by exec. */
+static bool keeps_rights(const struct run *run)
+{
+	const struct op *op = &run->plan->ops[run->userns_index];
+
+	if (op->kind == OP_userns_ranges || run->own_pids)
+		return true;
+	return (op->kind == OP_scope ? op->scope.uid : op->userns.uid) == 0;
+}
+
 static int carry_out(struct run *run, const struct op *op, struct err *err)
 {
 	if (run->sources[run->index].left_out)
@@ -235,6 +248,15 @@ static int carry_out(struct run *run, const struct op *op, struct err *err)
 	case OP_userns:
 	case OP_userns_ranges:
 		run->userns_index = run->index; /* entered with the other namespaces */
+		return 0;
+	case OP_record:
+		run->record = op->record.path;
+		return 0;
+	case OP_hot:
+		run->hot = &op->hot;
+		return 0;
+	case OP_stage:
+		run->stage = &op->stage;
 		return 0;
 	case OP_image_mount:
 		return enter_image_mount(run, &op->image_mount, err);
@@ -270,7 +292,7 @@ static int carry_out(struct run *run, const struct op *op, struct err *err)
 	case OP_mqueue:
 		return mount_at(run, "mqueue", op->mqueue.target, MS_NOEXEC, NULL, err);
 	case OP_pivot:
-		return root_pivot(&run->root, err);
+		return root_enter(&run->root, keeps_rights(run), err);
 	case OP_hostname:
 		return sethostname(op->hostname.name, strlen(op->hostname.name)) < 0 ? fail(err, errno, "set the host name", "%s", op->hostname.name) : 0;
 	case OP_no_new_privs:
@@ -296,7 +318,7 @@ static int carry_out(struct run *run, const struct op *op, struct err *err)
 
 void run_plan(const struct plan *plan, const struct kept_files *files, struct failure *failure)
 {
-	struct run run = {.plan = plan, .files = files, .joined = SERVER_REPLY_NONE, .cwd = -1, .root = ROOT_NONE, .owners = OWNERS_NONE};
+	struct run run = {.plan = plan, .files = files, .joined = SERVER_REPLY_NONE, .cwd = -ENOENT, .root = ROOT_NONE, .owners = OWNERS_NONE};
 	int result = 0;
 
 	memset(failure, 0, sizeof *failure);

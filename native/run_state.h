@@ -25,11 +25,14 @@ struct run {
 	size_t userns_index;
 	struct source *sources; /* for each op */
 	struct server_reply joined; /* how to get at the image's mount, and the scope's user namespace, if there is a scope */
+	const char *record;     /* where the server writes what is touched of the image, or NULL */
+	const struct op_hot *hot; /* or NULL */
+	const struct op_stage *stage; /* or NULL */
 	const char *image_directory;
 	struct layers layers;
 	struct root_options root_options;
 	struct stat image_stat; /* of image_directory in the caller's view */
-	int cwd;
+	int cwd; /* or -errno */
 	bool own_pids;
 	struct init init;
 	struct owners owners;

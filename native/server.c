@@ -94,6 +94,8 @@ static void add_run(struct server *server, int sock, struct image *image)
 	}
 	*run = (struct run) { RUN, steal_fd(&pidfd), image };
 	*(image != NULL ? &image->runs : &server->bare_runs) += 1;
+	if (image != NULL)
+		supervised_used(image->serving, true);
 }
 
 static void end_run(struct server *server, struct run *run)
@@ -104,6 +106,8 @@ static void end_run(struct server *server, struct run *run)
 	close(run->pidfd);
 	free(run);
 	*(image != NULL ? &image->runs : &server->bare_runs) -= 1;
+	if (image != NULL && image->runs == 0)
+		supervised_used(image->serving, false);
 	linger(server, image);
 }
 
@@ -193,25 +197,27 @@ static void answer(struct server *server, struct connection *connection)
 
 	unwatch(server, connection->sock);
 	server->connections--;
-	close_fd(&fds[1]);
 	if (rc < 0) {
 		hang_up(connection);
 		return;
 	}
 	if (request.protocol == WIRE_PROTOCOL && request.wish == WIRE_STATISTICS) {
 		close_fd(&fds[0]);
+		close_fd(&fds[1]);
 		tell_statistics(server, connection);
 		return;
 	}
-	if (request.protocol != WIRE_PROTOCOL || (request.has_image != 0) != (fds[0] >= 0) || (fds[0] >= 0 && !readable_fd(fds[0]))) {
+	if (request.protocol != WIRE_PROTOCOL || (request.has_image != 0) != (fds[0] >= 0) || (fds[0] >= 0 && !readable_fd(fds[0]))
+		|| (request.has_record != 0) != (fds[1] >= 0)) {
 		close_fd(&fds[0]);
+		close_fd(&fds[1]);
 		refuse(connection, fail(&err, EPROTO, SERVER_STEP_SERVER, "it did not understand the request"), &err);
 		return;
 	}
 	server->bare_linger_ms = request.linger_ms;
 	linger(server, NULL); /* also for who is refused: it may come back and ask for less */
 	if (request.has_image) {
-		image = images_find_or_open(&server->images, &server->box, fds[0], request.offset, request.size, &err);
+		image = images_find_or_open(&server->images, &server->box, &request, fds[0], fds[1], &err);
 		if (image == NULL) {
 			refuse(connection, -err.errnum, &err);
 			return;

@@ -55,7 +55,9 @@ struct image {
 	/* Which image: the file that was opened, as it was then, and the part of it. */
 	struct stat identity;
 	uint64_t offset, size;
-	int fd;
+	uint64_t hot_offset, hot_size;
+	char name[WIRE_IMAGE_NAME_MAX];
+	int fd, record; /* record -1: nothing is recorded */
 
 	enum { IMAGE_OPENING, IMAGE_SERVING, IMAGE_LEAVING } state;
 	unsigned runs;
@@ -72,9 +74,9 @@ struct image {
 	bool ended;
 };
 
-/* The image the descriptor is of, being opened or served; or a new one, which a process begins to open. Takes `fd` if it makes a new one, else closes
- * it. */
-struct image *images_find_or_open(struct image **images, const struct server_box *box, int fd, uint64_t offset, uint64_t size, struct err *err);
+/* The image the descriptor is of, being opened or served; or a new one, which a process begins to open. Takes both descriptors if it makes a new one, else
+ * closes them. */
+struct image *images_find_or_open(struct image **images, const struct server_box *box, const struct wire_request *request, int fd, int record, struct err *err);
 /* How a run gets at the image: fills `reply`; returns the descriptor to send (not to be closed), or -errno. `*own` is to be closed when it is sent. */
 int WARN_UNUSED image_show(const struct image *image, struct wire_reply *reply, int *own, struct err *err);
 /* Nobody is known to use it: lets go of our own reference. Whoever still has one keeps it alive. */
@@ -98,6 +100,8 @@ void supervised_look(struct supervised *serving);
 const struct imagefs_shared *supervised_shared(const struct supervised *serving);
 pid_t supervised_pid(const struct supervised *serving);
 unsigned supervised_replacements(const struct supervised *serving);
+/* Whether a run is known that uses it: without one nothing is read ahead. */
+void supervised_used(struct supervised *serving, bool used);
 void supervised_free(struct supervised *serving);
 
 int64_t server_now_ms(void);
@@ -114,8 +118,9 @@ struct serving {
 	struct imagefs_shared *shared;
 	const int *devices;
 	const struct stat *identity; /* a file that has become another is not served */
-	int image, channel;
+	int image, channel, record;
 	uint64_t offset, size;
+	uint64_t hot_offset, hot_size;
 };
 enum serving_says { SAYS_OPENED, SAYS_RECOVERED, SAYS_LOG, SAYS_WATCH };
 struct serving_message {

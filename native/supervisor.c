@@ -77,9 +77,12 @@ static int start_process(struct supervised *serving)
 			.devices = serving->devices,
 			.identity = &image->identity,
 			.image = image->fd,
+			.record = image->record,
 			.channel = theirs,
 			.offset = image->offset,
 			.size = image->size,
+			.hot_offset = image->hot_offset,
+			.hot_size = image->hot_size,
 		});
 	serving->pid = pid;
 	serving->channel = steal_fd(&ours);
@@ -272,6 +275,11 @@ void supervised_look(struct supervised *serving)
 		serving->due = INT64_MAX;
 	else
 		atomic_store(&shared->watched, true);
+}
+
+void supervised_used(struct supervised *serving, bool used)
+{
+	atomic_store(&serving->shared->unused, !used);
 }
 
 unsigned supervised_replacements(const struct supervised *serving)

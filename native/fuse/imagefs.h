@@ -8,6 +8,7 @@
 #ifndef TSRUN_IMAGEFS_H
 #define TSRUN_IMAGEFS_H
 
+#include "../hot.h"
 #include "../squash/squash.h"
 
 #include <stdatomic.h>
@@ -47,6 +48,8 @@ struct imagefs_shared {
 	_Atomic uint32_t reading; /* reads of the image that have not come back yet */
 	_Atomic uint32_t alone;   /* 1 + the slot that is being answered again with nothing beside it; 0: none */
 	_Atomic uint64_t cache_bytes; /* of the block cache, a moment ago */
+	_Atomic uint64_t cache_hits, cache_loads; /* of the process that serves now */
+	_Atomic bool unused;      /* no run is known that uses the mount */
 	struct imagefs_slot slots[];
 };
 /* Memory that children of the process share; NULL when there is none. */
@@ -70,6 +73,8 @@ struct imagefs_config {
 	void (*log)(void *ctx, const char *text);
 	/* Requests are coming, and nobody is watching (see shared->watched). From any worker. */
 	void (*watch)(void *ctx);
+	/* Where what is touched is recorded, or NULL (hot.h). */
+	struct hot_record *record;
 	/* The requests that a predecessor left are answered. */
 	void (*recovered)(void *ctx);
 	void *ctx;

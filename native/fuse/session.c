@@ -102,7 +102,7 @@ static int serve_requests(struct imagefs_worker *worker)
 				fs->config.watch(fs->config.ctx);
 			imagefs_answer(worker, (size_t)len);
 			done(worker->slot);
-			imagefs_read_ahead(worker);
+			imagefs_after_answer(worker);
 			continue;
 		}
 		if (errno != EINTR && errno != EAGAIN && errno != ENOENT)

@@ -188,7 +188,7 @@ const blockSizeOf = (text: string | undefined): number => {
 /** More are not worth their memory, some 50 MB each: the whole is to stay below 600 MB, and four outrun what decodes gzip layers. */
 const USEFUL_THREADS = 4;
 
-const threadsOf = (text: string | undefined): number | undefined =>
+export const threadsOf = (text: string | undefined): number | undefined =>
   text === undefined ? undefined : Math.min(numberOf(text, '--threads', 1, 64), USEFUL_THREADS);
 
 const limitsOf = ({ limitSize, limitFiles, limitRatio }: BuildArguments): Limits => ({

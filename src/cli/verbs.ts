@@ -118,6 +118,21 @@ export const VERBS = [
     help: 'the same, with the file named after the image',
   },
   {
+    name: 'optimize',
+    positions: [
+      { name: 'IMAGE', kind: 'file', help: 'a SIF or SquashFS file' },
+      { name: 'TARGET', kind: 'file', help: 'the SIF file to write' },
+      { name: 'COMMAND', optional: true, many: true, kind: 'text', help: 'behind --: what is run in IMAGE, to see what it reads' },
+    ],
+    options: [
+      { name: 'record', value: 'FILE', help: 'keep the record of what COMMAND reads in FILE' },
+      { name: 'replay', value: 'FILE', help: 'take the record that this or exec --record has made; may be repeated' },
+      { name: 'force', short: 'F', help: 'replace an existing file' },
+      { name: 'threads', value: 'N', help: 'compressing threads, up to 4' },
+    ],
+    help: 'write an image again so that what a command reads first lies first, and is read ahead',
+  },
+  {
     name: 'inspect',
     positions: [{ name: 'IMAGE', kind: 'file', help: 'a SIF, SquashFS or directory' }],
     options: [
@@ -173,6 +188,12 @@ export const VERBS = [
     positions: [{ name: 'ID', kind: 'text', help: 'number of the object' }, IMAGE],
     options: [],
     help: 'write a data object of a SIF to standard output',
+  },
+  {
+    name: 'image stats',
+    positions: [],
+    options: [JSON_OUTPUT],
+    help: 'what the image servers of this user on this machine have done: requests, cache, memory',
   },
   { name: 'cache list', positions: [], options: [JSON_OUTPUT], help: 'what the store holds, and how long it was not used' },
   {

@@ -1,6 +1,6 @@
 /**
  * From what the user typed to an image that can be run, by looking at the file, never at its name. A SIF costs one open, one fstat and two
- * reads; a directory what finding out its facts costs. What needs the network or the image's inside is left to the full program (`Prepare`).
+ * reads (descriptors, facts); a directory what finding out its facts costs. What needs the network or the image's inside is left to the full program (`Prepare`).
  */
 import type { Digest } from '../oci/descriptor.ts';
 import { isDigest } from '../oci/descriptor.ts';
@@ -17,7 +17,7 @@ import { lazyFacts } from './compute.ts';
 import { IMAGE_FACTS_MAX_BYTES, IMAGE_FACTS_OBJECT, type ImageFacts } from './facts.ts';
 import { hostView } from './host-view.ts';
 import { archiveImageKey, archOfMachine, archRuns, fileKey, registryImageKey } from './identity.ts';
-import type { DirectoryImage, Image, Prepare, SquashImage } from './image.ts';
+import { type DirectoryImage, HOT_LIST_OBJECT, type Image, type Prepare, type SquashImage } from './image.ts';
 import { parseFacts } from './read-facts.ts';
 import { type Area, readUsualSif } from './usual-sif.ts';
 
@@ -26,8 +26,8 @@ const HEAD_BYTES = 4096 + 8 * 585;
 const MAX_REFERENCE_BYTES = 64 * 1024;
 
 export type OpenOptions = {
-  /** Stores to look into, the first one first. Absolute paths. */
-  readonly stores: readonly string[];
+  /** Stores to look into, the first one first. Absolute paths. Asked for only when the image does not say it all. */
+  readonly stores: () => readonly string[];
   /** The full program has been run: what is still missing stays missing. */
   readonly prepared: boolean;
   /** For relative paths; '' where it is unknown. */
@@ -44,7 +44,7 @@ export const openImage = (host: Host, text: string, options: OpenOptions): Image
   if (reference.kind === 'stdin-tar')
     refuse('E_IMAGE_STDIN', '-', 'standard input belongs to the program', 'build it first: tsrun build image.sif -');
   if (reference.kind === 'path') return openPath(host, reference.path, text, options);
-  const stored = storedImage(host, reference, options.stores);
+  const stored = storedImage(host, reference, options.stores());
   if (stored !== undefined) return openPath(host, stored, text, options);
   return prepare(text, [text], options);
 };
@@ -54,7 +54,7 @@ const prepare = (image: string, args: readonly string[], options: OpenOptions): 
   return refuse(
     'E_PREPARE',
     image,
-    `it was prepared, but is not in the store ${options.stores[0] ?? ''}`,
+    `it was prepared, but is not in the store ${options.stores()[0] ?? ''}`,
     'see whether that place is full or shared with another version of tsrun',
   );
 };
@@ -117,7 +117,7 @@ const openPath = (host: Host, path: string, typed: string, options: OpenOptions)
   const head = readAt(host, path, handle, 0, Math.min(stat.size, HEAD_BYTES));
   const found = lookInside(host, path, handle, stat, head);
   const key = fileKey(stat);
-  const facts = found.facts ?? storedFacts(host, options.stores, key);
+  const facts = found.facts ?? storedFacts(host, options.stores(), key);
   if (facts === null) return prepare(typed, [absolute], options);
   checkArch(path, found.arch === 'unknown' ? facts.arch : found.arch, host.machine());
   return {
@@ -127,7 +127,9 @@ const openPath = (host: Host, path: string, typed: string, options: OpenOptions)
     handle: kept,
     offset: found.offset,
     size: found.size,
+    hot: found.hot,
     key,
+    device: stat.dev,
     facts,
     reference: typed,
   };
@@ -173,6 +175,7 @@ type Found = {
   readonly size: number;
   readonly arch: string;
   readonly facts: ImageFacts | null;
+  readonly hot?: Area | undefined;
 };
 
 const lookInside = (host: Host, path: string, handle: number, stat: Stat, head: string): Found => {
@@ -216,19 +219,13 @@ const squashSize = (path: string, head: string, at: number, room: number): numbe
 };
 
 const lookInsideSif = (host: Host, path: string, handle: number, stat: Stat, head: string): Found => {
-  const { root, facts } = readUsualSif(head, stat.size) ?? readAnySif(host, path, handle, stat, head);
-  const superblock =
-    root.offset + 96 <= head.length
-      ? head.slice(root.offset, root.offset + 96)
-      : readAt(host, path, handle, root.offset, Math.min(96, root.size));
-  if (!superblock.startsWith('hsqs'))
-    refuse('E_SIF_CORRUPT', path, 'there is no SquashFS where its root file system should begin', 'fetch or build it again');
-  squashSize(path, superblock, 0, root.size);
+  // What the partition holds is looked at by whoever serves it, who has to do so anyhow.
+  const { root, facts, hot } = readUsualSif(head, stat.size) ?? readAnySif(host, path, handle, stat, head);
   const text = facts === undefined || facts.size > IMAGE_FACTS_MAX_BYTES ? '' : readAt(host, path, handle, facts.offset, facts.size);
-  return { container: 'SIF', offset: root.offset, size: root.size, arch: root.arch, facts: text === '' ? null : parseFacts(text) };
+  return { container: 'SIF', offset: root.offset, size: root.size, arch: root.arch, facts: text === '' ? null : parseFacts(text), hot };
 };
 
-type Located = { readonly root: Area & { readonly arch: string }; readonly facts: Area | undefined };
+type Located = { readonly root: Area & { readonly arch: string }; readonly facts: Area | undefined; readonly hot: Area | undefined };
 
 const readAnySif = (host: Host, path: string, handle: number, stat: Stat, head: string): Located => {
   const headBytes = bytesOf(head);
@@ -256,7 +253,11 @@ const readAnySif = (host: Host, path: string, handle: number, stat: Stat, head: 
     if (fileSystem !== 'squashfs')
       refuse('E_IMAGE_NOT', path, `its root file system is of the kind "${fileSystem}"`, 'tsrun runs SIF images with SquashFS inside');
     const { offset, size } = root;
-    return { root: { offset, size, arch }, facts: findObject(sif, 'generic-json', IMAGE_FACTS_OBJECT) };
+    return {
+      root: { offset, size, arch },
+      facts: findObject(sif, 'generic-json', IMAGE_FACTS_OBJECT),
+      hot: findObject(sif, 'generic', HOT_LIST_OBJECT),
+    };
   } catch (error) {
     if (!(error instanceof TsrunError) || error.what.includes(path)) throw error;
     throw new TsrunError({ code: error.code, what: `cannot use image ${path}`, why: error.why, hint: error.hint });

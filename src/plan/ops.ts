@@ -9,6 +9,9 @@ export const OPS = {
   scope: { dir: 'P', key: 'S', uid: 'N', gid: 'N', lingerMs: 'N', cacheBytes: 'N' },
   userns: { uid: 'N', gid: 'N' },
   userns_ranges: { newuidmap: 'S', newgidmap: 'S', uidMap: 'S', gidMap: 'S' },
+  record: { path: 'P' },
+  hot: { offset: 'N', size: 'N' },
+  stage: { path: 'P', flags: 'F' },
   image_mount: { handle: 'H', path: 'P', offset: 'N', size: 'N' },
   image_directory: { path: 'P' },
   image_extracted: { handle: 'H', path: 'P', offset: 'N', size: 'N', directory: 'P' },
@@ -40,6 +43,7 @@ export const OPS = {
 
 /** Words that flags may hold (FLAG lines of plan.def). */
 export const FLAG_WORDS = {
+  stage: ['memory'],
   unshare: ['mount', 'pid', 'ipc', 'uts', 'net'],
   root: ['writable', 'in_place', 'suid'],
   bind: ['ro', 'recursive', 'optional', 'dev'],

@@ -175,6 +175,11 @@ static void refuses_orders(void)
 	CHECK("two user namespaces", refused("plan|1|userns|1|1|userns|1|1|image_directory|/i|unshare|mount|root||0|" END, "already a scope"));
 	CHECK("no image", refused("plan|1|userns|1|1|unshare|mount|root||0|" END, "before any image"));
 	CHECK("two images", refused("plan|1|userns|1|1|image_directory|/i|image_directory|/i|unshare|mount|root||0|" END, "already a image"));
+	CHECK("what is recorded, read ahead or staged belongs to an image mount",
+	      refused("plan|1|userns|1|1|record|/r|image_directory|/i|unshare|mount|root||0|" END, "no image mount"));
+	CHECK("a record without a path", refused("plan|1|scope|/r|k|1|1|0|0|record||image_mount|3|/a|0|0|unshare|mount|root||0|" END, "not an absolute path"));
+	CHECK("a relative place for a copy", refused("plan|1|scope|/r|k|1|1|0|0|stage|x/y||image_mount|3|/a|0|0|unshare|mount|root||0|" END, "stage"));
+	CHECK("they come before it", refused("plan|1|scope|/r|k|1|1|0|0|image_mount|3|/a|0|0|hot|1|2|unshare|mount|root||0|" END, "later stage"));
 	CHECK("an image mount without a scope", refused("plan|1|userns|1|1|image_mount|3|/a|0|0|unshare|mount|root||0|" END, "needs a scope"));
 	CHECK("unshare without mount", refused("plan|1|userns|1|1|image_directory|/i|unshare|pid|root||0|" END, "mount is missing"));
 	CHECK("no root", refused(BEGIN END, "before any root"));

@@ -3,6 +3,7 @@
 #include "sample_tree.h"
 
 #include "../../native/server.h"
+#include "../../native/server_wire.h"
 
 #include <grp.h>
 #include <poll.h>
@@ -131,7 +132,7 @@ static pid_t server_pid(const char *key)
 	struct ucred peer = { 0 };
 	socklen_t len = sizeof peer;
 
-	snprintf(address.sun_path, sizeof address.sun_path, "%.80s/%.16s.2.sock", runtime, key);
+	snprintf(address.sun_path, sizeof address.sun_path, "%.80s/%.16s.%d.sock", runtime, key, WIRE_PROTOCOL);
 	if (connect(sock, (struct sockaddr *)&address, sizeof address) == 0)
 		getsockopt(sock, SOL_SOCKET, SO_PEERCRED, &peer, &len);
 	close(sock);
@@ -412,7 +413,7 @@ static void test_death(void)
 	CHECK("a killed server is gone", ends_within(server, 5000));
 	close(stay.go[1]);
 	CHECK("a run whose server was killed reads on: the process that reads its image lives as long as the mount", status_of(keeper) == 0);
-	CHECK("its socket stays", access(sample_text("%s/killed.2.sock", runtime), F_OK) == 0);
+	CHECK("its socket stays", access(sample_text("%s/killed.%d.sock", runtime, WIRE_PROTOCOL), F_OK) == 0);
 	keeper = start_staying(&stay, "killed");
 	next = server_pid("killed");
 	CHECK("the next run starts a new server", next > 0 && next != server);
@@ -481,8 +482,40 @@ static int errors_have_texts(void *ctx)
 	bad += error_of(runtime, fd, 0, "../up", SERVER_STEP_SERVER, "not a scope key");
 	bad += error_of(sample_text("%s/squatted", top), fd, 0, "errors", SERVER_STEP_DIRECTORY, "belongs to user 0");
 	bad += error_of(sample_text("%s/open", top), fd, 0, "errors", SERVER_STEP_DIRECTORY, "mode 755");
-	bad += error_of(sample_text("%s/link", top), fd, 0, "errors", SERVER_STEP_DIRECTORY, "/link");
+	/* Where no server of this user's listens already. */
+	bad += error_of(sample_text("%s/link", top), fd, 0, "linked", SERVER_STEP_DIRECTORY, "/link");
+	/* Somebody else listens in a directory of theirs: nothing is sent to them. */
+	bad += error_of(sample_text("%s/foreign", top), fd, 0, "errors", SERVER_STEP_DIRECTORY, "belongs to user 0");
 	return bad;
+}
+
+/* A socket at which root listens, under the name of the scope's, open to all. */
+static int listen_in(const char *directory, const char *key)
+{
+	struct sockaddr_un address;
+	int dir = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC), sock = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	char name[WIRE_NAME_MAX];
+
+	wire_name(name, key, WIRE_SOCKET);
+	if (dir < 0 || wire_address(&address, dir, key) < 0 || bind(sock, (struct sockaddr *)&address, sizeof address) < 0 || listen(sock, 8) < 0
+		|| fchmodat(dir, name, 0777, 0) < 0)
+		sample_fail("a socket");
+	close(dir);
+	return sock;
+}
+
+/* Whether anybody who connected has sent something. */
+static bool was_told(int listener)
+{
+	char byte;
+	int sock;
+
+	while ((sock = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC)) >= 0) {
+		if (recv(sock, &byte, 1, 0) > 0)
+			return true;
+		close(sock);
+	}
+	return false;
 }
 
 static int in_namespace_limit(void *ctx)
@@ -528,18 +561,22 @@ static int replaced_image(void *ctx)
 static void test_errors(void)
 {
 	pid_t server;
+	int listener;
 
-	if (mkdir(sample_text("%s/squatted", top), 0700) < 0 || mkdir(sample_text("%s/open", top), 0755) < 0
+	if (mkdir(sample_text("%s/foreign", top), 0755) < 0 || mkdir(sample_text("%s/squatted", top), 0700) < 0 || mkdir(sample_text("%s/open", top), 0755) < 0
 		|| chown(sample_text("%s/open", top), user, group) < 0 || symlink(runtime, sample_text("%s/link", top)) < 0)
 		sample_fail("directories");
+	listener = listen_in(sample_text("%s/foreign", top), "errors");
 	CHECK("errors say what was tried and why it failed", as_user(errors_have_texts, NULL) == 0);
+	CHECK("nothing is said to somebody else's server", !was_told(listener));
+	close(listener);
 	CHECK("a system without user namespaces is named", as_user(in_namespace_limit, NULL) == 0);
 	sample_run("cp -p %s %s.other; cp -p %s %s.mine; chown %u:%u %s %s.other %s", image, image, image, image, user, group, image, image, top);
 	CHECK("an image replaced by rename disturbs nobody", as_user(replaced_image, NULL) == 0);
 	CHECK("an image changed in place is an I/O error", as_user(changed_image, NULL) == 0);
 	server = server_pid("changed");
-	CHECK("and noted in the scope's log", sample_run("grep -q 'changed in place' %s/changed.2.log", runtime) == 0);
-	unlink(sample_text("%s/changed.2.log", runtime));
+	CHECK("and noted in the scope's log", sample_run("grep -q 'changed in place' %s/changed.%d.log", runtime, WIRE_PROTOCOL) == 0);
+	unlink(sample_text("%s/changed.%d.log", runtime, WIRE_PROTOCOL));
 	CHECK("the server ends all the same", server == 0 || ends_within(server, 20 * LINGER_MS));
 }
 

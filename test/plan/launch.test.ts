@@ -6,6 +6,7 @@ import * as assert from 'uvu/assert';
 import { encodeAnswer } from '../../src/plan/encode.ts';
 import { explainFailure, parseFailure } from '../../src/plan/failure.ts';
 import { OPS, type Op } from '../../src/plan/ops.ts';
+import { engineHost, type HostCall } from '../../src/run/host-engine.ts';
 import { failure, plan, start } from '../../src/run/start.ts';
 import { warm } from '../../src/run/warm.ts';
 import { isClean } from '../../src/util/paths.ts';
@@ -178,7 +179,14 @@ test('what has to be fetched is asked for once', () => {
 });
 
 test('the warm-up start is a plan', () => {
-  assert.is(warm(), '');
+  const door = { __host: (): number => -38 };
+  assert.is(
+    warm(
+      engineHost((number, ...words) => (door as { __host: HostCall }).__host(number, ...words)),
+      door,
+    ),
+    '',
+  );
 });
 
 // --- explain
