@@ -19,6 +19,8 @@ export type LockedOpening = {
   /** Its path is for messages. */
   readonly lock: { readonly lock: Lock; readonly path: string } | undefined;
   readonly vendor: Vendor | undefined;
+  /** A lock will be written. */
+  readonly writes: boolean;
 };
 
 export type Bases = {
@@ -28,7 +30,7 @@ export type Bases = {
 };
 
 /** @throws TsrunError of openSource; E_LOCK_CHANGED when a base is not what was locked */
-export const createBases = ({ lock, vendor }: LockedOpening): Bases => {
+export const createBases = ({ lock, vendor, writes }: LockedOpening): Bases => {
   const opened: LockedBase[] = [];
   const note = (base: LockedBase): void => {
     if (!opened.some(({ reference, platform }) => reference === base.reference && platform === base.platform)) opened.push(base);
@@ -36,6 +38,8 @@ export const createBases = ({ lock, vendor }: LockedOpening): Bases => {
   return {
     opened,
     open: async (reference, context) => {
+      // Digests of large files take their time, and directories have none.
+      if (lock === undefined && vendor === undefined && !writes) return openSource(reference, context);
       const platform = formatPlatform(context.platform);
       const wanted = lock === undefined ? undefined : lockedBase(lock.lock, reference.text, platform, lock.path);
       const kept = vendor?.purpose === 'use' ? layoutOf(vendor, reference.text, platform) : undefined;

@@ -54,7 +54,7 @@ export const prepareLock = async (
   if (vendor?.purpose === 'use') await requireVendored(vendor.directory);
   if (vendor?.purpose === 'use' && !offline)
     throw usage('cannot use --locked --vendor', 'it builds without a network', 'add --offline, or leave --vendor out');
-  const bases = createBases({ lock, vendor });
+  const bases = createBases({ lock, vendor, writes: args.lock });
   return {
     bases,
     supply: vendor === undefined ? undefined : (stage) => supplyOf(vendor, stage),

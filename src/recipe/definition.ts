@@ -82,6 +82,10 @@ type Around = {
 const ENVIRONMENT_FILE = '/.singularity.d/env/91-environment.sh';
 const LABEL_FILE = '/.build.labels';
 
+/** Where sections that run find APPTAINER_ENVIRONMENT. */
+const scriptPlace = (section: Section | undefined): readonly Step[] =>
+  section === undefined ? [] : [{ kind: 'directory', path: '/.singularity.d/env', mode: 0o755, at: section.at, title: 'environment' }];
+
 const stepsOfStage = (around: Around): readonly Step[] => {
   const { stage, chosen, header, text, notest, environment } = around;
   const { at } = stage;
@@ -99,6 +103,7 @@ const stepsOfStage = (around: Around): readonly Step[] => {
   const files = sections.filter(({ name }) => name === 'files');
   return [
     ...onHost('pre', true),
+    ...scriptPlace(find('setup') ?? find('post')),
     ...appSteps(sections, environment),
     ...files.flatMap((section) => (section.args === '' ? [] : copies(section, originOfFiles(section, around), environment))),
     ...onHost('setup', false),

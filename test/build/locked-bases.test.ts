@@ -43,7 +43,7 @@ const lockOf = (reference: string, digest: string): { lock: Lock; path: string }
 });
 
 test('what is opened is noted once, with the digest of its manifest or of its file', async () => {
-  const bases = createBases({ lock: undefined, vendor: undefined });
+  const bases = createBases({ lock: undefined, vendor: undefined, writes: true });
   for (const text of [LAYOUT, TAR, LAYOUT]) await bases.open(parseReference(text), context);
   assert.equal(bases.opened, [
     { reference: LAYOUT, platform: 'linux/amd64', digest: manifest.digest },
@@ -52,25 +52,25 @@ test('what is opened is noted once, with the digest of its manifest or of its fi
 });
 
 test('another content, or a base that was not locked, is refused', async () => {
-  await createBases({ lock: lockOf(TAR, sha256(tar)), vendor: undefined }).open(parseReference(TAR), context);
-  const other = createBases({ lock: lockOf(TAR, sha256(Buffer.from('other'))), vendor: undefined });
+  await createBases({ lock: lockOf(TAR, sha256(tar)), vendor: undefined, writes: false }).open(parseReference(TAR), context);
+  const other = createBases({ lock: lockOf(TAR, sha256(Buffer.from('other'))), vendor: undefined, writes: false });
   assert.match((await failure(() => other.open(parseReference(TAR), context), 'E_LOCK_CHANGED')).message, /has the digest/);
   assert.match((await failure(() => other.open(parseReference(LAYOUT), context), 'E_LOCK_CHANGED')).message, /does not know/);
 });
 
 test('a directory has no digest to lock', async () => {
-  const bases = createBases({ lock: undefined, vendor: undefined });
+  const bases = createBases({ lock: undefined, vendor: undefined, writes: true });
   await failure(() => bases.open(parseReference(`${place}/layout/blobs`), context), 'E_LOCK');
 });
 
 test('what was kept is taken instead of the source, which need not be there any more', async () => {
   const directory = join(place, 'vendor');
   const keep: Vendor = { directory, purpose: 'keep' };
-  const bases = createBases({ lock: undefined, vendor: keep });
+  const bases = createBases({ lock: undefined, vendor: keep, writes: true });
   await bases.open(parseReference(LAYOUT), context);
   rmSync(join(place, 'layout'), { recursive: true });
   const [locked] = bases.opened;
-  const again = createBases({ lock: lockOf(LAYOUT, locked?.digest ?? ''), vendor: { directory, purpose: 'use' } });
+  const again = createBases({ lock: lockOf(LAYOUT, locked?.digest ?? ''), vendor: { directory, purpose: 'use' }, writes: false });
   const source = await again.open(parseReference(LAYOUT), context);
   assert.ok(source.kind === 'layers');
   assert.is(source.image.manifestDigest, manifest.digest);

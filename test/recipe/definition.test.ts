@@ -61,6 +61,7 @@ test('%post is run by /bin/sh -ex, and told where environment and labels go', ()
   assert.equal(
     steps('%post\n  apt-get update\n\n  # c\n%Post\nlast').map(({ at, title, ...body }) => [body.kind, at.line, title]),
     [
+      ['directory', 3, 'environment'],
       ['arg', 3, '%post'],
       ['arg', 3, '%post'],
       ['arg', 3, '%post'],
@@ -209,7 +210,7 @@ test('only the sections that were chosen count', () => {
     steps(text, { sections })
       .flatMap(({ kind, title }) => (kind === 'config' || kind === 'arg' ? [] : [title]))
       .join();
-  assert.is(kinds(['post']), '%post,definition');
+  assert.is(kinds(['post']), 'environment,%post,definition');
   assert.is(kinds(['%environment', 'files']), '%files a,%environment,definition');
   assert.is(kinds(['none']), 'definition');
   assert.match(kinds(['all']), /%app one.*%files a,%post,%environment,%test,definition,%test/);
@@ -363,6 +364,7 @@ test('a definition file of the kind people have', () => {
   assert.equal(
     stages[0]?.steps.map(({ title }) => title).filter((title) => !title.startsWith('%labels org')),
     [
+      'environment',
       '%setup',
       '%files requirements.txt /opt/',
       '%files src/* /opt/src/',

@@ -5,12 +5,13 @@ import type { Place, Stage, Step } from '../../recipe/spec.ts';
 export const changesFiles = (step: Step): boolean => {
   switch (step.kind) {
     case 'run':
-    case 'host-run':
     case 'copy':
     case 'file':
     case 'directory':
     case 'workdir':
       return true;
+    case 'host-run':
+      return !step.beforeBase;
     case 'arg':
     case 'env':
     case 'user':

@@ -52,6 +52,8 @@ export const stateOf = (json: ConfigJson): StageState => {
     const equals = entry.indexOf('=');
     if (equals > 0) env.set(entry.slice(0, equals), entry.slice(equals + 1));
   }
+  // As in Docker: what adds to PATH adds to this.
+  if (!env.has('PATH')) env.set('PATH', DEFAULT_PATH);
   const shell = texts(config['Shell']);
   const { Env: _env, WorkingDir: workdir, User: user, ...rest } = config;
   return {

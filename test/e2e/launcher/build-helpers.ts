@@ -51,6 +51,7 @@ export const busyboxImage = (...directories: readonly string[]): string => {
     'find',
     'seq',
     'wc',
+    'mount',
     'sed',
   ])
     execFileSync('ln', ['-s', 'busybox', join(image, 'bin', applet)]);

@@ -62,6 +62,14 @@ for (const user of users) {
     for (const line of readFileSync(table, 'latin1').trim().split('\n')) assert.ok(known.has(line.split(' ').slice(0, 2).join(' ')), line);
   });
 
+  test(`${user.name}: where there are no user xattrs everything is in the table`, () => {
+    const { table, setup } = step();
+    const script =
+      'mkdir /mnt; mount -t ramfs none /mnt; mkdir /mnt/d; touch /mnt/f; chown 5:6 /mnt/d; chown 7:8 /mnt/f; calls chown /mnt/f -1 9; mknod /mnt/n c 1 3';
+    assert.is(outputOf(setup, script), 'chown: 0\n');
+    assert.equal(tableOf(table), ['5:6', '7:8', '7:9', '0:0 c 1:3']);
+  });
+
   test(`${user.name}: a table is read again by the next step`, () => {
     const first = step();
     outputOf(first.setup, 'mkfifo /p; chown 8:9 /p; calls chown /p -1 10');
