@@ -36,17 +36,21 @@ FLAGS_release := -O2 -fstack-protector-strong -D_FORTIFY_SOURCE=2
 FLAGS_asan := -O1 $(SANITIZE_ASAN)
 FLAGS_tsan := -O1 -fsanitize=thread
 FLAGS_fuzz := -O1 $(SANITIZE_ASAN) -fsanitize-coverage=trace-pc
-FLAVOURS := release asan tsan fuzz
+FLAVOURS := release asan tsan fuzz start
 LINK_STATIC := -static -Wl,--gc-sections -Wl,-z,noexecstack -Wl,-z,relro -Wl,--build-id=sha1
 # The generated code checks every access itself; its warnings are not ours.
 FLAGS_generated := -std=gnu11 -g0 -w -D_GNU_SOURCE -ffunction-sections -DWASM_RT_MEMCHECK_SIGNAL_HANDLER=0 -DWASM_RT_USE_STACK_DEPTH_COUNT=0 \
 	-DNDEBUG -I$(BUILD)/gen
+# The half that starts runs, with another C library (native/start/README.md).
+MUSL_CC ?= musl-gcc
+CC_start := $(MUSL_CC)
+FLAGS_start := -O2 -fstack-protector-strong -idirafter $(BUILD)/gen/kernel
 FLAGS_watch := -O0 -DENGINE_WATCH -finstrument-functions
 
 # --- files ---
 
 ENGINE_SOURCES := $(filter-out native/engine/none.c native/engine/module.c native/engine/image.c native/engine/mksnapshot.c,$(wildcard native/engine/*.c))
-OTHER_SOURCES := $(filter-out native/main.c native/engine/%,$(wildcard native/*.c native/*/*.c))
+OTHER_SOURCES := $(filter-out native/main.c native/role.c native/engine/% native/start/%,$(wildcard native/*.c native/*/*.c))
 ifeq ($(ENGINE),none)
 SOURCES := $(OTHER_SOURCES) native/engine/none.c
 MODULE :=
@@ -92,10 +96,41 @@ $(BIN)/tsrun: $(BUILD)/tsrun.full
 	$(OBJCOPY) --only-keep-debug $< $(BUILD)/tsrun.debug
 	$(OBJCOPY) --strip-all --add-gnu-debuglink=$(BUILD)/tsrun.debug $< $@.new && mv $@.new $@
 
-PROGRAM := $(call objects,release,native/main.c $(SOURCES)) $(MODULE) $(call planner_image,planner)
+ROLES := native/main.c native/role.c
+ifeq ($(and $(MODULE),$(shell command -v $(MUSL_CC) 2>/dev/null)),)
+PROGRAM := $(call objects,release,$(ROLES) $(SOURCES)) $(MODULE) $(call planner_image,planner)
 $(BUILD)/tsrun.full: $(PROGRAM) $(BUILD)/program.key
 	echo '  link    $@'
 	$(CC) $(FLAGS_release) $(LINK_STATIC) $(if $(MODULE),-T $(BUILD)/planner/order.ld) -o $@ $(PROGRAM) $(LDLIBS)
+else
+PROGRAM := $(call objects,release,$(ROLES) $(OTHER_SOURCES) native/engine/none.c)
+$(BUILD)/tsrun.full: $(BUILD)/start.o $(PROGRAM) $(BUILD)/program.key
+	echo '  link    $@'
+	$(CC) $(FLAGS_release) $(LINK_STATIC) -Wl,-e,start_entry -T $(BUILD)/planner/order.ld -o $@ $(BUILD)/start.o $(PROGRAM) $(LDLIBS)
+endif
+
+# --- the half of the program that starts runs ---
+
+START_MAIN := $(call objects,start,native/main.c $(wildcard native/start/*.c) $(ENGINE_SOURCES))
+# The linker takes of these what the start needs. The other half's formats and decoders stay there.
+START_PARTS := $(call objects,start,$(filter-out native/codec.c native/serving.c native/server.c native/server_%s.c native/server_filter.c \
+	native/server_setup.c native/supervisor.c native/image%.c native/layer%.c native/tree_%.c native/squash/% native/fuse/%,$(OTHER_SOURCES)) native/image_extract.c)
+# May stay open: the other half's entry, what only the linker knows, and musl's own hooks for a program that is all its.
+START_OPEN := _start|_DYNAMIC|_init|_fini|__(init|fini)_array_(start|end)|__ehdr_start|_GLOBAL_OFFSET_TABLE_|__stack_chk_fail
+$(BUILD)/start.o: $(START_MAIN) $(START_PARTS) $(BUILD)/gen/module-start.o $(BUILD)/planner/image.o $(BUILD)/program.key
+	echo '  link    $@'
+	rm -f $(BUILD)/start.a && $(AR) rcs $(BUILD)/start.a $(START_PARTS)
+	$(MUSL_CC) -r -no-pie -static -Wl,--gc-sections,-e,start_entry,-u,start_choose -o $@.whole $(START_MAIN) $(BUILD)/gen/module-start.o \
+		$(BUILD)/planner/image.o -Wl,--start-group $(BUILD)/start.a -lc -lgcc -Wl,--end-group
+	$(OBJCOPY) --keep-global-symbol=start_entry $@.whole $@
+	! nm -u $@ | awk '{print $$2}' | grep -vxE '$(START_OPEN)'
+
+# The kernel's headers, and wabt's, beside musl's own.
+$(BUILD)/gen/kernel:
+	mkdir -p $@
+	for name in linux asm asm-generic wasm-rt.h; do \
+		for top in /usr/include /usr/include/$$($(CC) -print-multiarch); do test ! -e $$top/$$name || ln -sfn $$top/$$name $@/$$name; done; \
+	done
 
 # A key is a file that changes when its text does, so that what depends on it is made anew when flags, tools or lists of files change.
 keep = mkdir -p $(@D) && if cmp -s $@.new $@; then rm $@.new; else mv $@.new $@; fi
@@ -104,14 +139,17 @@ $(BUILD)/program.key: FORCE
 
 define flavour
 $(BUILD)/obj/$(1)/flags.key: FORCE
-	@mkdir -p $$(@D); { $(CC) --version | head -n 1; echo '$(CFLAGS) $(FLAGS_$(1))'; } > $$@.new; $$(keep)
+	@mkdir -p $$(@D); { $(or $(CC_$(1)),$(CC)) --version | head -n 1; echo '$(CC_$(1)) $(CFLAGS) $(FLAGS_$(1))'; } > $$@.new; $$(keep)
 $(BUILD)/obj/$(1)/%.o: %.c $(BUILD)/obj/$(1)/flags.key
 	@mkdir -p $$(@D)
 	echo '  cc      $(1)/$$*'
-	$(CC) $(CFLAGS) $$(FLAGS_$(1)) -MMD -MP -c $$< -o $$@
+	$(or $(CC_$(1)),$(CC)) $(CFLAGS) $$(FLAGS_$(1)) -MMD -MP -c $$< -o $$@
 $(call objects,$(1),$(ENGINE_SOURCES) native/engine/mksnapshot.c): | $(BUILD)/gen/qjs.c
 endef
 $(foreach name,$(FLAVOURS),$(eval $(call flavour,$(name))))
+$(call objects,start,native/main.c $(SOURCES) $(wildcard native/start/*.c)): | $(BUILD)/gen/kernel
+$(BUILD)/obj/start/native/start/entry.o: FLAGS_start += -fno-stack-protector
+$(BUILD)/obj/start/native/start/memory.o: FLAGS_start += -fno-builtin
 
 # Everything but main.c, so that a test gets what it needs.
 define library
@@ -140,6 +178,9 @@ $(BUILD)/gen/module.key: FORCE
 $(BUILD)/gen/module.o: $(BUILD)/gen/qjs.c $(BUILD)/gen/module.key
 	echo '  cc      $@ (takes a minute)'
 	$(CC) $(FLAGS_generated) -O2 -c native/engine/module.c -o $@
+$(BUILD)/gen/module-start.o: $(BUILD)/gen/qjs.c $(BUILD)/gen/module.key | $(BUILD)/gen/kernel
+	echo '  cc      $@ (takes a minute)'
+	$(MUSL_CC) $(FLAGS_generated) -idirafter $(BUILD)/gen/kernel -O2 -c native/engine/module.c -o $@
 # The same for mksnapshot, telling what it does.
 $(BUILD)/gen/watch.o: $(BUILD)/gen/qjs.c $(BUILD)/gen/module.key
 	echo '  cc      $@'

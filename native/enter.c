@@ -108,6 +108,7 @@ static int look_at_sources(struct run *run, struct err *err)
 		if (op->kind == OP_bind)
 			result = look_at_source(op->bind.source, &st);
 		else if (op->kind == OP_bind_cwd)
+			/* With the caller's own rights: in the new user namespace a closed directory of the caller's is open. */
 			result = stat(".", &st) < 0 ? -errno : 0;
 		*source = (struct source){.device = st.st_dev, .inode = st.st_ino, .mode = st.st_mode};
 		if (result == 0)
@@ -130,7 +131,12 @@ static int enter_userns(struct run *run, struct err *err)
 	int result;
 
 	run->index = run->userns_index;
-	result = op->kind == OP_scope ? userns_join(run->joined.userns_fd, err) : userns_new((uid_t)op->userns.uid, (gid_t)op->userns.gid, err);
+	if (op->kind == OP_scope)
+		result = userns_join(run->joined.userns_fd, err);
+	else if (op->kind == OP_userns_ranges)
+		result = userns_ranges(op->userns_ranges.newuidmap, op->userns_ranges.newgidmap, op->userns_ranges.uid_map, op->userns_ranges.gid_map, err);
+	else
+		result = userns_new((uid_t)op->userns.uid, (gid_t)op->userns.gid, err);
 	if (result == 0)
 		run->index = index;
 	return result;
@@ -148,7 +154,8 @@ static int bring_up_loopback(struct err *err)
 /* The image as a mount of this run's namespace. */
 static int copy_image(const struct run *run, struct mount_source *copy, struct err *err)
 {
-	struct bind_flags flags = ROOT_IMAGE_FLAGS;
+	const struct bind_flags in_place = {.set_ids = run->root_options.set_ids};
+	struct bind_flags flags = run->root_options.in_place ? in_place : ROOT_IMAGE_FLAGS;
 	struct stat st;
 	int result;
 
@@ -206,6 +213,38 @@ static bool binds_cwd(const struct run *run)
 	return false;
 }
 
+/* What is said of the root, and of what the launcher is to have open, before and after this op. */
+static int gather(struct run *run, struct err *err)
+{
+	size_t unshare_index = run->index;
+
+	run->layers.lower = calloc(run->plan->count, sizeof *run->layers.lower);
+	if (run->layers.lower == NULL)
+		return fail(err, ENOMEM, "make the root", "%zu ops", run->plan->count);
+	for (size_t i = 0; i < run->plan->count; i++) {
+		const struct op *op = &run->plan->ops[i];
+
+		if (op->kind == OP_layer) {
+			run->layers.lower[run->layers.count++] = op->layer.directory;
+		} else if (op->kind == OP_upper) {
+			run->layers.upper = op->upper.directory;
+			run->layers.work = op->upper.work;
+		} else if (op->kind == OP_owners) {
+			run->index = i;
+			if (owners_open(&run->owners, op->owners.table, run->layers.upper, err) < 0)
+				return -err->errnum;
+			run->init.owners = &run->owners;
+			run->index = unshare_index;
+		} else if (op->kind == OP_root) {
+			run->root_options = (struct root_options){.writable = (op->root.flags & FLAG_root_writable) != 0,
+			                                          .in_place = (op->root.flags & FLAG_root_in_place) != 0,
+			                                          .set_ids = (op->root.flags & FLAG_root_suid) != 0,
+			                                          .size = op->root.size};
+		}
+	}
+	return 0;
+}
+
 int enter_unshare(struct run *run, const struct op_unshare *op, struct err *err)
 {
 	static const struct {
@@ -216,8 +255,10 @@ int enter_unshare(struct run *run, const struct op_unshare *op, struct err *err)
 		{FLAG_unshare_uts, CLONE_NEWUTS},  {FLAG_unshare_net, CLONE_NEWNET},
 	};
 	int clone = 0;
-	int result = look_at_sources(run, err);
+	int result = gather(run, err);
 
+	if (result == 0)
+		result = look_at_sources(run, err);
 	if (result == 0)
 		result = enter_userns(run, err);
 	if (result == 0 && run->joined.view_fd >= 0)
@@ -230,8 +271,8 @@ int enter_unshare(struct run *run, const struct op_unshare *op, struct err *err)
 		return fail(err, errno, "make namespaces", "unshare");
 	run->own_pids = (clone & CLONE_NEWPID) != 0;
 	/* unshare has moved the working directory into the new mount namespace; only from there can it be bound. */
-	if (binds_cwd(run))
-		run->cwd = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (binds_cwd(run) && (run->cwd = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC)) < 0)
+		run->cwd = -errno;
 	if ((clone & CLONE_NEWNET) != 0 && (result = bring_up_loopback(err)) < 0)
 		return result;
 	if (run->own_pids && (result = init_split(&run->init, err)) < 0)
@@ -241,7 +282,7 @@ int enter_unshare(struct run *run, const struct op_unshare *op, struct err *err)
 	if (result < 0)
 		return result;
 	run->umask = umask(0);
-	result = root_begin(&run->root, &image, err);
+	result = root_begin(&run->root, &image, &run->layers, &run->root_options, err);
 	if (run->joined.path[0] != '\0')
 		uncover_runtime_directory(run);
 	return result;

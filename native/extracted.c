@@ -77,7 +77,7 @@ static int extract_into(int parent, const char *name, int fd, uint64_t offset, u
 	result = remove_tree(parent, partial_name, 0);
 	if (result < 0)
 		return fail(err, -result, STEP, "remove %s, left by an interrupted run", partial);
-	result = image_extract(fd, offset, size, partial, NULL, err);
+	result = image_extract(fd, offset, size, partial, NULL, NULL, err);
 	/* On disk before it has its name: after a crash of the machine there must be no complete directory with empty files in it. */
 	if (result == 0 && (syncfs(parent) < 0 || renameat(parent, partial_name, parent, name) < 0))
 		result = fail(err, errno, STEP, "%s", directory);

@@ -125,20 +125,28 @@ int64_t host_call_readdir(struct host *host UNUSED, const struct host_value *arg
 	}
 }
 
-/* Opens a regular file, or a directory where that will do. Devices are turned away before they are opened (opening can already do something to
- * them) and once more after: the name may have changed hands. Pipes are only what the user's shell passed (`--env-file <(command)`). */
+static bool begins(const char *path, const char *start)
+{
+	return strncmp(path, start, strlen(start)) == 0;
+}
+
+/* Opens a regular file, or a directory where that will do. In /dev, devices are turned away before they are opened (opening can already do
+ * something to them) and once more after: the name may have changed hands. Elsewhere a look before would be one more journey to a file server.
+ * Pipes are only what the user's shell passed (`--env-file <(command)`). */
 static int open_plain(const char *path, bool directory_too, struct stat *st)
 {
-	bool from_shell = strncmp(path, "/dev/fd/", 8) == 0 || strncmp(path, "/proc/self/fd/", 14) == 0;
+	bool from_shell = begins(path, "/dev/fd/") || begins(path, "/proc/self/fd/");
 	cleanup_fd int fd = -1;
 	int status;
 
-	for (int look = 0; look < 2; look++) {
+	st->st_mode = 0;
+	for (int look = from_shell || begins(path, "/dev/") ? 0 : 1; look < 2; look++) {
 		if (look == 1) {
 			/* Without O_NONBLOCK a pipe without writer would hang; with it, reading has to wait itself. */
 			fd = RETRY(open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | (S_ISFIFO(st->st_mode) ? 0 : O_NONBLOCK)));
+			/* ENXIO: a socket, or a device that is none. */
 			if (fd < 0)
-				return -errno;
+				return errno == ENXIO ? -ENOTSUP : -errno;
 		}
 		status = look == 0 ? stat(path, st) : fstat(fd, st);
 		if (status != 0)

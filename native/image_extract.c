@@ -1,4 +1,4 @@
-/* Extraction into a directory: where to, and the child process that unpacks there and cleans up after itself. */
+/* Extraction into a directory: where to, and the child process that unpacks there, seen from outside. */
 #include "image.h"
 
 #include <dirent.h>
@@ -14,8 +14,7 @@
 
 /* --- DEST --- */
 
-/* Empties a directory; best effort, for what this program has made itself. */
-static void remove_below(int dir)
+void image_empty(int dir)
 {
 	DIR *listing;
 	struct dirent *entry;
@@ -37,7 +36,7 @@ static void remove_below(int dir)
 			continue;
 		sub = openat(dir, entry->d_name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 		if (sub >= 0) {
-			remove_below(sub);
+			image_empty(sub);
 			close(sub);
 		}
 		unlinkat(dir, entry->d_name, AT_REMOVEDIR);
@@ -80,36 +79,8 @@ static int open_dest(const char *path, int *dest, bool *made, struct err *err)
 
 /* --- the child --- */
 
-static volatile sig_atomic_t interrupted;
-
-static void on_interrupt(int signal)
-{
-	interrupted = signal;
-}
-
-struct outcome {
-	int rc;
-	uint64_t skipped;
-	struct err err;
-};
-
-static NORETURN void child_main(int image, uint64_t offset, uint64_t size, int dest, int report, const sigset_t *mask)
-{
-	struct sigaction action = { .sa_handler = on_interrupt };
-	struct outcome outcome = { 0 };
-
-	sigaction(SIGINT, &action, NULL);
-	sigaction(SIGTERM, &action, NULL);
-	sigaction(SIGHUP, &action, NULL);
-	sigprocmask(SIG_SETMASK, mask, NULL);
-	outcome.rc = image_unpack(image, offset, size, dest, &interrupted, &outcome.skipped, &outcome.err);
-	if (outcome.rc < 0)
-		remove_below(dest);
-	_exit(write_full(report, &outcome, sizeof outcome) < 0);
-}
-
 /* Waits for the child's report; passes signals on to it. Returns the signal that interrupted, or 0. */
-static int await_child(pid_t child, int report, int signals, struct outcome *outcome)
+static int await_child(pid_t child, int report, int signals, struct image_outcome *outcome)
 {
 	struct pollfd wait[2] = { { .fd = report, .events = POLLIN }, { .fd = signals, .events = POLLIN } };
 	int caught = 0;
@@ -133,7 +104,7 @@ static int await_child(pid_t child, int report, int signals, struct outcome *out
 	return caught;
 }
 
-static int run_child(int image, uint64_t offset, uint64_t size, int dest, struct outcome *outcome, int *caught, struct err *err)
+static int run_child(int image, uint64_t offset, uint64_t size, int dest, struct image_owners *owners, struct image_outcome *outcome, int *caught, struct err *err)
 {
 	int cleanup_fd signals = -1, cleanup_fd report_in = -1, cleanup_fd report_out = -1;
 	int pipe_fds[2];
@@ -155,7 +126,7 @@ static int run_child(int image, uint64_t offset, uint64_t size, int dest, struct
 	sigprocmask(SIG_BLOCK, &ours, &before);
 	child = fork();
 	if (child == 0)
-		child_main(image, offset, size, dest, report_out, &before);
+		image_unpacking(image, offset, size, dest, owners, report_out, &before);
 	close_fd(&report_out);
 	if (child < 0)
 		rc = fail(err, errno, EXTRACT, "starting a process");
@@ -167,9 +138,9 @@ static int run_child(int image, uint64_t offset, uint64_t size, int dest, struct
 	return rc;
 }
 
-int image_extract(int fd, uint64_t offset, uint64_t size, const char *path, uint64_t *skipped, struct err *err)
+int image_extract(int fd, uint64_t offset, uint64_t size, const char *path, struct image_owners *owners, uint64_t *skipped, struct err *err)
 {
-	struct outcome outcome = { 0 };
+	struct image_outcome outcome = { 0 };
 	int cleanup_fd dest = -1;
 	int caught = 0;
 	bool made;
@@ -177,7 +148,7 @@ int image_extract(int fd, uint64_t offset, uint64_t size, const char *path, uint
 
 	if (rc < 0)
 		return rc;
-	rc = run_child(fd, offset, size, dest, &outcome, &caught, err);
+	rc = run_child(fd, offset, size, dest, owners, &outcome, &caught, err);
 	if (rc == 0 && outcome.rc < 0) {
 		rc = outcome.rc;
 		if (err != NULL)
@@ -186,7 +157,7 @@ int image_extract(int fd, uint64_t offset, uint64_t size, const char *path, uint
 			fail(err, EINTR, EXTRACT, "interrupted");
 	}
 	if (rc < 0) {
-		remove_below(dest);
+		image_empty(dest);
 		if (made)
 			rmdir(path);
 	}

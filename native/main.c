@@ -4,12 +4,11 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "codec.h"
 #include "engine/engine.h"
 #include "failure.h"
-#include "image.h"
 #include "node.h"
 #include "plan.h"
+#include "role.h"
 #include "run.h"
 #include "server.h"
 
@@ -204,15 +203,13 @@ static void fill_standard_descriptors(void)
 
 int main(int argc, char **argv, char **envp)
 {
-	static const struct {
-		const char *name;
-		int (*main)(int argc, char **argv);
-	} roles[] = {{"@codec", codec_main}, {"@image", image_main}, {"@plan", plan_main}, {"@server", server_main}, {"@server-statistics", server_statistics_main}};
+	int status;
 
 	fill_standard_descriptors();
-	for (size_t i = 0; argc > 1 && i < ARRAY_LEN(roles); i++) {
-		if (strcmp(argv[1], roles[i].name) == 0)
-			return roles[i].main(argc - 1, argv + 1);
-	}
+	if (argc > 1 && strcmp(argv[1], "@plan") == 0)
+		return plan_main(argc - 1, argv + 1);
+	status = argc > 1 ? role_main(argc - 1, argv + 1) : -1;
+	if (status >= 0)
+		return status;
 	return argc > 0 ? planner_main(argc, argv, envp) : 125;
 }

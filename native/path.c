@@ -116,11 +116,37 @@ static bool is_clean(const char *path)
 	return path[0] == '/';
 }
 
-/* Most paths hold no link and are there: then the kernel walks them, in each layer at once. False: to be walked step by step. */
-static bool walk_plain(const struct tree *tree, const char *path, struct spot *spot)
+static int skeleton_directory(const struct tree *tree, const char *path);
+
+/* Below a directory that has no such name in either layer: the last name of `path`, made as told. False: another way has to be found. */
+static bool make_below_plain(const struct tree *tree, const char *path, mode_t make)
+{
+	const char *slash = strrchr(path, '/');
+	char parent[PATH_MAX];
+	cleanup_fd int directory = -1, file = -1;
+
+	memcpy(parent, path, (size_t)(slash - path));
+	parent[slash - path] = '\0';
+	directory = open_plain(tree->skeleton, parent[0] == '\0' ? "" : parent + 1, O_DIRECTORY);
+	if (directory < 0 && errno == ENOENT) {
+		cleanup_fd int image = open_plain(tree->image, parent + 1, O_DIRECTORY);
+
+		directory = image < 0 ? -1 : skeleton_directory(tree, parent);
+	}
+	if (directory < 0)
+		return false;
+	if (S_ISDIR(make))
+		return mkdirat(directory, slash + 1, make & 07777) == 0;
+	file = openat(directory, slash + 1, NEW_FILE, make & 07777);
+	return file >= 0;
+}
+
+/* Most paths hold no link: then the kernel walks them, in each layer at once. Of most that are missing only the last name is, and what is made there
+ * is what was asked for. False: to be walked step by step. */
+static bool walk_plain(const struct tree *tree, const char *path, mode_t make, struct spot *spot)
 {
 	cleanup_fd int fd = -1;
-	struct stat st;
+	struct stat st = {.st_mode = make};
 
 	if (!is_clean(path) || is_below_mounted(tree, path))
 		return false;
@@ -128,7 +154,9 @@ static bool walk_plain(const struct tree *tree, const char *path, struct spot *s
 	/* ENOENT: up to the name that is missing there are only directories, which are merged with the image's. */
 	if (fd < 0 && errno == ENOENT && tree->image >= 0)
 		fd = open_plain(tree->image, path + 1, 0);
-	if (fd < 0 || fstat(fd, &st) < 0)
+	if (fd < 0 && (errno != ENOENT || make == 0 || tree->image < 0 || !make_below_plain(tree, path, make)))
+		return false;
+	if (fd >= 0 && fstat(fd, &st) < 0)
 		return false;
 	strcpy(spot->path, path);
 	spot->mode = st.st_mode;
@@ -143,6 +171,16 @@ static int open_directory(int parent, const char *name)
 	return fd < 0 ? -errno : fd;
 }
 
+/* The same for a name right below the root, the most usual case. */
+static int skeleton_top(const struct tree *tree, const char *name)
+{
+	struct stat st;
+
+	if (fstatat(tree->image, name, &st, AT_SYMLINK_NOFOLLOW) < 0 || mkdirat(tree->skeleton, name, st.st_mode & 07777) < 0)
+		return -errno;
+	return open_directory(tree->skeleton, name);
+}
+
 /* The skeleton's directory for a resolved path that is a directory in one of the layers; made with the image's permissions, because in an
  * overlay the upper directory's attributes are the ones seen. */
 static int skeleton_directory(const struct tree *tree, const char *path)
@@ -154,6 +192,8 @@ static int skeleton_directory(const struct tree *tree, const char *path)
 
 	if (skeleton >= 0)
 		return steal_fd(&skeleton);
+	if (path[0] == '/' && strchr(path + 1, '/') == NULL && tree->image >= 0)
+		return skeleton_top(tree, path + 1);
 	skeleton = fcntl(tree->skeleton, F_DUPFD_CLOEXEC, 0);
 	image = tree->image < 0 ? -1 : fcntl(tree->image, F_DUPFD_CLOEXEC, 0);
 	if (skeleton < 0)
@@ -283,16 +323,13 @@ static int walk_step(struct walk *walk, const char **at, mode_t make, struct spo
 	return 1;
 }
 
-int tree_walk(const struct tree *tree, const char *path, mode_t make, struct spot *spot, struct err *err)
+/* (A function of its own: its buffers are pages of stack that the usual way does not touch.) */
+static int __attribute__((noinline)) walk_by_steps(const struct tree *tree, const char *path, mode_t make, struct spot *spot)
 {
 	struct walk walk = {.tree = tree, .skeleton = -1, .image = -1};
 	const char *at = walk.rest;
 	int result;
 
-	if (strlen(path) >= sizeof walk.rest)
-		return fail(err, ENAMETOOLONG, STEP, "%.200s", path);
-	if (walk_plain(tree, path, spot))
-		return 0;
 	strcpy(walk.rest, path);
 	result = walk_start(&walk, spot);
 	if (result == 0)
@@ -306,51 +343,92 @@ int tree_walk(const struct tree *tree, const char *path, mode_t make, struct spo
 		}
 	}
 	walk_close(&walk);
+	return result;
+}
+
+int tree_walk(const struct tree *tree, const char *path, mode_t make, struct spot *spot, struct err *err)
+{
+	int result;
+
+	if (strlen(path) >= PATH_MAX)
+		return fail(err, ENAMETOOLONG, STEP, "%.200s", path);
+	if (walk_plain(tree, path, make, spot))
+		return 0;
+	result = walk_by_steps(tree, path, make, spot);
 	if (result < 0)
 		return fail(err, -result, STEP, "%s (at %s)", path, spot->path[0] == '\0' ? "/" : spot->path);
 	return 0;
 }
 
-static bool is_directory_inside(int root, const char *parent, const char *name)
+/* The image's directory at a resolved path; -1 where it has none. */
+static int image_directory(int image, const char *path)
 {
-	char path[PATH_MAX + NAME_MAX + 2];
-	struct stat st;
-	cleanup_fd int fd = -1;
+	int fd = open_plain(image, path[0] == '\0' ? "" : path + 1, O_DIRECTORY);
 
-	snprintf(path, sizeof path, "%s/%s", parent, name);
-	fd = open_plain(root, path + 1, O_DIRECTORY);
 	if (fd >= 0 || errno == ENOENT || errno == ENOTDIR)
-		return fd >= 0;
-	fd = path_open(root, parent[0] == '\0' ? "/" : parent);
-	return fd >= 0 && fstatat(fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISDIR(st.st_mode);
+		return fd;
+	/* Before Linux 5.6. */
+	fd = path_open(image, path[0] == '\0' ? "/" : path);
+	return fd < 0 ? -1 : fd;
 }
 
-/* Opens the directory, in the skeleton, in which the last name of `path` is to be made. */
-static int parent_in_skeleton(const struct tree *tree, const char *path, const char **name, struct err *err)
+static void forget_last(struct tree *tree)
 {
-	const char *slash = strrchr(path, '/');
-	char parent[PATH_MAX];
+	if (!tree->last.open)
+		return;
+	close_fd(&tree->last.skeleton);
+	close_fd(&tree->last.image);
+	tree->last.open = false;
+}
+
+void tree_close(struct tree *tree)
+{
+	forget_last(tree);
+	close_fd(&tree->image);
+}
+
+/* tree->last becomes the directory that `parent` leads to. */
+static int enter_parent(struct tree *tree, const char *path, const char *parent, struct err *err)
+{
 	struct spot spot;
-	int fd;
 	int result;
 
-	snprintf(parent, sizeof parent, "%.*s", (int)(slash - path), path);
-	*name = slash + 1;
+	forget_last(tree);
 	result = tree_walk(tree, parent, S_IFDIR | 0755, &spot, err);
 	if (result < 0)
 		return result;
 	if (!S_ISDIR(spot.mode))
 		return fail(err, ENOTDIR, STEP, "%s (at %s)", path, spot.path);
-	fd = skeleton_directory(tree, spot.path);
-	if (fd < 0)
-		return fail(err, -fd, STEP, "%s (at %s)", path, spot.path);
+	tree->last.skeleton = skeleton_directory(tree, spot.path);
+	if (tree->last.skeleton < 0)
+		return fail(err, -tree->last.skeleton, STEP, "%s (at %s)", path, spot.path);
+	tree->last.open = true;
+	tree->last.image = tree->image < 0 ? -1 : image_directory(tree->image, spot.path);
+	tree->last.path[0] = '\0';
+	if (strlen(parent) < sizeof tree->last.path)
+		strcpy(tree->last.path, parent);
+	return 0;
+}
 
+/* The directory, in the skeleton, in which the last name of `path` is to be made; it stays the tree's. */
+static int parent_in_skeleton(struct tree *tree, const char *path, const char **name, struct err *err)
+{
+	const char *slash = strrchr(path, '/');
+	char parent[PATH_MAX];
+	struct stat st;
+	int result = 0;
+
+	snprintf(parent, sizeof parent, "%.*s", (int)(slash - path), path);
+	*name = slash + 1;
+	/* Inside the run something may have been mounted on it since. */
+	if (!tree->last.open || tree->image < 0 || parent[0] == '\0' || strcmp(parent, tree->last.path) != 0)
+		result = enter_parent(tree, path, parent, err);
+	if (result < 0)
+		return result;
 	/* A directory of the image would be merged with, or hidden by, something that is none. */
-	if (tree->image >= 0 && is_directory_inside(tree->image, spot.path, *name)) {
-		close_fd(&fd);
+	if (tree->last.image >= 0 && fstatat(tree->last.image, *name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISDIR(st.st_mode))
 		return fail(err, EISDIR, STEP, "%s is a directory of the image", path);
-	}
-	return fd;
+	return tree->last.skeleton;
 }
 
 int tree_directory(const struct tree *tree, const char *path, mode_t mode, struct err *err)
@@ -363,10 +441,10 @@ int tree_directory(const struct tree *tree, const char *path, mode_t mode, struc
 	return result;
 }
 
-int tree_file(const struct tree *tree, const char *path, mode_t mode, const char *content, struct err *err)
+int tree_file(struct tree *tree, const char *path, mode_t mode, const char *content, struct err *err)
 {
 	const char *name;
-	cleanup_fd int parent = parent_in_skeleton(tree, path, &name, err);
+	int parent = parent_in_skeleton(tree, path, &name, err);
 	int result;
 
 	if (parent < 0)
@@ -383,10 +461,10 @@ int tree_file(const struct tree *tree, const char *path, mode_t mode, const char
 	return result < 0 ? fail(err, -result, STEP, "%s", path) : 0;
 }
 
-int tree_symlink(const struct tree *tree, const char *path, const char *link, struct err *err)
+int tree_symlink(struct tree *tree, const char *path, const char *link, struct err *err)
 {
 	const char *name;
-	cleanup_fd int parent = parent_in_skeleton(tree, path, &name, err);
+	int parent = parent_in_skeleton(tree, path, &name, err);
 
 	if (parent < 0)
 		return parent;

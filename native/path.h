@@ -15,7 +15,16 @@ struct tree {
 	/* Where something will be mounted: what lies below is not looked at. May be NULL. */
 	const struct mounted_path *mounted;
 	size_t mounted_count;
+	/* The directory in which the last file or link was made; the next is usually made there, too. */
+	struct {
+		bool open;
+		char path[64]; /* as it was asked for; "" when that was longer */
+		int skeleton, image;
+	} last;
 };
+#define TREE_NONE ((struct tree){.skeleton = -1, .image = -1})
+/* Lets go of the image, and of what was kept open; the skeleton stays the caller's. */
+void tree_close(struct tree *tree);
 
 struct mounted_path {
 	size_t length;
@@ -35,8 +44,8 @@ int WARN_UNUSED tree_walk(const struct tree *tree, const char *path, mode_t make
 
 /* The content operations of a plan (see plan.def). */
 int WARN_UNUSED tree_directory(const struct tree *tree, const char *path, mode_t mode, struct err *err);
-int WARN_UNUSED tree_file(const struct tree *tree, const char *path, mode_t mode, const char *content, struct err *err);
-int WARN_UNUSED tree_symlink(const struct tree *tree, const char *path, const char *link, struct err *err);
+int WARN_UNUSED tree_file(struct tree *tree, const char *path, mode_t mode, const char *content, struct err *err);
+int WARN_UNUSED tree_symlink(struct tree *tree, const char *path, const char *link, struct err *err);
 
 /* An O_PATH descriptor of what `path` leads to inside `root`, mounts included; -errno without a message. */
 int WARN_UNUSED path_open(int root, const char *path);

@@ -8,69 +8,58 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 
+#include "root_layers.h"
+
 #define STEP "make the root"
 #define DIR_FLAGS (O_PATH | O_DIRECTORY | O_CLOEXEC)
 
 /* For parts of the image; its own flags, and for what is mounted below. */
 static const struct bind_flags sealed = {.recursive = true, .read_only = true};
 
+/* ".." of the root is the root, with what is mounted over it. */
+static int open_uppermost(void)
+{
+	return open("/..", DIR_FLAGS);
+}
+
 static int make_scratch(struct root *root, struct err *err)
 {
 	/* Over "/": paths that begin with "/" still start at the root below it, so the host's files stay in reach until the pivot. */
 	if (mount("tsrun", "/", "tmpfs", MS_NOSUID | MS_NODEV, "mode=0755") < 0)
 		return fail(err, errno, STEP, "tmpfs");
-	/* ".." of the root is the root, with what is mounted over it. */
-	root->scratch = open("/..", DIR_FLAGS);
-	if (root->scratch < 0 || mkdirat(root->scratch, "skeleton", 0755) < 0 || mkdirat(root->scratch, "image", 0755) < 0 ||
-	    mkdirat(root->scratch, "root", 0755) < 0)
+	root->scratch = open_uppermost();
+	if (root->scratch < 0 || mkdirat(root->scratch, "skeleton", 0755) < 0 || mkdirat(root->scratch, "image", 0755) < 0)
 		return fail(err, errno, STEP, "tmpfs");
 	root->tree.skeleton = openat(root->scratch, "skeleton", DIR_FLAGS);
 	return root->tree.skeleton < 0 ? fail(err, errno, STEP, "tmpfs") : 0;
 }
 
-int root_begin(struct root *root, struct mount_source *image, struct err *err)
+int root_begin(struct root *root, struct mount_source *image, const struct layers *layers, const struct root_options *options, struct err *err)
 {
 	struct stat st;
 	int result = make_scratch(root, err);
 
+	root->layers = layers;
 	if (result < 0)
 		return result;
-	cleanup_fd int target = openat(root->scratch, "image", DIR_FLAGS);
+	cleanup_fd int target = openat(root->scratch, options->in_place ? "." : "image", DIR_FLAGS);
 	result = target < 0 ? -errno : mount_attach(image, target);
 	if (result < 0)
 		return fail(err, -result, STEP, "attach the image");
+	if (options->in_place) {
+		close_fd(&root->tree.skeleton);
+		root->tree.skeleton = open_uppermost();
+		return root->tree.skeleton < 0 ? fail(err, errno, STEP, "open the image's root") : 0;
+	}
 	root->tree.image = openat(root->scratch, "image", DIR_FLAGS);
-	if (root->tree.image < 0 || fstat(root->tree.image, &st) < 0)
+	if (root->tree.image < 0)
 		return fail(err, errno, STEP, "open the image's root");
-	return fchmodat(root->scratch, "skeleton", st.st_mode & 07777, 0) < 0 ? fail(err, errno, STEP, "tmpfs") : 0;
-}
-
-static int mount_overlay(const struct root *root, bool writable, uint64_t size)
-{
-	char options[64] = "mode=0755";
-	int result;
-
-	if (fchdir(root->scratch) < 0)
-		return -errno;
-	/* The layers are named relative to the scratch: no path of the host has to be quoted. */
-	if (!writable)
-		return mount("tsrun", "root", "overlay", MS_RDONLY | MS_NOSUID | MS_NODEV, "lowerdir=skeleton:image") < 0 ? -errno : 0;
-
-	if (mkdir("writes", 0755) < 0)
-		return -errno;
-	cleanup_fd int writes = openat(root->scratch, "writes", DIR_FLAGS);
-	if (size > 0)
-		snprintf(options, sizeof options, "mode=0755,size=%llu", (unsigned long long)size);
-	result = writes < 0 ? -errno : mount_new("tmpfs", writes, 0, options);
+	result = layers_begin(root, err);
 	if (result < 0)
 		return result;
-	if (fchdir(root->scratch) < 0 || mkdir("writes/upper", 0755) < 0 || mkdir("writes/work", 0755) < 0)
-		return -errno;
-	/* userxattr: without it a user namespace cannot mark directories opaque, and mkdir over a removed one fails. */
-	return mount("tsrun", "root", "overlay", MS_NOSUID | MS_NODEV,
-	             "lowerdir=skeleton:image,upperdir=writes/upper,workdir=writes/work,userxattr") < 0
-	           ? -errno
-	           : 0;
+	if (fstat(root->tree.image, &st) < 0)
+		return fail(err, errno, STEP, "open the image's root");
+	return fchmodat(root->scratch, "skeleton", st.st_mode & 07777, 0) < 0 ? fail(err, errno, STEP, "tmpfs") : 0;
 }
 
 /* One name of the image that the skeleton does not have. */
@@ -153,14 +142,13 @@ static int mount_underlay(const struct root *root)
 	static const struct bind_flags still_writable = {.recursive = false};
 	static const struct bind_flags read_only = {.read_only = true};
 	cleanup_source struct mount_source skeleton = MOUNT_SOURCE_NONE;
-	cleanup_fd int target = openat(root->scratch, "root", DIR_FLAGS);
 	int result = mount_copy(&skeleton, root->tree.skeleton, "", &still_writable);
 
 	if (result == 0)
-		result = target < 0 ? -errno : mount_attach(&skeleton, target);
+		result = mount_attach(&skeleton, root->scratch);
 	if (result < 0)
 		return result;
-	cleanup_fd int into = openat(root->scratch, "root", DIR_FLAGS);
+	cleanup_fd int into = open_uppermost();
 	result = into < 0 ? -errno : show_image(into, root->tree.image);
 	/* What was bound into it is read-only already. */
 	return result < 0 ? result : mount_restrict(into, &read_only);
@@ -197,29 +185,52 @@ static int bare_directories(const struct root *root)
 	return 0;
 }
 
-int root_seal(struct root *root, bool writable, uint64_t size, struct err *err)
+/* `bare`: the root is an overlay that shows the image alone, read-only. */
+static int mount_root(const struct root *root, const struct root_options *options, bool *bare, struct err *err)
 {
-	int overlay = mount_overlay(root, writable, size);
-	int bare;
+	bool needs_overlay = options->writable || root->layers->upper != NULL || root->layers->count > 0;
+	int overlay = layers_mount(root, options);
 
-	if (overlay < 0 && writable)
-		return fail(err, -overlay, STEP, "a writable overlay above the image");
+	if (overlay < 0 && needs_overlay)
+		return fail(err, -overlay, STEP, root->layers->upper != NULL ? "an overlay that keeps what is written in %s" : "%s overlay above the image",
+		            root->layers->upper != NULL ? root->layers->upper : options->writable ? "a writable" : "an");
 	if (overlay < 0) {
 		int underlay = mount_underlay(root);
 
 		if (underlay < 0)
 			return fail(err, -underlay, STEP, "binds of the image's directories, after an overlay was refused (%s)", strerror(-overlay));
 	}
-	root->fd = openat(root->scratch, "root", DIR_FLAGS);
+	*bare = overlay == 0 && !needs_overlay;
+	return 0;
+}
+
+int root_seal(struct root *root, const struct root_options *options, struct err *err)
+{
+	bool bare = false;
+	int result = options->in_place ? 0 : mount_root(root, options, &bare, err);
+
+	if (result < 0)
+		return result;
+	root->fd = open_uppermost();
 	/* Not to be seen in a recursive bind of the host's "/". (Not earlier: an overlay's layer may not be unbindable.) */
 	if (root->fd < 0 || fchdir(root->scratch) < 0 || mount(NULL, ".", NULL, MS_UNBINDABLE, NULL) < 0)
 		return fail(err, errno, STEP, "open it");
-	bare = overlay == 0 && !writable ? bare_directories(root) : 0;
-	return bare < 0 ? fail(err, -bare, STEP, "bind the image's directories") : 0;
+	result = bare ? bare_directories(root) : 0;
+	return result < 0 ? fail(err, -result, STEP, "bind the image's directories") : 0;
 }
 
-int root_pivot(const struct root *root, struct err *err)
+/* It lies over the host's root already, and becomes the process's own: what is below is out of reach for whoever has no rights in this namespace.
+ * Nested namespaces work as well as after a pivot, and mounts are listed as after one: a process counts as chrooted only when its root is not
+ * the uppermost mount of "/". */
+static int cover(const struct root *root, struct err *err)
 {
+	return fchdir(root->fd) < 0 || chroot(".") < 0 ? fail(err, errno, "change the root", "cover the host's tree") : 0;
+}
+
+int root_enter(const struct root *root, bool lets_go, struct err *err)
+{
+	if (!lets_go)
+		return cover(root, err);
 	/* The scratch moves from over "/" to any place in the host's tree: then that tree is what lies uppermost after the pivot, and one unmount
 	 * (they are what costs) takes both away. */
 	if (fchdir(root->scratch) < 0 || mount(".", "/proc", NULL, MS_MOVE, NULL) < 0)
@@ -231,8 +242,9 @@ int root_pivot(const struct root *root, struct err *err)
 			return fail(err, errno, "change the root", "unmount the host's tree");
 	} else if (errno == EINVAL) {
 		/* The host's root is the kernel's first one, as on nodes that run from memory: it cannot be pivoted, only covered. */
-		if (mount(".", "/", NULL, MS_MOVE, NULL) < 0 || chroot(".") < 0)
+		if (fchdir(root->scratch) < 0 || mount(".", "/", NULL, MS_MOVE, NULL) < 0)
 			return fail(err, errno, "change the root", "cover the host's tree");
+		return cover(root, err);
 	} else {
 		return fail(err, errno, "change the root", "pivot_root");
 	}

@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 
 #include "init.h"
+#include "owners.h"
 #include "root.h"
 #include "run.h"
 #include "server.h"
@@ -28,10 +29,13 @@ struct run {
 	const struct op_hot *hot; /* or NULL */
 	const struct op_stage *stage; /* or NULL */
 	const char *image_directory;
+	struct layers layers;
+	struct root_options root_options;
 	struct stat image_stat; /* of image_directory in the caller's view */
-	int cwd;
+	int cwd; /* or -errno */
 	bool own_pids;
 	struct init init;
+	struct owners owners;
 	mode_t umask;
 	struct root root;
 	struct mounted_path *mounted;

@@ -36,21 +36,47 @@ static int open_dir(const char *path, struct err *err)
 	return steal_fd(&dir);
 }
 
-/* -ENOENT or -ECONNREFUSED: there is no server. */
-static int connect_server(int dir, const char *key)
+/* `seconds`: how long it may take to be let in. */
+static int connect_address(const struct sockaddr_un *address, int seconds)
 {
-	struct timeval patience = { .tv_sec = ANSWER_SECONDS };
+	struct timeval patience = { .tv_sec = ANSWER_SECONDS }, entry = { .tv_sec = seconds };
 	int cleanup_fd sock = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
-	struct sockaddr_un address;
 
 	if (sock < 0)
 		return -errno;
 	setsockopt(sock, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
-	setsockopt(sock, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
-	if (wire_address(&address, dir, key) < 0)
-		return -ENAMETOOLONG;
-	if (RETRY(connect(sock, (struct sockaddr *)&address, sizeof address)) < 0)
+	setsockopt(sock, SOL_SOCKET, SO_SNDTIMEO, &entry, sizeof entry);
+	if (RETRY(connect(sock, (const struct sockaddr *)address, sizeof *address)) < 0)
 		return -errno;
+	return steal_fd(&sock);
+}
+
+/* -ENOENT or -ECONNREFUSED: there is no server. */
+static int connect_server(int dir, const char *key)
+{
+	struct sockaddr_un address;
+
+	return wire_address(&address, dir, key) < 0 ? -ENAMETOOLONG : connect_address(&address, ANSWER_SECONDS);
+}
+
+/* The usual case, without a look at the directory: whoever listens there, it is a process of this user's, and that is all that the directory could
+ * prove. Negative: to be tried the long way. */
+static int connect_at_once(const char *dir, const char *key)
+{
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	struct ucred peer;
+	socklen_t len = sizeof peer;
+	char name[WIRE_NAME_MAX];
+	int cleanup_fd sock = -1;
+
+	wire_name(name, key, WIRE_SOCKET);
+	if (snprintf(address.sun_path, sizeof address.sun_path, "%s/%s", dir, name) >= (int)sizeof address.sun_path)
+		return -ENAMETOOLONG;
+	sock = connect_address(&address, 1);
+	if (sock < 0)
+		return sock;
+	if (getsockopt(sock, SOL_SOCKET, SO_PEERCRED, &peer, &len) < 0 || peer.uid != geteuid())
+		return -EPERM;
 	return steal_fd(&sock);
 }
 
@@ -76,8 +102,8 @@ static NORETURN void become_server(char *const argv[], int ready, int dir, int l
 	_exit(125);
 }
 
-/* Twice forked, so that the server is nobody's child that would have to wait for it. */
-static int spawn(char *const argv[], int ready, int dir, int lock)
+/* Twice forked, so that the server is nobody's child that would have to wait for it. Returns the process between, to be waited for. */
+static pid_t spawn(char *const argv[], int ready, int dir, int lock)
 {
 	pid_t child = fork();
 
@@ -92,8 +118,7 @@ static int spawn(char *const argv[], int ready, int dir, int lock)
 			become_server(argv, ready, dir, lock);
 		_exit(server < 0);
 	}
-	RETRY(waitpid(child, NULL, 0));
-	return 0;
+	return child;
 }
 
 static int await_ready(int ready, struct err *err)
@@ -118,6 +143,7 @@ static int start_server(const struct server_request *request, int dir, int lock,
 	char *argv[] = { name, role, key, uid, gid, cache, NULL };
 	int cleanup_fd ready_in = -1, cleanup_fd ready_out = -1;
 	int fds[2];
+	pid_t between;
 	int rc;
 
 	snprintf(key, sizeof key, "%s", request->key);
@@ -128,11 +154,14 @@ static int start_server(const struct server_request *request, int dir, int lock,
 		return fail(err, errno, SERVER_STEP_SERVER, "making a pipe");
 	ready_in = fds[0];
 	ready_out = fds[1];
-	rc = spawn(argv, ready_out, dir, lock);
+	between = spawn(argv, ready_out, dir, lock);
 	close_fd(&ready_out);
-	if (rc < 0)
-		return fail(err, -rc, SERVER_STEP_SERVER, "starting a process");
-	return await_ready(ready_in, err);
+	if (between < 0)
+		return fail(err, -between, SERVER_STEP_SERVER, "starting a process");
+	/* It has ended by the time that the server is ready: waiting for it first would only be one more turn at the processor. */
+	rc = await_ready(ready_in, err);
+	RETRY(waitpid(between, NULL, 0));
+	return rc;
 }
 
 static int connect_or_start(const struct server_request *request, int dir, struct err *err)
@@ -209,14 +238,19 @@ static void say_if_unsaid(struct err *err, int rc)
 		fail(err, -rc, SERVER_STEP_SERVER, "%s", rc == -ECONNRESET ? "it ended each time when it was asked" : "talking to it");
 }
 
-static int join(int dir, const struct server_request *request, struct server_reply *reply, uint64_t *view_of, struct err *err)
+static int join(const struct server_request *request, struct server_reply *reply, uint64_t *view_of, struct err *err)
 {
 	int rc = -ECONNRESET;
+	int cleanup_fd dir = -1;
 
 	/* A server that was about to end has hung up: then there is none now, or another. */
 	for (int i = 0; i < TRIES && (rc == -ECONNRESET || is_absent(rc)); i++) {
-		int cleanup_fd sock = connect_or_start(request, dir, err);
+		int cleanup_fd sock = i == 0 ? connect_at_once(request->dir, request->key) : -1;
 
+		if (sock < 0 && dir < 0 && (dir = open_dir(request->dir, err)) < 0)
+			return dir;
+		if (sock < 0)
+			sock = connect_or_start(request, dir, err);
 		rc = sock < 0 ? sock : ask(sock, request, reply, view_of, err);
 		if (err != NULL && err->step[0] != '\0')
 			break;
@@ -229,7 +263,6 @@ static int join(int dir, const struct server_request *request, struct server_rep
 int server_join(const struct server_request *request, struct server_reply *reply, struct err *err)
 {
 	struct server_request own_view = *request;
-	int cleanup_fd dir = -1;
 	uint64_t view_of = 0;
 	char key[100];
 	struct stat view;
@@ -240,10 +273,7 @@ int server_join(const struct server_request *request, struct server_reply *reply
 		return fail(err, EINVAL, SERVER_STEP_SERVER, "'%.100s' is not a scope key", request->key);
 	if (err != NULL)
 		*err = (struct err) { 0 };
-	dir = open_dir(request->dir, err);
-	if (dir < 0)
-		return dir;
-	rc = join(dir, request, reply, &view_of, err);
+	rc = join(request, reply, &view_of, err);
 	if (rc < 0 || reply->view_fd < 0 || stat("/proc/self/ns/mnt", &view) < 0 || view.st_ino == view_of)
 		return rc;
 	/* It would show us the files as somebody else sees them: there is another server for those who see them as we do. */
@@ -252,7 +282,7 @@ int server_join(const struct server_request *request, struct server_reply *reply
 	*reply = SERVER_REPLY_NONE;
 	snprintf(key, sizeof key, "%.64s.%" PRIx64, request->key, (uint64_t)view.st_ino);
 	own_view.key = key;
-	rc = join(dir, &own_view, reply, &view_of, err);
+	rc = join(&own_view, reply, &view_of, err);
 	if (rc == 0 && view_of != view.st_ino)
 		return fail(err, EXDEV, SERVER_STEP_SERVER, "it sees other files than this process");
 	return rc;

@@ -1,66 +1,60 @@
 /**
- * What does it cost to start a program in an image? Beside a bare fork and exec of the same program, and bubblewrap on the same tree.
+ * What does it cost to start a program in an image? Beside a bare fork and exec of the same program, and what bubblewrap and Charliecloud take for it.
  *
  *     node benchmarks/launch/launch.ts [--rounds N] [--out FILE]
  *
- * Run as root it measures as an ordinary user, and can also measure with 300 more mounts on the host. Needs cc, busybox, bwrap (left out when missing).
+ * Run as root it measures as an ordinary user, and can also measure with 300 more mounts on the host. Needs cc and busybox; bwrap, ch-run and
+ * mksquashfs (for ch-run on a SquashFS file) where there are any.
  */
 import { spawnSync } from 'node:child_process';
-import { chownSync, existsSync, mkdirSync, writeFileSync } from 'node:fs';
+import { chownSync, mkdirSync, writeFileSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
-import { environmentOf, makeBusyboxImage, scratch, tsrunPath } from '../../test/helpers/product.ts';
-import { testUser } from '../../test/helpers/user.ts';
+import { environmentOf } from '../../test/helpers/product.ts';
 import { machineFacts } from '../lib/machine.ts';
 import { median } from '../lib/measure.ts';
+import { compile, makePlace } from './place.ts';
 
 const { values } = parseArgs({ options: { rounds: { type: 'string', default: '200' }, out: { type: 'string' } } });
 const rounds = Number(values.rounds);
-const top = resolve(import.meta.dirname, '../..');
-const out = resolve(values.out ?? join(top, 'benchmarks/results/launch.json'));
+const out = resolve(values.out ?? join(import.meta.dirname, '../results/launch.json'));
 
-const place = scratch('launch');
-const user = testUser();
-const image = makeBusyboxImage(place);
-const tree = join(place, 'tree');
-const spawner = join(place, 'spawn_times');
+const place = makePlace('launch');
+const { user } = place;
+const spawner = join(place.path, 'spawn_times');
+const unshare = join(place.path, 'unshare_exec');
+compile(join(import.meta.dirname, 'spawn_times.c'), spawner);
+compile(join(import.meta.dirname, 'unshare_exec.c'), unshare);
 
-type Case = {
-  readonly name: string;
-  readonly words: readonly string[];
-  /** What it is compared with; a case of the same group. */
-  readonly beside?: string;
-  /** At most this many times as long. */
-  readonly goal?: number;
+type Goal = { readonly beside: string; readonly times?: number };
+type Case = { readonly name: string; readonly words: readonly string[] | undefined; readonly goals?: readonly Goal[] };
+type Group = {
+  readonly title: string;
+  readonly rounds: number;
+  readonly cases: readonly Case[];
+  readonly mounts?: number;
+  readonly cold?: true;
 };
 
-type Group = { readonly title: string; readonly rounds: number; readonly cases: readonly Case[]; readonly mounts?: number };
+const BARE = 'bare fork and exec';
+const TSRUN = 'tsrun, SIF';
+const BWRAP = 'bwrap, directory';
+const CH_RUN = 'ch-run, directory';
+const CH_RUN_SQUASH = 'ch-run, SquashFS';
+const UNSHARE = 'unshare and exec';
 
-const bare: Case = { name: 'bare fork and exec', words: [join(tree, 'bin/busybox'), 'true'] };
-const exec = (...options: string[]): readonly string[] => [tsrunPath, 'exec', ...options, image, '/bin/true'];
-
-const bwrap = ['/usr/bin/bwrap', '--bind', tree, '/', '--dev-bind', '/dev', '/dev', '--proc', '/proc', '--ro-bind', '/sys', '/sys'];
-const bubblewrap: Case = {
-  name: 'bwrap, directory',
-  words: [
-    ...bwrap,
-    '--bind',
-    '/tmp',
-    '/tmp',
-    '--bind',
-    '/var/tmp',
-    '/var/tmp',
-    '--tmpfs',
-    '/home',
-    '--bind',
-    user.home,
-    user.home,
-    '/bin/true',
-  ],
-  beside: bare.name,
-};
-
-const inRuntimeDirectory = (...words: string[]): readonly string[] => ['/usr/bin/env', `XDG_RUNTIME_DIR=${place}/run/%`, ...words];
+const bare: Case = { name: BARE, words: place.bare };
+const besideBare = { goals: [{ beside: BARE }] };
+/** A runtime directory of each round's own: the scope's first start. env(1) stands between on every side. */
+const alone = (words: readonly string[] | undefined): readonly string[] | undefined =>
+  words === undefined ? undefined : ['/usr/bin/env', `XDG_RUNTIME_DIR=${place.path}/run/%`, ...words];
+const mountCases = [
+  bare,
+  { name: UNSHARE, words: [unshare, ...place.bare], ...besideBare },
+  { name: TSRUN, words: place.tsrun(), ...besideBare },
+];
+const FEW = 'mounts of the host as they are';
+const MANY = '300 more mounts on the host';
 
 const groups: readonly Group[] = [
   {
@@ -68,9 +62,15 @@ const groups: readonly Group[] = [
     rounds,
     cases: [
       bare,
-      { name: 'tsrun, SIF', words: exec(), beside: bare.name, goal: 3 },
-      { name: 'tsrun, directory', words: [tsrunPath, 'exec', tree, '/bin/true'], beside: bare.name },
-      ...(existsSync(bwrap[0] ?? '') ? [bubblewrap] : []),
+      {
+        name: TSRUN,
+        words: place.tsrun(),
+        goals: [{ beside: BARE, times: 3 }, { beside: BWRAP, times: 0.5 }, { beside: CH_RUN }, { beside: CH_RUN_SQUASH, times: 0.17 }],
+      },
+      { name: 'tsrun, directory', words: place.tsrunDirectory, goals: [{ beside: BARE }, { beside: BWRAP }] },
+      { name: BWRAP, words: place.bwrap, ...besideBare },
+      { name: CH_RUN, words: place.chRun, ...besideBare },
+      { name: CH_RUN_SQUASH, words: place.chRunSquash, ...besideBare },
     ],
   },
   {
@@ -79,62 +79,67 @@ const groups: readonly Group[] = [
     cases: [
       bare,
       {
-        name: 'tsrun, SIF, the same call',
-        words: exec('-B', '/usr/share:/mnt/same', '--env', 'ROUND=0', '--pwd', '/var'),
-        beside: bare.name,
+        name: 'tsrun, the same call',
+        words: place.tsrun('-B', '/usr/share:/mnt/same', '--env', 'ROUND=0', '--pwd', '/var'),
+        ...besideBare,
       },
       {
-        name: 'tsrun, SIF, another call',
-        words: exec('-B', '/usr/share:/mnt/%', '--env', 'ROUND=%', '--pwd', '/var'),
-        beside: 'tsrun, SIF, the same call',
-        goal: 1.1,
+        name: 'tsrun, another call',
+        words: place.tsrun('-B', '/usr/share:/mnt/%', '--env', 'ROUND=%', '--pwd', '/var'),
+        goals: [{ beside: 'tsrun, the same call', times: 1.1 }],
       },
     ],
   },
   {
-    title: 'first start of a scope (with env in between on both sides)',
+    title: 'first start of a scope (with env in between on all sides)',
     rounds: Math.min(rounds, 100),
+    cold: true,
     cases: [
-      { name: 'bare, through env', words: inRuntimeDirectory(...bare.words) },
-      { name: 'tsrun, SIF, first', words: inRuntimeDirectory(...exec()), beside: 'bare, through env', goal: 8 },
+      { name: BARE, words: alone(place.bare) },
+      {
+        name: TSRUN,
+        words: alone(place.tsrun()),
+        goals: [
+          { beside: BARE, times: 8 },
+          { beside: CH_RUN_SQUASH, times: 0.5 },
+        ],
+      },
+      { name: CH_RUN_SQUASH, words: alone(place.chRunSquash), ...besideBare },
     ],
   },
-  {
-    title: '300 more mounts on the host',
-    rounds,
-    mounts: 300,
-    cases: [
-      bare,
-      { name: 'unshare --user --mount', words: ['/usr/bin/unshare', '--user', '--mount', ...bare.words], beside: bare.name },
-      { name: 'tsrun, SIF', words: exec(), beside: bare.name },
-    ],
-  },
+  { title: FEW, rounds, cases: mountCases },
+  { title: MANY, rounds, mounts: 300, cases: mountCases },
 ];
 
 type Start = { readonly wall: number; readonly cpu: number };
+type Ratio = { readonly beside: string; readonly ratio: number; readonly goal?: number };
 type Result = {
   readonly group: string;
   readonly name: string;
   readonly medianMs: number;
   readonly leastMs: number;
   readonly cpuMs: number;
-  /** Median of each round's ratio. */
-  readonly ratio?: number;
-  readonly beside?: string;
-  readonly goal?: number;
+  /** Each the median of the rounds' ratios. */
+  readonly ratios: readonly Ratio[];
 };
 
 const milliseconds = (nanoseconds: number): number => Math.round(nanoseconds / 1e3) / 1e3;
+const hundredths = (value: number): number => Math.round(value * 100) / 100;
 
-/** Mounts of the group's own, in a mount namespace that ends with it. */
+/**
+ * Mounts of the group's own, in a mount namespace that ends with it. Below /mnt, which no run shows: what lies in a directory that is shown with its
+ * mounts has to be copied again by whoever shows it.
+ */
 const surrounded = (words: readonly string[], mounts: number): readonly string[] => {
-  const make = `i=0; while [ $i -lt ${mounts} ]; do mkdir -p ${place}/mounts/$i; mount -t tmpfs -o size=4k more ${place}/mounts/$i; i=$((i+1)); done`;
+  const more = '/mnt/more';
+  const make = `mount -t tmpfs tmpfs /mnt; i=0; while [ $i -lt ${mounts} ]; do mkdir -p ${more}/$i; mount -t tmpfs -o size=4k more ${more}/$i; i=$((i+1)); done`;
   const drop = ['/usr/bin/setpriv', '--reuid', String(user.uid), '--regid', String(user.gid), '--clear-groups'];
   return ['/usr/bin/unshare', '--mount', '/bin/sh', '-c', `${make}; exec "$@"`, 'sh', ...drop, ...words];
 };
 
 const runGroup = (group: Group): readonly Result[] => {
-  const words = [spawner, String(group.rounds), ...group.cases.flatMap((each) => ['--', ...each.words])];
+  const cases = group.cases.filter(({ words }) => words !== undefined);
+  const words = [spawner, String(group.rounds), ...cases.flatMap((each) => ['--', ...(each.words ?? [])])];
   const asRoot = process.getuid?.() === 0;
   const mounts = group.mounts ?? 0;
   const [program = '', ...args] = mounts > 0 ? surrounded(words, mounts) : words;
@@ -146,43 +151,43 @@ const runGroup = (group: Group): readonly Result[] => {
     ...(asRoot && mounts === 0 ? { uid: user.uid, gid: user.gid } : {}),
   });
   if (ran.status !== 0) throw new Error(`${group.title}: ${ran.stderr}`);
-  const starts = group.cases.map((): Start[] => []);
+  const starts = cases.map((): Start[] => []);
   for (const line of ran.stdout.trim().split('\n')) {
     const [index = 0, wall = 0, userTime = 0, system = 0] = line.split(' ').map(Number);
     starts[index]?.push({ wall, cpu: (userTime + system) * 1000 });
   }
   // The first one of each warms caches and, for tsrun, starts the scope.
-  const warm = starts.map((each) => (group.title.startsWith('first') ? each : each.slice(1)));
-  return group.cases.map(({ name, beside, goal }, at) => {
-    const own = warm[at] ?? [];
-    const other = warm[group.cases.findIndex((each) => each.name === beside)];
-    const ratio = other === undefined ? undefined : median(own.map(({ wall }, round) => wall / (other[round]?.wall ?? Number.NaN)));
+  const counted = starts.map((each) => (group.cold === true ? each : each.slice(1)));
+  return cases.map(({ name, goals = [] }, at) => {
+    const own = counted[at] ?? [];
     return {
       group: group.title,
       name,
       medianMs: milliseconds(median(own.map(({ wall }) => wall))),
       leastMs: milliseconds(Math.min(...own.map(({ wall }) => wall))),
       cpuMs: milliseconds(median(own.map(({ cpu }) => cpu))),
-      ...(ratio === undefined ? {} : { ratio: Math.round(ratio * 100) / 100 }),
-      ...(beside === undefined ? {} : { beside }),
-      ...(goal === undefined ? {} : { goal }),
+      ratios: goals.flatMap(({ beside, times }): Ratio[] => {
+        const other = counted[cases.findIndex((each) => each.name === beside)];
+        if (other === undefined) return [];
+        const ratio = median(own.map(({ wall }, round) => wall / (other[round]?.wall ?? Number.NaN)));
+        return [{ beside, ratio: hundredths(ratio), ...(times === undefined ? {} : { goal: times }) }];
+      }),
     };
   });
 };
 
+const verdict = ({ ratio, goal }: Ratio): string => (goal === undefined ? '' : `goal ${goal}: ${ratio <= goal ? 'met' : 'NOT met'}`);
+
 const show = (result: Result): string => {
-  const verdict = result.goal === undefined || result.ratio === undefined ? '' : result.ratio <= result.goal ? 'met' : 'NOT met';
-  const ratio = result.ratio === undefined ? '' : `${result.ratio.toFixed(2)} x ${result.beside}`;
-  const goal = result.goal === undefined ? '' : `goal ${result.goal}: ${verdict}`;
   const figures = [result.medianMs, result.leastMs, result.cpuMs].map((value) => value.toFixed(2).padStart(8)).join('');
-  return `  ${result.name.padEnd(28)}${figures}  ${ratio.padEnd(36)}${goal}`;
+  const ratios = result.ratios.map((each) => `${each.ratio.toFixed(2)} x ${each.beside}`.padEnd(28) + verdict(each));
+  const lines = ratios.length === 0 ? [''] : ratios;
+  return lines.map((text, at) => (at === 0 ? `  ${result.name.padEnd(22)}${figures}  ${text}` : `${' '.repeat(50)}${text}`)).join('\n');
 };
 
-const compiled = spawnSync('cc', ['-O2', '-o', spawner, join(import.meta.dirname, 'spawn_times.c')], { encoding: 'utf8' });
-if (compiled.status !== 0) throw new Error(compiled.stderr);
-mkdirSync(join(place, 'run'));
+mkdirSync(join(place.path, 'run'));
 for (let round = 0; round < Math.min(rounds, 100); round++) {
-  const directory = join(place, 'run', String(round));
+  const directory = join(place.path, 'run', String(round));
   mkdirSync(directory, { mode: 0o700 });
   if (process.getuid?.() === 0) chownSync(directory, user.uid, user.gid);
 }
@@ -190,7 +195,7 @@ for (let round = 0; round < Math.min(rounds, 100); round++) {
 const machine = machineFacts();
 if (machine.load > machine.cores)
   process.stderr.write(`the load is ${machine.load} on ${machine.cores} cores: times mean little, ratios some\n`);
-process.stdout.write(`  ${'milliseconds'.padEnd(28)}${['median', 'least', 'CPU'].map((word) => word.padStart(8)).join('')}\n`);
+process.stdout.write(`  ${'milliseconds'.padEnd(22)}${['median', 'least', 'CPU'].map((word) => word.padStart(8)).join('')}\n`);
 const results: Result[] = [];
 for (const group of groups) {
   if (group.mounts !== undefined && process.getuid?.() !== 0) {
@@ -203,5 +208,19 @@ for (const group of groups) {
     process.stdout.write(`${show(result)}\n`);
   }
 }
+
+/** What 300 more mounts cost beyond what the kernel takes for them in any new mount namespace. */
+const medianOf = (group: string, name: string): number =>
+  results.find((each) => each.group === group && each.name === name)?.medianMs ?? Number.NaN;
+const kernels = medianOf(MANY, UNSHARE) - medianOf(FEW, UNSHARE);
+const mounts: Ratio = {
+  beside: 'tsrun with few mounts',
+  ratio: hundredths((medianOf(MANY, TSRUN) - kernels) / medianOf(FEW, TSRUN)),
+  goal: 1.1,
+};
+if (!Number.isNaN(mounts.ratio))
+  process.stdout.write(
+    `  ${MANY}, without the ${kernels.toFixed(2)} ms that a bare unshare takes for them: ${mounts.ratio.toFixed(2)} x  ${verdict(mounts)}\n`,
+  );
 mkdirSync(dirname(out), { recursive: true });
-writeFileSync(out, `${JSON.stringify({ benchmark: 'launch', machine, rounds, results }, undefined, 2)}\n`);
+writeFileSync(out, `${JSON.stringify({ benchmark: 'launch', machine, rounds, results, mounts }, undefined, 2)}\n`);

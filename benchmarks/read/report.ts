@@ -12,11 +12,13 @@ export type Options = {
   readonly rounds: number;
   readonly out: string;
   readonly name: string;
+  /** Of the benchmark: the question's. */
+  readonly folder: string;
   readonly machine: MachineFacts;
 };
 
 /** `--short`, `--rounds N`, `--data DIRECTORY`, `--out FILE`. */
-export const optionsOf = (name: string, rounds: number): Options => {
+export const optionsOf = (name: string, rounds: number, folder = 'read'): Options => {
   const { values } = parseArgs({
     options: {
       short: { type: 'boolean', default: false },
@@ -34,8 +36,9 @@ export const optionsOf = (name: string, rounds: number): Options => {
     data: readingData(resolve(values.data ?? '')),
     short,
     rounds: Number(values.rounds ?? (short ? Math.min(3, rounds) : rounds)),
-    out: resolve(values.out ?? join(import.meta.dirname, `../results/read-${name}.json`)),
+    out: resolve(values.out ?? join(import.meta.dirname, `../results/${folder}-${name}.json`)),
     name,
+    folder,
     machine,
   };
 };
@@ -100,5 +103,8 @@ export const keep = (options: Options, questions: readonly Question[]): void => 
   }));
   mkdirSync(dirname(options.out), { recursive: true });
   const { machine, rounds } = options;
-  writeFileSync(options.out, `${JSON.stringify({ benchmark: `read/${options.name}`, machine, rounds, results }, undefined, 2)}\n`);
+  writeFileSync(
+    options.out,
+    `${JSON.stringify({ benchmark: `${options.folder}/${options.name}`, machine, rounds, results }, undefined, 2)}\n`,
+  );
 };

@@ -46,12 +46,29 @@ const buildArguments = (given: Given) => ({
   env,
 });
 
+const recipeArguments = (given: Given) => ({
+  file: given.text('file'),
+  buildArgs: given.texts('build-arg'),
+  buildArgFile: given.text('build-arg-file'),
+  stage: given.text('target'),
+  sections: given.texts('section').flatMap((text) => text.split(',')),
+  noTest: given.on('notest'),
+  sandbox: given.on('sandbox'),
+  noCache: given.on('no-cache'),
+  secrets: given.texts('secret'),
+  debugShell: given.on('debug-shell'),
+  lock: given.on('lock'),
+  locked: given.on('locked'),
+  vendor: given.text('vendor'),
+  check: given.on('check'),
+});
+
 const settings = async (given: Given) => (await import('./settings.ts')).loadSettings(env, { insecure: given.on('insecure') || undefined });
 
 const HANDLERS: Readonly<Record<VerbName, (given: Given) => Promise<unknown>>> = {
   build: async (given) => {
     const { build } = await import('./build.ts');
-    await build({ ...buildArguments(given), target: given.word('TARGET'), source: given.word('SOURCE') });
+    await build({ ...buildArguments(given), target: given.word('OUTPUT'), source: given.word('SOURCE'), recipe: recipeArguments(given) });
   },
   pull: async (given) => {
     const { build, pullTarget } = await import('./build.ts');
@@ -93,6 +110,16 @@ const HANDLERS: Readonly<Record<VerbName, (given: Given) => Promise<unknown>>> =
   'image extract': async (given) => {
     const { imageExtract } = await import('./image.ts');
     await imageExtract(given.word('IMAGE'), given.word('DIRECTORY'));
+  },
+  'image diff': async (given) => {
+    const { imageDiff } = await import('./image-diff.ts');
+    const { text, same } = await imageDiff(given.word('FIRST'), given.word('SECOND'), given.on('json'));
+    await print(text);
+    if (!same) process.exitCode = 1;
+  },
+  'image packages': async (given) => {
+    const { imagePackages } = await import('./image-packages.ts');
+    await print(await imagePackages(given.word('IMAGE'), given.on('json'), given.on('quiet')));
   },
   'image facts': async (given) => print((await import('./image.ts')).imageFacts(given.word('IMAGE'), given.on('json'))),
   'image objects': async (given) => print((await import('./image.ts')).imageObjects(given.word('IMAGE'))),

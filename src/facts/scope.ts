@@ -14,21 +14,22 @@ export const cgroupOf = (text: string): string => {
   const paths = new Set<string>();
   for (const line of text.split('\n')) {
     const path = line.slice(line.indexOf(':', line.indexOf(':') + 1) + 1);
-    if (path.startsWith('/') && path !== '/') paths.add(/^.*?\/job_\d+\/step_[^/]+/.exec(path)?.[0] ?? path);
+    if (!path.startsWith('/') || path === '/') continue;
+    paths.add((path.includes('/job_') ? /^.*?\/job_\d+\/step_[^/]+/.exec(path)?.[0] : undefined) ?? path);
   }
   return [...paths].sort().join('\n');
 };
 
 /** `[a-z0-9.-]`, at most 80 characters. */
 export const scopeKey = (host: Host, ids: Ids): string => {
-  const link = (name: string): string => {
+  // "user:[4026531837]"
+  const inode = (name: string): string => {
     const text = host.readlink(`/proc/self/ns/${name}`);
-    return failed(text) ? '' : text;
+    return failed(text) ? '0' : Number(text.slice(text.indexOf('[') + 1, -1)).toString(36);
   };
   const cgroup = host.read('/proc/self/cgroup', 0, MAX_CGROUP_BYTES);
-  const namespaces = `${link('user')} ${link('pid')}`;
-  const groups = [...ids.groups].sort((a, b) => a - b).join(' ');
-  return `${ids.euid}.${ids.egid}.${fnv64(`${groups}\n${namespaces}`)}.${fnv64(failed(cgroup) ? '' : cgroupOf(cgroup))}`;
+  const groups = ids.groups.length > 1 ? fnv64([...ids.groups].sort((a, b) => a - b).join(' ')) : String(ids.groups[0] ?? 'none');
+  return `${ids.euid}.${ids.egid}.${groups}.${inode('user')}-${inode('pid')}.${fnv64(failed(cgroup) ? '' : cgroupOf(cgroup))}`;
 };
 
 /** A directory for sockets: the login's own where that is what it should be, else one in /tmp, which the launcher makes and checks. */

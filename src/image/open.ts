@@ -1,6 +1,6 @@
 /**
  * From what the user typed to an image that can be run, by looking at the file, never at its name. A SIF costs one open, one fstat and two
- * reads; a directory what finding out its facts costs. What needs the network or the image's inside is left to the full program (`Prepare`).
+ * reads (descriptors, facts); a directory what finding out its facts costs. What needs the network or the image's inside is left to the full program (`Prepare`).
  */
 import type { Digest } from '../oci/descriptor.ts';
 import { isDigest } from '../oci/descriptor.ts';
@@ -26,8 +26,8 @@ const HEAD_BYTES = 4096 + 8 * 585;
 const MAX_REFERENCE_BYTES = 64 * 1024;
 
 export type OpenOptions = {
-  /** Stores to look into, the first one first. Absolute paths. */
-  readonly stores: readonly string[];
+  /** Stores to look into, the first one first. Absolute paths. Asked for only when the image does not say it all. */
+  readonly stores: () => readonly string[];
   /** The full program has been run: what is still missing stays missing. */
   readonly prepared: boolean;
   /** For relative paths; '' where it is unknown. */
@@ -44,7 +44,7 @@ export const openImage = (host: Host, text: string, options: OpenOptions): Image
   if (reference.kind === 'stdin-tar')
     refuse('E_IMAGE_STDIN', '-', 'standard input belongs to the program', 'build it first: tsrun build image.sif -');
   if (reference.kind === 'path') return openPath(host, reference.path, text, options);
-  const stored = storedImage(host, reference, options.stores);
+  const stored = storedImage(host, reference, options.stores());
   if (stored !== undefined) return openPath(host, stored, text, options);
   return prepare(text, [text], options);
 };
@@ -54,7 +54,7 @@ const prepare = (image: string, args: readonly string[], options: OpenOptions): 
   return refuse(
     'E_PREPARE',
     image,
-    `it was prepared, but is not in the store ${options.stores[0] ?? ''}`,
+    `it was prepared, but is not in the store ${options.stores()[0] ?? ''}`,
     'see whether that place is full or shared with another version of tsrun',
   );
 };
@@ -117,7 +117,7 @@ const openPath = (host: Host, path: string, typed: string, options: OpenOptions)
   const head = readAt(host, path, handle, 0, Math.min(stat.size, HEAD_BYTES));
   const found = lookInside(host, path, handle, stat, head);
   const key = fileKey(stat);
-  const facts = found.facts ?? storedFacts(host, options.stores, key);
+  const facts = found.facts ?? storedFacts(host, options.stores(), key);
   if (facts === null) return prepare(typed, [absolute], options);
   checkArch(path, found.arch === 'unknown' ? facts.arch : found.arch, host.machine());
   return {
@@ -219,14 +219,8 @@ const squashSize = (path: string, head: string, at: number, room: number): numbe
 };
 
 const lookInsideSif = (host: Host, path: string, handle: number, stat: Stat, head: string): Found => {
+  // What the partition holds is looked at by whoever serves it, who has to do so anyhow.
   const { root, facts, hot } = readUsualSif(head, stat.size) ?? readAnySif(host, path, handle, stat, head);
-  const superblock =
-    root.offset + 96 <= head.length
-      ? head.slice(root.offset, root.offset + 96)
-      : readAt(host, path, handle, root.offset, Math.min(96, root.size));
-  if (!superblock.startsWith('hsqs'))
-    refuse('E_SIF_CORRUPT', path, 'there is no SquashFS where its root file system should begin', 'fetch or build it again');
-  squashSize(path, superblock, 0, root.size);
   const text = facts === undefined || facts.size > IMAGE_FACTS_MAX_BYTES ? '' : readAt(host, path, handle, facts.offset, facts.size);
   return { container: 'SIF', offset: root.offset, size: root.size, arch: root.arch, facts: text === '' ? null : parseFacts(text), hot };
 };

@@ -5,6 +5,11 @@ import { type Answer, type FieldKind, OPS, type Op, PLAN_VERSION } from './ops.t
 /** A slip of the planner, not of the user: nothing from outside may get here unchecked. */
 const wrong = (op: string, field: string, why: string): Error => new Error(`op ${op}: ${field} ${why}`);
 
+const plainText = (op: string, field: string, value: unknown): string => {
+  if (typeof value !== 'string' || value.includes('\0')) throw wrong(op, field, 'is no text without NUL');
+  return value;
+};
+
 const fieldText = (op: string, field: string, kind: FieldKind, value: unknown): string => {
   if (kind === 'N' || kind === 'H') {
     if (typeof value !== 'number' || !Number.isSafeInteger(value) || value < (kind === 'H' ? -1 : 0))
@@ -12,28 +17,33 @@ const fieldText = (op: string, field: string, kind: FieldKind, value: unknown): 
     return String(value);
   }
   if (kind === 'F') return (value as readonly string[]).join(',');
-  if (typeof value !== 'string' || value.includes('\0')) throw wrong(op, field, 'is no text without NUL');
-  if (kind === 'T' && !isClean(value)) throw wrong(op, field, `is not an absolute, clean path: ${value}`);
-  if (kind === 'P' && value === '') throw wrong(op, field, 'is empty');
-  return value;
+  const text = plainText(op, field, value);
+  if (kind === 'T' && !isClean(text)) throw wrong(op, field, `is not an absolute, clean path: ${text}`);
+  if (kind === 'P' && text === '') throw wrong(op, field, 'is empty');
+  return text;
 };
 
-/** Field names of each op, in order; made at the first use and kept. */
-const fieldNames = new Map<string, readonly (readonly [string, FieldKind])[]>();
+type Field = { readonly name: string; readonly kind: FieldKind };
 
-export const fieldsOf = (op: Op['op']): readonly (readonly [string, FieldKind])[] => {
-  let names = fieldNames.get(op);
-  if (names === undefined) {
-    names = Object.entries(OPS[op]);
-    fieldNames.set(op, names);
+/** Fields of each op, in order; made at the first use and kept. */
+const fieldsByOp = new Map<string, readonly Field[]>();
+
+export const fieldsOf = (op: Op['op']): readonly Field[] => {
+  let fields = fieldsByOp.get(op);
+  if (fields === undefined) {
+    fields = Object.entries(OPS[op]).map(([name, kind]) => ({ name, kind }));
+    fieldsByOp.set(op, fields);
   }
-  return names;
+  return fields;
 };
 
 const encodeOps = (ops: readonly Op[], out: string[]): void => {
   for (const op of ops) {
     out.push(op.op);
-    for (const [name, kind] of fieldsOf(op.op)) out.push(fieldText(op.op, name, kind, op[name as keyof Op]));
+    // Most ops by far, and no iteration over a list of one.
+    if (op.op === 'env') out.push(plainText('env', 'assignment', op.assignment));
+    else if (op.op === 'arg') out.push(plainText('arg', 'text', op.text));
+    else for (const field of fieldsOf(op.op)) out.push(fieldText(op.op, field.name, field.kind, op[field.name as keyof Op]));
   }
 };
 

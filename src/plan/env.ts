@@ -51,17 +51,18 @@ const passHost = (situation: Situation, leftOut: string[], leftOutPython: string
     }
     return passed;
   }
-  for (const [name, value] of environment) {
+  environment.forEach((value, name) => {
     const rule = ruleFor(name);
     if (rule === undefined) passed.set(name, { value, why: 'host' });
     else if (isKept(situation, name, rule.python === true)) passed.set(name, { value, why: 'host (kept as asked)' });
     else if (rule.tell) (rule.python === true ? leftOutPython : leftOut).push(name);
-  }
+  });
   for (const name of ['HOME', 'PATH', 'PWD']) passed.delete(name);
   return passed;
 };
 
 const isKept = ({ request }: Situation, name: string, python: boolean): boolean => {
+  if (request.hostEnv === 'none' && !(python && request.hostPython)) return false;
   if (PREFIXES.some((prefix) => name.startsWith(`${prefix}_`) || name.startsWith(`${prefix}ENV_`))) return false;
   if (python && request.hostPython) return true;
   return request.hostEnv === 'all' || (request.hostEnv !== 'none' && namesMatch(request.hostEnv, name));
@@ -136,9 +137,13 @@ const explicitVariables = (situation: Situation): Map<string, Variable> => {
     if (actual !== undefined) variables.set(name, { value: actual, why });
   };
   for (const { name, value, origin } of request.configEnv) set(name, value, origin);
-  for (const prefix of PREFIXES.toReversed()) {
+  const asked: [name: string, value: string][] = [];
+  environment.forEach((value, name) => {
+    if (name.includes('ENV_')) asked.push([name, value]);
+  });
+  for (const prefix of asked.length === 0 ? [] : PREFIXES.toReversed()) {
     const start = `${prefix}ENV_`;
-    for (const [name, value] of environment) {
+    for (const [name, value] of asked) {
       if (name.startsWith(start) && name.length > start.length) set(name.slice(start.length), value, name);
     }
   }
@@ -173,6 +178,7 @@ const expandSelf = (name: string, value: string, before: string): string =>
 
 /** Decides every variable; binds what path variables name. `nv`: driver libraries are in LIBS_DIRECTORY. */
 export const planEnv = (situation: Situation, table: MountTable, home: string, pwd: string, nv: boolean): PlannedEnv => {
+  // Maps are walked by forEach here: a start pays for every pair that a loop over entries makes.
   const { request, image } = situation;
   const leftOut: string[] = [];
   const leftOutPython: string[] = [];
@@ -213,18 +219,15 @@ export const planEnv = (situation: Situation, table: MountTable, home: string, p
   if (request.verb === 'shell') defaults.set('PS1', { value: prompt(image.reference, image.facts.bash !== ''), why: 'names the image' });
 
   const name = nameOf(image.path);
-  const own = new Map<string, Variable>(
-    [
-      ['HOME', home],
-      ['PWD', pwd],
-      ['APPTAINER_CONTAINER', image.path],
-      ['APPTAINER_NAME', name],
-      ['SINGULARITY_CONTAINER', image.path],
-      ['SINGULARITY_NAME', name],
-      ['TSRUN_IMAGE', image.reference],
-    ].map(([key = '', value = '']) => [key, { value, why: 'tsrun' }]),
-  );
-  if (explicit.has('HOME')) own.delete('HOME');
+  const why = 'tsrun';
+  const own = new Map<string, Variable>();
+  if (!explicit.has('HOME')) own.set('HOME', { value: home, why });
+  own.set('PWD', { value: pwd, why });
+  own.set('APPTAINER_CONTAINER', { value: image.path, why });
+  own.set('APPTAINER_NAME', { value: name, why });
+  own.set('SINGULARITY_CONTAINER', { value: image.path, why });
+  own.set('SINGULARITY_NAME', { value: name, why });
+  own.set('TSRUN_IMAGE', { value: image.reference, why });
   if (request.hostname !== undefined && host.has('HOSTNAME'))
     own.set('HOSTNAME', { value: request.hostname.text, why: request.hostname.origin });
   return { host, image: fromImage, explicit, defaults, own, around, leftOut, leftOutPython };
@@ -246,9 +249,12 @@ export const surround = (value: string, before: string, after: string): string =
 export const finalEnv = (env: PlannedEnv): Map<string, Variable> => {
   const all = new Map<string, Variable>();
   for (const layer of [env.defaults, env.host, env.image, env.explicit, env.own]) {
-    for (const [name, variable] of layer) all.set(name, variable);
+    layer.forEach((variable, name) => {
+      all.set(name, variable);
+    });
   }
   for (const { name, before, after } of env.around) {
+    if (before === '' && after === '') continue;
     const variable = all.get(name);
     const value = surround(variable?.value ?? '', before, after);
     if (value !== (variable?.value ?? ''))

@@ -60,6 +60,8 @@ export const explainFailure = (host: Host, plan: Plan | undefined, failure: Laun
     (failure.op === 'exec' ? execFailure(failure) : undefined) ??
     stageFailure(plan, failure) ??
     spaceFailure(failure) ??
+    rangesFailure(op, failure) ??
+    layersFailure(plan, failure) ??
     namespaceFailure(host, failure) ??
     bindFailure(plan, op, failure) ??
     chdirFailure(op, failure) ??
@@ -155,6 +157,28 @@ const namespaceFailure = (host: Host, failure: LaunchFailure): Told | undefined 
     hint: full
       ? 'end other containers of yours, or have an administrator raise the limits'
       : 'inside another container: allow nested user namespaces there (seccomp and AppArmor profile, no chroot); else ask an administrator whether a security module forbids them',
+  };
+};
+
+const rangesFailure = (op: Op | undefined, failure: LaunchFailure): Told | undefined => {
+  if (!is(op, 'userns_ranges') || !failure.detail.includes(' write the ')) return undefined;
+  return {
+    code: 'E_SUBUID',
+    what: 'cannot use your ranges of subordinate ids',
+    why: failure.detail,
+    hint: 'compare with your lines in /etc/subuid and /etc/subgid; newuidmap and newgidmap have to be set-id root',
+  };
+};
+
+/** What has been written or is to be written by build steps lies in directories that an overlay has to take. */
+const layersFailure = (plan: Plan | undefined, failure: LaunchFailure): Told | undefined => {
+  const merged = plan?.ops.some((one) => is(one, 'layer') || is(one, 'upper')) ?? false;
+  if (!merged || (failure.step !== 'merge the layers' && !(failure.op === 'root' && failure.step === 'make the root'))) return undefined;
+  return {
+    code: 'E_OVERLAY',
+    what: 'cannot merge the layers of the build',
+    why: causeOf(failure),
+    hint: 'choose another place with TSRUN_LOCAL=DIR: an overlay needs a local file system with user xattrs, and Linux 5.11 or newer',
   };
 };
 

@@ -25,11 +25,16 @@ const isMount = (entry: TableEntry): entry is MountOp => entry.op !== 'directory
 
 /** Takes out what another entry put at the same target. */
 export const put = (table: MountTable, entry: TableEntry, isFile = false): void => {
-  const before = table.entries.findIndex((each) => each.target === entry.target);
-  if (before >= 0) table.entries.splice(before, 1);
-  table.entries.push(entry);
-  if (isFile) table.files.add(entry.target);
-  else table.files.delete(entry.target);
+  const { entries, files } = table;
+  const { target } = entry;
+  for (let at = 0; at < entries.length; at++) {
+    if (entries[at]?.target !== target) continue;
+    entries.splice(at, 1);
+    break;
+  }
+  entries.push(entry);
+  if (isFile) files.add(target);
+  else files.delete(target);
 };
 
 /** The mount that decides what is at `path`; undefined: the image does. */
@@ -69,10 +74,13 @@ const placesFor = (table: MountTable, target: string, made: Set<string>): TableE
 
 /** Parents before what lies in them, otherwise as added; each behind the places it needs. */
 export const inMountOrder = (table: MountTable): TableEntry[] => {
-  const sorted = table.entries
-    .map((entry, at) => ({ entry, at, depth: depthOf(entry.target) }))
-    .sort((a, b) => a.depth - b.depth || a.at - b.at)
-    .map(({ entry }) => entry);
+  const byDepth: TableEntry[][] = [];
+  for (const entry of table.entries) {
+    const depth = depthOf(entry.target);
+    while (byDepth.length <= depth) byDepth.push([]);
+    byDepth[depth]?.push(entry);
+  }
+  const sorted = byDepth.flat();
   if (!sorted.some((entry) => entry.op === 'tmpfs')) return sorted;
   const made = new Set(table.entries.filter((entry) => entry.op === 'directory').map((entry) => entry.target));
   return sorted.flatMap((entry) => (isMount(entry) ? [...placesFor(table, entry.target, made), entry] : [entry]));

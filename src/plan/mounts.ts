@@ -93,8 +93,9 @@ export const putHome = (table: MountTable, situation: Situation): HomePlace => {
  */
 export const settleHome = (table: MountTable, { request, home, warnings }: Situation): void => {
   if (request.home !== undefined) return;
-  for (const [at, entry] of table.entries.entries()) {
-    if (entry.target !== home.path && entry.target !== home.real) continue;
+  for (let at = 0; at < table.entries.length; at++) {
+    const entry = table.entries[at];
+    if (entry === undefined || (entry.target !== home.path && entry.target !== home.real)) continue;
     const around = mountAround(table, entry.target);
     if (entry.op === 'bind' && entry.why.startsWith(HOME_DIRECTORY) && around?.op === 'bind' && around.source !== around.target) {
       table.entries[at] = { ...entry, flags: [...entry.flags, 'optional'] };

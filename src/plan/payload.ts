@@ -6,7 +6,7 @@ import { isVariableName } from '../request/env-spec.ts';
 import { TsrunError } from '../util/errors.ts';
 import { nameOf } from '../util/paths.ts';
 import { DEFAULT_PATH, finalEnv, isBelowEnvScripts, type PlannedEnv, type Variable } from './env.ts';
-import { inMountOrder, type MountTable } from './mount-table.ts';
+import type { MountTable } from './mount-table.ts';
 import type { Op } from './ops.ts';
 import type { Situation } from './situation.ts';
 
@@ -111,7 +111,7 @@ exec "$@"
 
 /** True when a shell has to run first: the image says so, or the user mounted a script there (as module tools do). */
 const needsSourcing = ({ image }: Situation, table: MountTable): boolean =>
-  image.facts.envScripts.length > 0 || inMountOrder(table).some((entry) => isBelowEnvScripts(entry.target));
+  image.facts.envScripts.length > 0 || table.entries.some((entry) => isBelowEnvScripts(entry.target));
 
 const assignments = (variables: ReadonlyMap<string, Variable>, skip: ReadonlyMap<string, Variable>): string[] => {
   const list: string[] = [];
@@ -121,7 +121,9 @@ const assignments = (variables: ReadonlyMap<string, Variable>, skip: ReadonlyMap
 
 const envOps = (variables: ReadonlyMap<string, Variable>): Op[] => {
   const ops: Op[] = [];
-  for (const [name, { value, why }] of variables) ops.push({ op: 'env', assignment: `${name}=${value}`, why });
+  variables.forEach(({ value, why }, name) => {
+    ops.push({ op: 'env', assignment: `${name}=${value}`, why });
+  });
   return ops;
 };
 

@@ -28,6 +28,23 @@ const controlNames = (environment: Environment): string[] => {
   return names;
 };
 
+/** Positions in the flag table by environment key, made at the first use and kept. */
+let positions: Map<string, number> | undefined;
+
+/** The flags that these variables may speak of, in the table's order: usually none, so that the table is not walked. */
+const flagsNamed = (names: readonly string[]): readonly (typeof ALL_FLAGS)[number][] => {
+  if (positions === undefined) {
+    positions = new Map();
+    for (let at = 0; at < ALL_FLAGS.length; at++) for (const key of ALL_FLAGS[at]?.env ?? []) positions.set(key, at);
+  }
+  const found: number[] = [];
+  for (const name of names) {
+    const at = positions.get(name.slice(name.indexOf('_') + 1));
+    if (at !== undefined && !found.includes(at)) found.push(at);
+  }
+  return found.sort((a, b) => a - b).flatMap((at) => ALL_FLAGS[at] ?? []);
+};
+
 /**
  * The weakest first. SINGULARITY_ values count only where no APPTAINER_ value is given for the same flag; TSRUN_ ones win over both,
  * and add to them in lists.
@@ -37,7 +54,7 @@ export const givenByEnvironment = (environment: Environment): Given[] => {
   const names = controlNames(environment);
   if (names.length === 0) return [];
   const given: Given[] = [];
-  for (const flag of ALL_FLAGS) {
+  for (const flag of flagsNamed(names)) {
     const found = PREFIXES.map((prefix) =>
       (flag.env ?? []).map((key) => `${prefix}_${key}`).filter((name) => names.includes(name) && environment.get(name) !== ''),
     );

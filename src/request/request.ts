@@ -167,9 +167,11 @@ const explainOf = (given: Given | undefined): Request['explain'] => {
  * Errors: E_USAGE, E_BIND_SPEC, E_ENV_SPEC, E_CONFIG.
  */
 export const makeRequest = (line: CommandLine, given: readonly Given[], rest: Config['rest']): Request => {
-  const last = (flag: FlagName): Given | undefined => given.findLast((each) => each.flag === flag);
-  const isOn = (flag: FlagName): boolean => last(flag)?.text === 'true';
-  const all = (...flags: FlagName[]): Given[] => given.filter((each) => flags.includes(each.flag));
+  const latest = new Map<FlagName, Given>();
+  for (const each of given) latest.set(each.flag, each);
+  const last = (flag: FlagName): Given | undefined => latest.get(flag);
+  const isOn = (flag: FlagName): boolean => latest.get(flag)?.text === 'true';
+  const all = (...flags: FlagName[]): Given[] => (given.length === 0 ? [] : given.filter((each) => flags.includes(each.flag)));
 
   const binds = all('bind', 'mount').flatMap(bindsOf);
   if (binds.length > MAX_BINDS)

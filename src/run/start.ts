@@ -53,10 +53,12 @@ const kept: { situation?: Situation } = {};
 const look = (host: Host, request: Request, environment: ReadonlyMap<string, string>, input: string): Situation | Prepare => {
   const identity = identifyCaller(host, environment);
   const cwd = findCwd(host, environment);
-  const { store, local } = placesOf({ environment, request, identity });
   const image = openImage(host, request.image, {
     // The second one serves where the first cannot be written.
-    stores: [store.path, `${local.path}/store`],
+    stores: () => {
+      const { store, local } = placesOf({ environment, request, identity });
+      return [store.path, `${local.path}/store`];
+    },
     prepared: input !== '',
     cwd: cwd.kind === 'known' ? cwd.path : '',
   });
@@ -67,7 +69,7 @@ const look = (host: Host, request: Request, environment: ReadonlyMap<string, str
     image,
     environment,
     identity,
-    home: findHome(host, environment, identity.home),
+    home: findHome(host, environment, identity.home, cwd.kind === 'known' ? cwd.path : ''),
     cwd,
     fuseRefused: input === 'nofuse',
     warnings: [],

@@ -4,7 +4,9 @@
  */
 import { IMAGE_FACTS_OBJECT, IMAGE_FACTS_VERSION, type ImageFacts } from '../image/facts.ts';
 import { DATA_OFFSET, DATA_TYPES, DESCRIPTOR_SIZE, TABLE_OFFSET, TABLE_SLOTS } from '../sif/format.ts';
-import { EINVAL, ENOENT, type Host, type Stat } from '../util/host.ts';
+import { EINVAL, ENOENT, type Host } from '../util/host.ts';
+import { CALLS } from './host-calls.ts';
+import type { HostCall } from './host-engine.ts';
 import { failure, start } from './start.ts';
 
 const FACTS: ImageFacts = {
@@ -110,63 +112,93 @@ const ENVIRON = [
   '_=/usr/bin/tsrun',
 ];
 
-const directory: Stat = {
-  kind: 'directory',
-  mode: 0o700,
-  uid: 1000,
-  gid: 1000,
-  size: 4096,
-  mtime: '1.000000000',
-  ctime: '1.000000000',
-  dev: '1',
-  ino: '2',
-};
+/** One line of native/host.def's stat: type, mode, owner, size, times, device, inode, links. */
+const statLine = (type: number, size: number): string =>
+  `${type} 700 1000 1000 ${size} 1700000000 123456789 1700000000 123456789 2049 131073 1`;
 
-const inventedHost = (args: readonly string[]): Host => {
+/** Answers in the form in which the native program gives them, so that reading them is warm as well. */
+const inventedCall = (args: readonly string[], environ: readonly string[]): HostCall => {
   const image = invented();
+  const list = (...entries: readonly string[]): string => entries.map((entry) => `${entry}\0`).join('');
   const texts: Readonly<Record<string, string>> = {
     '/etc/passwd': 'root:x:0:0:root:/root:/bin/bash\nuser:x:1000:1000:User,,,:/home/user:/bin/bash\n',
     '/etc/group': 'root:x:0:\nuser:x:1000:\nproject:x:2000:user\n',
+    '/etc/resolv.conf': 'nameserver 10.0.0.1\n',
     '/proc/self/cgroup': '0::/system.slice/slurmstepd.scope/job_1/step_0/user/task_0\n',
   };
   const links: Readonly<Record<string, string>> = {
     '/proc/self/ns/user': 'user:[4026531837]',
     '/proc/self/ns/pid': 'pid:[4026531836]',
-    '/etc/localtime': '/usr/share/zoneinfo/Europe/Berlin',
   };
-  return {
-    args: () => args,
-    environ: () => ENVIRON,
-    getcwd: () => '/data/project',
-    ids: () => ({ uid: 1000, euid: 1000, gid: 1000, egid: 1000, groups: [1000, 2000] }),
-    machine: () => 'x86_64',
-    hostname: () => 'node',
-    selfExe: () => '/usr/bin/tsrun',
-    isTerminal: () => true,
-    stat: () => directory,
-    lstat: () => directory,
-    access: () => 0,
-    fileSystemType: () => 0x01021994,
-    readlink: (path) => links[path] ?? EINVAL,
-    readdir: () => [],
-    read: (path, offset, limit) => texts[path]?.slice(offset, offset + limit) ?? ENOENT,
-    openKeep: () => 0,
-    pread: (_, offset, length) => image.text.slice(offset, offset + length),
-    fstat: () => ({ ...directory, kind: 'file', size: image.size }),
-    keepsHandles: true,
-    getent: () => ENOENT,
-    log: () => undefined,
+  return (number, first = '', second = 0, third = 0) => {
+    switch (number) {
+      case CALLS.args:
+        return list(...args);
+      case CALLS.environ:
+        return list(...environ);
+      case CALLS.getcwd:
+        return '/data/project';
+      case CALLS.ids:
+        return '1000 1000 1000 1000 1000 1000 22 1000 2000';
+      case CALLS.uname:
+        return list('Linux', 'node', '6.1.0', 'x86_64');
+      case CALLS.self_exe:
+        return '/usr/bin/tsrun';
+      case CALLS.stat:
+      case CALLS.lstat:
+        return statLine(40000, 4096);
+      case CALLS.fstat:
+        return statLine(100000, image.size);
+      case CALLS.access:
+      case CALLS.isatty:
+      case CALLS.open_keep:
+        return 0;
+      case CALLS.statfs:
+        return '16914836 4096 1 1 1 1 1 0';
+      case CALLS.readlink:
+        return links[first] ?? EINVAL;
+      case CALLS.read:
+        return texts[first] ?? ENOENT;
+      case CALLS.pread:
+        return image.text.slice(Number(second), Number(second) + Number(third));
+      default:
+        return ENOENT;
+    }
   };
 };
 
-/** Made by the first of the warm-up calls, so that the making is no part of what the later ones touch. */
-let typical: Host | undefined;
+/** mksnapshot's third call of an engine is the one it watches. */
+const WATCHED = 3;
+const PROBES = 30_000;
+let calls = 0;
 
-/** globalThis.tsrunWarm. Throws when the start did not go as it should: the image would then not be warm. */
-export const warm = (): string => {
-  typical ??= inventedHost(['tsrun', 'exec', '-B', '/data:/mnt/data:ro', 'image.sif', 'python3', 'analysis.py']);
-  const answer = start(typical, '');
-  if (!answer.startsWith('plan\0')) throw new Error(`the warm-up start failed: ${answer}`);
-  failure(typical, '0\0exec\x002\0run the program\0python3: it is in no directory of PATH\0');
+/** The program's own door, in whose place the invented answers come. */
+type Door = { __host: HostCall };
+
+/** Made by the first of the warm-up calls, so that the making is no part of what the later ones touch. */
+let typical: readonly HostCall[] | undefined;
+
+/** globalThis.tsrunWarm. `door` is the global object. Throws when the start did not go as it should: the image would then not be warm. */
+export const warm = (host: Host, door: Door): string => {
+  typical ??= [
+    inventedCall(['tsrun', 'exec', '-B', '/data:/mnt/data:ro', 'image.sif', 'python3', 'analysis.py'], ENVIRON),
+    inventedCall(
+      ['tsrun', 'exec', '/images/image.sif', '/bin/true'],
+      ['PATH=/usr/bin:/bin', 'HOME=/home/user', 'LANG=C.UTF-8', 'TSRUN_LINGER=5'],
+    ),
+  ];
+  const real = door.__host;
+  for (const call of typical) {
+    door.__host = call;
+    const answer = start(host, '');
+    if (!answer.startsWith('plan\0')) throw new Error(`the warm-up start failed: ${answer}`);
+  }
+  // The call that is watched when the memory is laid out: names that were never seen lead through all names there are, as those of an image will.
+  if (++calls === WATCHED) {
+    const names: Record<string, number> = {};
+    for (let at = 0; at < PROBES; at++) if (names[`probe ${at}`] !== undefined) throw new Error('a probe was found');
+  }
+  failure(host, '0\0exec\x002\0run the program\0python3: it is in no directory of PATH\0');
+  door.__host = real;
   return '';
 };

@@ -21,6 +21,25 @@ const rootRun = (program: string, args: readonly string[]): void => {
   if (done.status !== 0) throw new Error(`${program} ${args.join(' ')}: ${done.stdout}${done.stderr}`);
 };
 
+test('a SIF in which no SquashFS begins, or one longer than its place, is refused with the image named', () => {
+  const whole = readFileSync(makeBusyboxImage(scratch('root-damage')));
+  const at = whole.indexOf('hsqs', 32_768);
+  assert.ok(at > 0);
+  for (const [name, damage] of [
+    ['magic', (bytes: Buffer) => bytes.fill(0x78, at, at + 4)],
+    ['length', (bytes: Buffer) => bytes.writeBigUInt64LE(1n << 40n, at + 40)],
+  ] as const) {
+    const image = join(place, `${name}.sif`);
+    const bytes = Buffer.from(whole);
+    damage(bytes);
+    writeFileSync(image, bytes);
+    const ran = tsrun(['exec', image, 'true'], { env });
+    assert.is(ran.status, 125);
+    assert.match(ran.stderr, /\(E_IMAGE_READ\)\nhint: fetch or build it again/);
+    assert.ok(ran.stderr.includes(image), ran.stderr);
+  }
+});
+
 for (const compressor of ['gzip', 'zstd', 'xz', 'lz4']) {
   test(`a SquashFS file made by mksquashfs with ${compressor} runs`, () => {
     const image = join(place, `${compressor}.squashfs`);

@@ -254,14 +254,22 @@ test('a hot list that lies is left alone and logged; the image runs', async () =
 });
 
 test('a record has a server of its own: what a warm one has is recorded all the same', async () => {
+  tsrunOk(['exec', '--record', at('cold-record'), at('in.sif'), ...COMMAND]);
   const env = { XDG_RUNTIME_DIR: at('warm') };
   await whileWaiting('warm', at('in.sif'), () => {
     run(tsrunPath, ['exec', at('in.sif'), ...COMMAND], { env });
     const ran = run(tsrunPath, ['exec', '--record', at('warm-record'), at('in.sif'), ...COMMAND], { env });
     assert.is(ran.status, 0, ran.stderr);
   });
-  tsrunOk(['optimize', '--replay', at('warm-record'), at('in.sif'), at('warm.sif')]);
-  assert.ok(readFileSync(at('warm.sif')).equals(readFileSync(at('out.sif'))));
+  // In which pieces and order the kernel asks for pages is its own affair; for which files is not.
+  const files = (record: string): readonly number[] => {
+    const bytes = readFileSync(record);
+    const read = new Set<number>();
+    for (let i = 112; i < bytes.length; i += 24) if (bytes.readUInt32LE(i + 16) === 4) read.add(bytes.readUInt32LE(i + 12));
+    return [...read].sort((a, b) => a - b);
+  };
+  assert.equal(files(at('warm-record')), files(at('cold-record')));
+  assert.ok(files(at('warm-record')).length >= 3);
 });
 
 test.run();

@@ -100,16 +100,26 @@ test('a path that is missing, closed or goes in a circle answers with the errno'
 
 test('a usual home costs one call for each part of its path', () => {
   const host = machine({ files: { '/home/me/x': '' } });
-  assert.equal(findHome(host, envOf({ HOME: '/home/me' }), ''), { path: '/home/me', real: '/home/me', origin: 'HOME' });
+  assert.equal(findHome(host, envOf({ HOME: '/home/me' }), '', ''), { path: '/home/me', real: '/home/me', origin: 'HOME' });
+  assert.is(host.calls.length, 2);
+});
+
+test('a home around the current directory is known without a question', () => {
+  const host = machine({ files: { '/home/me/x': '' } });
+  const home = { path: '/home/me', real: '/home/me', origin: 'HOME' };
+  assert.equal(findHome(host, envOf({ HOME: '/home/me' }), '', '/home/me/project'), home);
+  assert.equal(findHome(host, envOf({ HOME: '/home/me' }), '', '/home/me'), home);
+  assert.is(host.calls.length, 0);
+  assert.equal(findHome(host, envOf({ HOME: '/home/me' }), '', '/home/me2'), home);
   assert.is(host.calls.length, 2);
 });
 
 test('HOME comes before the account, which comes before /', () => {
   const host = machine({ files: { '/a/x': '', '/b/x': '' } });
-  assert.is(findHome(host, envOf({ HOME: '/a/' }), '/b').path, '/a');
-  assert.is(findHome(host, envOf({ HOME: 'a' }), '/b').path, '/b');
-  assert.equal(findHome(host, envOf({}), ''), { path: '/', real: '/', origin: 'none' });
-  assert.is(findHome(host, envOf({ HOME: '/nope' }), '').real, undefined);
+  assert.is(findHome(host, envOf({ HOME: '/a/' }), '/b', '').path, '/a');
+  assert.is(findHome(host, envOf({ HOME: 'a' }), '/b', '').path, '/b');
+  assert.equal(findHome(host, envOf({}), '', ''), { path: '/', real: '/', origin: 'none' });
+  assert.is(findHome(host, envOf({ HOME: '/nope' }), '', '').real, undefined);
 });
 
 test('PWD is taken for the current directory only when it is the same one', () => {

@@ -91,7 +91,7 @@ type Options = { readonly prepared?: boolean; readonly cwd?: string } & MachineO
 
 const open = (reference: string, files: Tree, options: Options = {}): Image | Prepare =>
   openImage(machine({ ...options, files }), reference, {
-    stores: [STORE, '/local/store'],
+    stores: () => [STORE, '/local/store'],
     prepared: options.prepared ?? false,
     cwd: options.cwd ?? '/place',
   });
@@ -110,11 +110,11 @@ const factsAt = (files: Tree, path: string, store = STORE): string => {
 
 test('a SIF with its facts is opened with one open, one fstat and two reads', () => {
   const host = machine({ files: { '/x.sif': sif() } });
-  const opened = openImage(host, '/x.sif', { stores: [STORE], prepared: false, cwd: '/' });
+  const opened = openImage(host, '/x.sif', { stores: () => [STORE], prepared: false, cwd: '/' });
   assert.ok(!('prepare' in opened) && opened.kind === 'squashfs');
   assert.equal(
     host.calls.map((call) => call.split(' ')[0]),
-    ['open', 'fstat', 'pread', 'pread', 'pread'],
+    ['open', 'fstat', 'pread', 'pread'],
   );
 });
 
@@ -144,7 +144,7 @@ test('a relative path starts at the current directory; .. is left to the kernel'
 });
 
 /** What the full reader says of root and facts; undefined when it refuses the file. */
-const readFully = (text: string): unknown => {
+const readFully = (text: string): ReturnType<typeof readUsualSif> => {
   try {
     const whole = readSif(bytesSource(bytesOf(text)));
     const root = primaryPartition(whole);
@@ -270,8 +270,6 @@ const REFUSED: readonly [string, Tree, string, RegExp][] = [
   ['a raw SIF', { '/x.sif': sif({ fileSystem: 'raw' }) }, 'E_IMAGE_NOT', /"raw"/],
   ['a SIF without a root', { '/x.sif': sif({ role: 1 }) }, 'E_SIF_NO_ROOT', /no primary/],
   ['a SIF of another architecture', { '/x.sif': sif({ arch: 'arm64' }) }, 'E_IMAGE_ARCH', /it is for arm64, this machine is amd64/],
-  ['a SIF whose root is no SquashFS', { '/x.sif': sif({ root: 'x'.repeat(200) }) }, 'E_SIF_CORRUPT', /no SquashFS/],
-  ['a SIF whose SquashFS is cut', { '/x.sif': sif({ root: squash(8192).slice(0, 4096) }) }, 'E_IMAGE_TRUNCATED', /8192/],
 ];
 for (const [what, files, code, text] of REFUSED) {
   test(`${what} is refused with ${code}`, () => {

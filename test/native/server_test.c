@@ -328,8 +328,40 @@ static int errors_have_texts(void *ctx)
 	bad += error_of(runtime, fd, 0, "../up", SERVER_STEP_SERVER, "not a scope key");
 	bad += error_of(sample_text("%s/squatted", top), fd, 0, "errors", SERVER_STEP_DIRECTORY, "belongs to user 0");
 	bad += error_of(sample_text("%s/open", top), fd, 0, "errors", SERVER_STEP_DIRECTORY, "mode 755");
-	bad += error_of(sample_text("%s/link", top), fd, 0, "errors", SERVER_STEP_DIRECTORY, "/link");
+	/* Where no server of this user's listens already. */
+	bad += error_of(sample_text("%s/link", top), fd, 0, "linked", SERVER_STEP_DIRECTORY, "/link");
+	/* Somebody else listens in a directory of theirs: nothing is sent to them. */
+	bad += error_of(sample_text("%s/foreign", top), fd, 0, "errors", SERVER_STEP_DIRECTORY, "belongs to user 0");
 	return bad;
+}
+
+/* A socket at which root listens, under the name of the scope's, open to all. */
+static int listen_in(const char *directory, const char *key)
+{
+	struct sockaddr_un address;
+	int dir = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC), sock = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	char name[WIRE_NAME_MAX];
+
+	wire_name(name, key, WIRE_SOCKET);
+	if (dir < 0 || wire_address(&address, dir, key) < 0 || bind(sock, (struct sockaddr *)&address, sizeof address) < 0 || listen(sock, 8) < 0
+		|| fchmodat(dir, name, 0777, 0) < 0)
+		sample_fail("a socket");
+	close(dir);
+	return sock;
+}
+
+/* Whether anybody who connected has sent something. */
+static bool was_told(int listener)
+{
+	char byte;
+	int sock;
+
+	while ((sock = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC)) >= 0) {
+		if (recv(sock, &byte, 1, 0) > 0)
+			return true;
+		close(sock);
+	}
+	return false;
 }
 
 static int in_namespace_limit(void *ctx)
@@ -375,11 +407,15 @@ static int replaced_image(void *ctx)
 static void test_errors(void)
 {
 	pid_t server;
+	int listener;
 
-	if (mkdir(sample_text("%s/squatted", top), 0700) < 0 || mkdir(sample_text("%s/open", top), 0755) < 0
+	if (mkdir(sample_text("%s/foreign", top), 0755) < 0 || mkdir(sample_text("%s/squatted", top), 0700) < 0 || mkdir(sample_text("%s/open", top), 0755) < 0
 		|| chown(sample_text("%s/open", top), user, group) < 0 || symlink(runtime, sample_text("%s/link", top)) < 0)
 		sample_fail("directories");
+	listener = listen_in(sample_text("%s/foreign", top), "errors");
 	CHECK("errors say what was tried and why it failed", as_user(errors_have_texts, NULL) == 0);
+	CHECK("nothing is said to somebody else's server", !was_told(listener));
+	close(listener);
 	CHECK("a system without user namespaces is named", as_user(in_namespace_limit, NULL) == 0);
 	sample_run("cp -p %s %s.other; cp -p %s %s.mine; chown %u:%u %s %s.other %s", image, image, image, image, user, group, image, image, top);
 	CHECK("an image replaced by rename disturbs nobody", as_user(replaced_image, NULL) == 0);
