@@ -39,6 +39,7 @@ export const slowDisk = (directory: string, megabytes: number, microseconds: num
   return attach(program, directory, file, microseconds, ['-r']);
 };
 
+/** Left lazily: an image server may have a file open for some seconds more. What lies below ends with the last user. */
 const attach = (program: string, directory: string, file: string, microseconds: number, how: readonly string[]): SlowDisk => {
   const below = join(directory, 'below');
   const path = join(directory, 'disk');
@@ -50,12 +51,12 @@ const attach = (program: string, directory: string, file: string, microseconds: 
     for (const each of [below, path]) mkdirSync(each, { recursive: true });
     // It stays, with whatever it was given as standard output.
     execFileSync(program, [file, below, String(microseconds)], { stdio: 'ignore' });
-    undo.push(['umount', below]);
+    undo.push(['umount', '-l', below]);
     const loop = execFileSync('losetup', [...how, '--direct-io=on', '-f', '--show', join(below, 'disk')], { encoding: 'utf8' }).trim();
     undo.push(['losetup', '-d', loop]);
     execFileSync('blockdev', ['--setra', READ_AHEAD, loop]);
     execFileSync('mount', ['-t', 'ext4', '-o', how.length > 0 ? 'ro,noatime' : 'noatime', loop, path]);
-    undo.push(['umount', path]);
+    undo.push(['umount', '-l', path]);
     return { path, end };
   } catch (error) {
     end();
