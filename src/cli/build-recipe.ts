@@ -9,7 +9,7 @@ import { openCache } from '../build/engine/cache.ts';
 import type { Engine, EngineOptions, Secret } from '../build/engine/engine.ts';
 import { type Ignore, NOTHING_IGNORED } from '../build/engine/host-files.ts';
 import { machineIds } from '../build/engine/ids.ts';
-import { removeTree } from '../build/engine/native.ts';
+import { probe, removeTree } from '../build/engine/native.ts';
 import { chooseSpace } from '../build/engine/space.ts';
 import type { BuildListener } from '../build/events.ts';
 import { createFetchEvents } from '../build/fetch-events.ts';
@@ -186,10 +186,15 @@ export const buildFromRecipe = async ({ args, target, settings, platform, conver
     supply: locked.supply,
     offline,
   };
-  const space = await chooseSpace(env, places);
-  const ids = machineIds(env['TSRUN_BUILD_IDS']);
-  const cache = await openCache(space.path, ids.kind, (path) => removeTree(ids, path), realTiming);
   const note = (text: string): void => hear({ kind: 'note', at: performance.now(), text });
+  const ids = machineIds(env['TSRUN_BUILD_IDS']);
+  const space = await chooseSpace(env, places, async (directory) => {
+    const { overlay, notifier } = await probe(ids, directory);
+    if (notifier !== undefined && ids.kind === 'single')
+      note(`the kernel cannot tell tsrun of changed owners (${notifier}): all files will belong to root`);
+    return overlay === undefined ? undefined : `the kernel makes no overlay there: ${overlay}`;
+  });
+  const cache = await openCache(space.path, ids.kind, (path) => removeTree(ids, path), realTiming);
   await withRegistry(
     settings,
     { onWarning: note, onProgress: createFetchEvents(hear, () => performance.now()), signal },

@@ -225,7 +225,10 @@ test('a secret can be read by its step and is nowhere in the image or the cache'
 
 test('mounts of a step: files of the context, a cache that stays, memory; and a network that is not there', () => {
   const directory = context({
-    Dockerfile: `FROM ${base}
+    Dockerfile: `FROM ${base} AS other
+RUN mkdir /made && echo made > /made/it
+FROM ${base}
+RUN --mount=type=bind,from=other,source=/made,target=/its --mount=type=bind,from=other,source=/made/it,target=/file,rw cat /its/it /file > /its-copy && echo changed > /file
 RUN --mount=type=bind,source=dir,target=/ctx --mount=type=tmpfs,target=/mem cp /ctx/b /b && echo x > /mem/x
 RUN --mount=type=cache,target=/var/cache/thing,id=thing echo kept > /var/cache/thing/file
 RUN --mount=type=cache,target=/elsewhere,id=thing cp /elsewhere/file /from-cache
@@ -234,9 +237,9 @@ RUN --network=none ip -o link | wc -l > /links
     'dir/b': 'B\n',
   });
   ok(build(directory, 'mounts.sif'));
-  assert.is(inside('mounts.sif', 'cat', '/b', '/from-cache', '/links'), 'B\nkept\n1\n');
+  assert.is(inside('mounts.sif', 'cat', '/b', '/from-cache', '/links', '/its-copy'), 'B\nkept\n1\nmade\nmade\n');
   assert.equal(
-    listing('mounts.sif', '/').filter((line) => /\/(?:ctx|mem|elsewhere|var\/cache)/.test(line)),
+    listing('mounts.sif', '/').filter((line) => /\/(?:ctx|mem|elsewhere|var\/cache|its|file)$/.test(line)),
     [],
   );
 });

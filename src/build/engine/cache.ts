@@ -10,7 +10,7 @@
  * A result appears by rename: it is whole or not there. One that has been replaced (--no-cache) stays for a day: a build under way may stand on it.
  */
 import { randomBytes } from 'node:crypto';
-import { lstat, mkdir, readdir, readFile, readlink, rename, symlink, utimes, writeFile } from 'node:fs/promises';
+import { lstat, mkdir, readdir, readFile, readlink, rename, rm, symlink, utimes, writeFile } from 'node:fs/promises';
 import { basename } from 'node:path';
 import { isLeased, type Lease, newWatch, tryLease } from '../../store/lease.ts';
 import { TsrunError } from '../../util/errors.ts';
@@ -135,6 +135,7 @@ const makeLayer = async (cache: Cache, key: Key, { make }: Making): Promise<Laye
     const bytes = await make(place);
     await writeFile(`${place.path}/entry.json`, `${JSON.stringify({ version: 1, bytes })}\n`);
     await cache.remove(place.work);
+    await cache.remove(`${place.path}/mounts`);
     return { key, ...(await publish(cache, key, place)), bytes };
   } finally {
     await closeWorkplace(cache, place);
@@ -184,6 +185,10 @@ export const sweep = async (cache: Cache): Promise<void> => {
   for (const name of await readdir(work)) {
     const path = `${work}/${name}`;
     if (!(await isLeased(`${path.replace(/\.(?:lease|link).*$/, '')}.lease`))) await cache.remove(path);
+  }
+  for (const name of await readdir(`${cache.root}/keys`)) {
+    const path = `${cache.root}/keys/${name}`;
+    if (!(await isLeased(path.replace(/\.lease.*$/, '.lease')))) await rm(path, { force: true });
   }
   const linked = new Set<string>();
   for (const key of await readdir(`${cache.root}/layers`))

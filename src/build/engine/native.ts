@@ -46,3 +46,22 @@ export const layerSource = (
 /** A directory with all that is in it, whatever the modes and owners. No error where there is none. */
 export const removeTree = async (ids: StepIds, path: string): Promise<void> =>
   runRole(['@layer', ...idArguments(ids), 'remove', path], `cannot remove ${path}`, undefined);
+
+export type Probed = {
+  /** Why not; undefined: it works. */
+  readonly overlay: string | undefined;
+  readonly xattrs: string | undefined;
+  readonly notifier: string | undefined;
+};
+
+/** What the kernel lets steps use in a directory, found out by trying. */
+export const probe = async (ids: StepIds, directory: string): Promise<Probed> => {
+  let text = '';
+  const command = [nativeProgram(), '@layer', ...idArguments(ids), 'probe', directory];
+  for await (const chunk of childOutput(command, `cannot work in ${directory}`)) text += Buffer.from(chunk).toString('utf8');
+  const fields = text.split('\0');
+  const said = new Map<string, string>();
+  for (let at = 0; at + 1 < fields.length; at += 2) said.set(fields[at] ?? '', fields[at + 1] ?? '');
+  const refusal = (name: string): string | undefined => (said.get(name) === 'yes' ? undefined : (said.get(name) ?? 'it was not tried'));
+  return { overlay: refusal('overlay'), xattrs: refusal('xattrs'), notifier: refusal('notifier') };
+};

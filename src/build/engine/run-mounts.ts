@@ -1,12 +1,16 @@
-/** RUN --mount: words expanded, sources found. What comes from another stage or image is unpacked for the step, since a tree of layers has no place on the host. */
+/** RUN --mount: words expanded, sources found. What comes from another stage or image is copied for the step, since a tree of layers has no place on the host. */
+import { randomBytes } from 'node:crypto';
 import { stat } from 'node:fs/promises';
 import { excludeRules } from '../../recipe/ignore.ts';
 import type { RunMount, Word } from '../../recipe/spec.ts';
-import { TsrunError } from '../../util/errors.ts';
+import { makeDirectories } from '../../util/make-directories.ts';
 import { cleanPath } from '../../util/paths.ts';
-import type { OtherTree } from './copy-step.ts';
+import { scratchBase } from './base.ts';
+import type { Workplace } from './cache.ts';
+import { type CopyStep, copyFiles, type OtherTree, readyCopy } from './copy-step.ts';
 import type { Engine } from './engine.ts';
 import { digestOfSources, type Finding, findSources } from './host-files.ts';
+import { keyOf } from './key.ts';
 import { placeText } from './names.ts';
 import type { ReadyMount, RunStep } from './run-step.ts';
 
@@ -44,17 +48,11 @@ const bindMount = async (
   mount: Extract<RunMount, { type: 'bind' }>,
   target: string,
   expand: (word: Word) => string,
-  _other: OtherTree,
+  other: OtherTree,
 ): Promise<ReadyMount> => {
   const source = expand(mount.source);
-  if (mount.from.kind !== 'context' || mount.readWrite) {
-    throw new TsrunError({
-      code: 'E_RECIPE_UNSUPPORTED',
-      what: `${placeText(step.at)}: cannot mount ${JSON.stringify(source)}`,
-      why: mount.readWrite ? 'writable mounts of the context are not supported' : 'only files of the context can be mounted',
-      hint: 'copy the files with COPY first',
-    });
-  }
+  // What is shown as it lies: read-only files of the context. All else is copied for the step, which may then change it.
+  if (mount.from.kind !== 'context' || mount.readWrite) return copiedMount(engine, step, mount, target, expand, other);
   const finding: Finding = {
     root: engine.options.context,
     start: engine.options.context,
@@ -72,5 +70,48 @@ const bindMount = async (
     readWrite: false,
     key: await digestOfSources(sources, finding, engine.signal),
     source: async () => ({ path: absolute, isFile }),
+  };
+};
+
+const COPIED = 'copied';
+
+const copiedMount = async (
+  engine: Engine,
+  { at, title }: RunStep,
+  mount: Extract<RunMount, { type: 'bind' }>,
+  target: string,
+  expand: (word: Word) => string,
+  other: OtherTree,
+): Promise<ReadyMount> => {
+  const source = expand(mount.source);
+  const copy: CopyStep = {
+    kind: 'copy',
+    at,
+    title,
+    from: mount.from,
+    sources: [[source === '' ? '/' : source]],
+    destination: [`/${COPIED}`],
+    manner: 'docker',
+    unpack: false,
+    checksum: undefined,
+    owner: undefined,
+    mode: undefined,
+    exclude: [],
+    parents: false,
+  };
+  const ready = await readyCopy(engine, copy, '/', expand, other);
+  return {
+    type: 'bind',
+    target,
+    readWrite: mount.readWrite,
+    key: keyOf(ready.key),
+    source: async (place) => {
+      const own = `${place.path}/mounts/${randomBytes(4).toString('hex')}`;
+      const into: Workplace = { ...place, files: `${own}/files`, work: `${own}/work`, owners: `${own}/owners` };
+      for (const directory of [into.files, into.work]) await makeDirectories(directory, 0o755);
+      await copyFiles(engine, ready, { base: scratchBase(engine), layers: [] }, into);
+      const path = `${into.files}/${COPIED}`;
+      return { path, isFile: !(await stat(path)).isDirectory() };
+    },
   };
 };

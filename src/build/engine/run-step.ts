@@ -20,7 +20,8 @@ export type ReadyMount =
       readonly target: string;
       readonly readWrite: boolean;
       readonly key: string;
-      readonly source: () => Promise<{ path: string; isFile: boolean }>;
+      /** May put what the step is shown below its workplace. */
+      readonly source: (place: Workplace) => Promise<{ path: string; isFile: boolean }>;
     }
   | { readonly type: 'cache'; readonly id: string; readonly target: string; readonly readOnly: boolean; readonly mode: number }
   | { readonly type: 'tmpfs'; readonly target: string; readonly size: number | undefined }
@@ -88,7 +89,7 @@ export const runProgram = async (
   place: Workplace,
   onLine: (stream: 'stdout' | 'stderr', line: string) => void,
 ): Promise<number> => {
-  const given = await givenTo(engine, step, tree, state, epoch, mounts);
+  const given = await givenTo(engine, step, tree, state, epoch, mounts, place);
   const plan = await planIn(engine, tree, { ...given, place, network: networkOf(engine, step) });
   return runPlan(plan, { signal: engine.signal, onLine });
 };
@@ -103,7 +104,7 @@ export const debugShell = async (
   mounts: readonly ReadyMount[],
   place: Workplace,
 ): Promise<void> => {
-  const given = await givenTo(engine, step, tree, state, epoch, mounts);
+  const given = await givenTo(engine, step, tree, state, epoch, mounts, place);
   const term = engine.options.terminal;
   const environment = new Map([
     ...given.program.environment,
@@ -133,6 +134,7 @@ const givenTo = async (
   state: StageState,
   epoch: number,
   mounts: readonly ReadyMount[],
+  workplace: Workplace,
 ): Promise<{ readonly program: StepProgram; readonly mounts: readonly StepMount[] }> => {
   const place = placeText(step.at);
   const account =
@@ -146,7 +148,7 @@ const givenTo = async (
     ...(network === 'host' ? engine.options.proxies : []),
     ...variablesOf(state),
   ]);
-  for (const mount of mounts) ready.push(...(await readyMount(engine, mount, place, environment)));
+  for (const mount of mounts) ready.push(...(await readyMount(engine, mount, place, environment, workplace)));
   if (network === 'host') {
     for (const path of ['/etc/resolv.conf', '/etc/hosts'])
       ready.push({ kind: 'bind', source: path, target: path, readOnly: true, isFile: true, optional: true, why: "the host's network" });
@@ -173,11 +175,12 @@ const readyMount = async (
   mount: ReadyMount,
   place: string,
   environment: Map<string, string>,
+  workplace: Workplace,
 ): Promise<readonly StepMount[]> => {
   const target = mount.type === 'secret' ? mount.path : mount.target;
   switch (mount.type) {
     case 'bind': {
-      const { path, isFile } = await mount.source();
+      const { path, isFile } = await mount.source(workplace);
       return [{ kind: 'bind', source: path, target, readOnly: !mount.readWrite, isFile, optional: false, why: place }];
     }
     case 'cache': {

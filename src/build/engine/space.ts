@@ -48,11 +48,18 @@ export const spaceCandidates = (env: Readonly<Record<string, string | undefined>
   ];
 };
 
-/** @throws TsrunError E_BUILD_SPACE */
-export const chooseSpace = async (env: Readonly<Record<string, string | undefined>>, places: StorePlaces): Promise<WorkSpace> => {
+/**
+ * @param tryOut says why steps cannot work in a directory; undefined: they can
+ * @throws TsrunError E_BUILD_SPACE
+ */
+export const chooseSpace = async (
+  env: Readonly<Record<string, string | undefined>>,
+  places: StorePlaces,
+  tryOut: (directory: string) => Promise<string | undefined>,
+): Promise<WorkSpace> => {
   const refusals: string[] = [];
   for (const { path, origin, asked } of spaceCandidates(env, places)) {
-    const refusal = await refusalOf(path, places);
+    const refusal = (await refusalOf(path, places)) ?? (await tryOut(`${path}/build`));
     if (refusal === undefined) return { path, origin };
     refusals.push(`${path} (${origin}): ${refusal}`);
     if (asked) break;
