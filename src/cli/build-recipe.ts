@@ -40,6 +40,8 @@ export type RecipeArguments = LockArguments & {
   readonly sections: readonly string[];
   readonly noTest: boolean;
   readonly sandbox: boolean;
+  /** OUT is a directory made by --sandbox: the recipe's steps are done on it. */
+  readonly update: boolean;
   readonly noCache: boolean;
   readonly secrets: readonly string[];
   readonly debugShell: boolean;
@@ -153,6 +155,15 @@ const epochOf = (env: Settings['env']): number | undefined => {
   throw usage(`cannot use SOURCE_DATE_EPOCH=${text}`, 'it is not a number of seconds since 1970');
 };
 
+/** --update: the last stage begins with what is there. */
+const onDirectory = (spec: BuildSpec, target: string): BuildSpec => {
+  if (statSync(target, { throwIfNoEntry: false })?.isDirectory() !== true) {
+    throw usage(`cannot update ${target}`, 'there is no such directory', 'make it first: tsrun build --sandbox DIRECTORY RECIPE');
+  }
+  const base = { kind: 'image', reference: encodeUtf8(target) } as const;
+  return { ...spec, stages: spec.stages.map((stage, index) => (index === spec.target ? { ...stage, base } : stage)) };
+};
+
 export type RecipeWork = {
   readonly args: RecipeArguments;
   /** Absolute. */
@@ -170,7 +181,8 @@ export type RecipeWork = {
 export const buildFromRecipe = async ({ args, target, settings, platform, convert, signal, hear, offline }: RecipeWork): Promise<void> => {
   const { env, places } = settings;
   const recipe = resolve(args.recipe);
-  const spec = readSpec(args, platform, env);
+  const read = readSpec(args, platform, env);
+  const spec = args.update ? onDirectory(read, target) : read;
   const context = resolve(args.context ?? (spec.language === 'definition' ? '.' : dirname(recipe)));
   const locked = await prepareLock(args, { path: recipe, text: spec.recipe.text }, offline);
   const options: EngineOptions = {
@@ -234,7 +246,12 @@ export const buildFromRecipe = async ({ args, target, settings, platform, conver
         count: { tasks: 0, steps: 0, cached: 0 },
       };
       try {
-        const built = await buildRecipe(engine, { target, kind: args.sandbox ? 'sandbox' : 'sif', tests: !args.noTest, convert });
+        const built = await buildRecipe(engine, {
+          target,
+          kind: args.sandbox ? 'sandbox' : 'sif',
+          tests: !args.noTest,
+          convert: args.update ? { ...convert, force: true } : convert,
+        });
         for (const text of await locked.finish(built, target)) note(text);
       } finally {
         http.close();

@@ -82,6 +82,7 @@ const RECIPE: readonly Option[] = [
   { name: 'section', value: 'NAMES', help: 'carry out only these sections of a definition file, parted by commas' },
   { name: 'notest', short: 'T', help: 'leave the tests of the recipe out' },
   { name: 'sandbox', short: 's', help: 'write a directory instead of a SIF' },
+  { name: 'update', short: 'u', help: 'do the steps of the recipe on a directory made with --sandbox' },
   { name: 'no-cache', help: 'take no results of earlier builds' },
   { name: 'secret', value: 'id=NAME[,src=FILE]', help: 'a file, or a variable of the environment, for RUN --mount=type=secret' },
   { name: 'debug-shell', help: 'open a shell where a step fails' },

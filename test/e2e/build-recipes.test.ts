@@ -365,6 +365,11 @@ test('--sandbox writes a directory that runs, and an image built on it has the o
   const on = context({ Dockerfile: `FROM ${join(place, 'box')}\nRUN echo y > /y\n` });
   ok(build(on, 'on-box.sif'));
   assert.equal(listing('on-box.sif', '/x'), ['-rw-r--r-- 21:22 /x']);
+  const more = context({ Dockerfile: 'FROM scratch\nRUN echo z > /z && rm -r /private\n' });
+  ok(build(more, 'box', ['--update']));
+  assert.is(tsrunOk(['exec', join(place, 'box'), 'cat', '/x', '/z'], { env }), 'x\nz\n');
+  assert.not.ok(existsSync(join(place, 'box/private')));
+  assertClean('box');
 });
 
 test('without a place to build in nothing is begun', () => {

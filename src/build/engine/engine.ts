@@ -51,7 +51,7 @@ export type Engine = {
   /** Of this build alone: salts keys that must not be found. */
   readonly nonce: string;
   /** Unique numbers for tasks and steps. */
-  readonly count: { tasks: number; steps: number; cached: number };
+  readonly count: { tasks: number; steps: number; cached: number; userNoted?: boolean };
 };
 
 /** Tells of work that takes time, whatever becomes of it. */

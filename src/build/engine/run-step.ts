@@ -6,7 +6,7 @@ import { TsrunError } from '../../util/errors.ts';
 import { makeDirectories } from '../../util/make-directories.ts';
 import { type Account, accountOf } from './accounts.ts';
 import type { Workplace } from './cache.ts';
-import type { Engine } from './engine.ts';
+import { type Engine, note } from './engine.ts';
 import type { KeyPart } from './key.ts';
 import { placeText } from './names.ts';
 import { runPlan } from './process.ts';
@@ -139,6 +139,10 @@ const givenTo = async (
   const place = placeText(step.at);
   const account =
     state.user === '' || state.user === 'root' || state.user === '0' ? ROOT : accountOf(await accountsIn(engine, tree), state.user, place);
+  if (account !== ROOT && engine.ids.kind === 'single' && !engine.count.userNoted) {
+    engine.count.userNoted = true;
+    note(engine, `${place}: there is one id only, so this and later steps run as root; the image will have the user ${state.user}`);
+  }
   const network = networkOf(engine, step);
   const ready: StepMount[] = [];
   const environment = new Map<string, string>([

@@ -7,7 +7,7 @@ import { writeTar } from '../../tar/write.ts';
 import { TsrunError } from '../../util/errors.ts';
 import { cleanPath } from '../../util/paths.ts';
 import type { StageInfo, StepInfo } from '../events.ts';
-import { type Base, imageBase, scratchBase } from './base.ts';
+import { type Base, debootstrapBase, imageBase, scratchBase } from './base.ts';
 import { closeWorkplace, type Layer, openWorkplace, produceLayer, type Workplace } from './cache.ts';
 import { copyFiles, type OtherTree, readyCopy } from './copy-step.ts';
 import { type Engine, note } from './engine.ts';
@@ -122,14 +122,15 @@ const openBase = async (engine: Engine, stage: Stage, others: Others): Promise<B
       return stage.platform === undefined ? others.image(base.reference) : imageBase(engine, base.reference, stage.platform);
     case 'scratch':
       return scratchBase(engine);
-    case 'stage':
     case 'debootstrap':
+      return debootstrapBase(engine, placeText(stage.at), base);
+    case 'stage':
     case 'busybox':
       throw new TsrunError({
         code: 'E_RECIPE_UNSUPPORTED',
         what: `${placeText(stage.at)}: cannot begin with ${base.kind}`,
         why: 'this version has no such base',
-        hint: 'begin with an image: From: debian:12',
+        hint: 'begin with an image: From: busybox:1.36',
       });
     default:
       return base satisfies never;
