@@ -116,7 +116,7 @@ endif
 START_MAIN := $(call objects,start,native/main.c $(wildcard native/start/*.c) $(ENGINE_SOURCES))
 # The linker takes of these what the start needs. The other half's formats and decoders stay there.
 START_PARTS := $(call objects,start,$(filter-out native/codec.c native/serving.c native/server.c native/server_%s.c native/server_filter.c \
-	native/server_setup.c native/supervisor.c native/image%.c native/memory.c native/squash/% native/fuse/%,$(OTHER_SOURCES)) native/image_extract.c)
+	native/server_setup.c native/supervisor.c native/image%.c native/layer%.c native/tree_%.c native/squash/% native/fuse/%,$(OTHER_SOURCES)) native/image_extract.c)
 # May stay open: the other half's entry, what only the linker knows, and musl's own hooks for a program that is all its.
 START_OPEN := _start|_DYNAMIC|_init|_fini|__(init|fini)_array_(start|end)|__ehdr_start|_GLOBAL_OFFSET_TABLE_|__stack_chk_fail
 $(BUILD)/start.o: $(START_MAIN) $(START_PARTS) $(BUILD)/gen/module-start.o $(BUILD)/planner/image.o $(BUILD)/program.key

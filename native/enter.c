@@ -10,6 +10,7 @@
 #include "extracted.h"
 #include "run_state.h"
 #include "server.h"
+#include "staged.h"
 #include "userns.h"
 
 /* --- in the caller's namespaces --- */
@@ -24,20 +25,27 @@ static int open_image(const struct run *run, int64_t handle, const char *path, s
 }
 
 /* Joins the scope; the server mounts the image when there is one (-1: only the user namespace is wanted). */
-static int join_scope(struct run *run, int image, uint64_t offset, uint64_t size, struct err *err)
+static int join_scope(struct run *run, int image, const struct op_image_mount *mount, struct err *err)
 {
 	const struct op *op = &run->plan->ops[run->userns_index];
 
 	if (op->kind != OP_scope)
 		return 0;
+	cleanup_fd int record = mount == NULL || run->record == NULL ? -1 : open(run->record, O_RDWR | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0666);
+	if (mount != NULL && run->record != NULL && record < 0)
+		return fail(err, errno, "open the record", "%s", run->record);
 	const struct server_request request = {
+		.image_name = mount != NULL ? mount->path : NULL,
+		.hot_offset = run->hot != NULL ? run->hot->offset : 0,
+		.hot_size = run->hot != NULL ? run->hot->size : 0,
+		.record_fd = record,
 		.dir = op->scope.dir,
 		.key = op->scope.key,
 		.uid = (uid_t)op->scope.uid,
 		.gid = (gid_t)op->scope.gid,
 		.image_fd = image,
-		.offset = offset,
-		.size = size,
+		.offset = mount != NULL ? mount->offset : 0,
+		.size = mount != NULL ? mount->size : 0,
 		.linger_ms = (uint32_t)op->scope.linger_ms,
 		.cache_bytes = op->scope.cache_bytes,
 	};
@@ -51,14 +59,21 @@ int enter_image_directory(struct run *run, const char *path, struct err *err)
 		return fail(err, errno, "open the image", "%s", path);
 	if (!S_ISDIR(run->image_stat.st_mode))
 		return fail(err, ENOTDIR, "open the image", "%s", path);
-	return join_scope(run, -1, 0, 0, err);
+	return join_scope(run, -1, NULL, err);
 }
 
 int enter_image_mount(struct run *run, const struct op_image_mount *op, struct err *err)
 {
 	cleanup_fd int fd = open_image(run, op->handle, op->path, err);
+	int staged = fd < 0 || run->stage == NULL ? fd : staged_file(fd, run->stage->path, (run->stage->flags & FLAG_stage_memory) != 0, err);
 
-	return fd < 0 ? fd : join_scope(run, fd, op->offset, op->size, err);
+	if (staged < 0)
+		return staged;
+	if (staged != fd) {
+		close_fd(&fd);
+		fd = staged;
+	}
+	return join_scope(run, fd, op, err);
 }
 
 int enter_image_extracted(struct run *run, const struct op_image_extracted *op, struct err *err)
@@ -116,7 +131,12 @@ static int enter_userns(struct run *run, struct err *err)
 	int result;
 
 	run->index = run->userns_index;
-	result = op->kind == OP_scope ? userns_join(run->joined.userns_fd, err) : userns_new((uid_t)op->userns.uid, (gid_t)op->userns.gid, err);
+	if (op->kind == OP_scope)
+		result = userns_join(run->joined.userns_fd, err);
+	else if (op->kind == OP_userns_ranges)
+		result = userns_ranges(op->userns_ranges.newuidmap, op->userns_ranges.newgidmap, op->userns_ranges.uid_map, op->userns_ranges.gid_map, err);
+	else
+		result = userns_new((uid_t)op->userns.uid, (gid_t)op->userns.gid, err);
 	if (result == 0)
 		run->index = index;
 	return result;
@@ -134,7 +154,8 @@ static int bring_up_loopback(struct err *err)
 /* The image as a mount of this run's namespace. */
 static int copy_image(const struct run *run, struct mount_source *copy, struct err *err)
 {
-	struct bind_flags flags = ROOT_IMAGE_FLAGS;
+	const struct bind_flags in_place = {.set_ids = run->root_options.set_ids};
+	struct bind_flags flags = run->root_options.in_place ? in_place : ROOT_IMAGE_FLAGS;
 	struct stat st;
 	int result;
 
@@ -192,6 +213,38 @@ static bool binds_cwd(const struct run *run)
 	return false;
 }
 
+/* What is said of the root, and of what the launcher is to have open, before and after this op. */
+static int gather(struct run *run, struct err *err)
+{
+	size_t unshare_index = run->index;
+
+	run->layers.lower = calloc(run->plan->count, sizeof *run->layers.lower);
+	if (run->layers.lower == NULL)
+		return fail(err, ENOMEM, "make the root", "%zu ops", run->plan->count);
+	for (size_t i = 0; i < run->plan->count; i++) {
+		const struct op *op = &run->plan->ops[i];
+
+		if (op->kind == OP_layer) {
+			run->layers.lower[run->layers.count++] = op->layer.directory;
+		} else if (op->kind == OP_upper) {
+			run->layers.upper = op->upper.directory;
+			run->layers.work = op->upper.work;
+		} else if (op->kind == OP_owners) {
+			run->index = i;
+			if (owners_open(&run->owners, op->owners.table, run->layers.upper, err) < 0)
+				return -err->errnum;
+			run->init.owners = &run->owners;
+			run->index = unshare_index;
+		} else if (op->kind == OP_root) {
+			run->root_options = (struct root_options){.writable = (op->root.flags & FLAG_root_writable) != 0,
+			                                          .in_place = (op->root.flags & FLAG_root_in_place) != 0,
+			                                          .set_ids = (op->root.flags & FLAG_root_suid) != 0,
+			                                          .size = op->root.size};
+		}
+	}
+	return 0;
+}
+
 int enter_unshare(struct run *run, const struct op_unshare *op, struct err *err)
 {
 	static const struct {
@@ -202,8 +255,10 @@ int enter_unshare(struct run *run, const struct op_unshare *op, struct err *err)
 		{FLAG_unshare_uts, CLONE_NEWUTS},  {FLAG_unshare_net, CLONE_NEWNET},
 	};
 	int clone = 0;
-	int result = look_at_sources(run, err);
+	int result = gather(run, err);
 
+	if (result == 0)
+		result = look_at_sources(run, err);
 	if (result == 0)
 		result = enter_userns(run, err);
 	if (result == 0 && run->joined.view_fd >= 0)
@@ -227,7 +282,7 @@ int enter_unshare(struct run *run, const struct op_unshare *op, struct err *err)
 	if (result < 0)
 		return result;
 	run->umask = umask(0);
-	result = root_begin(&run->root, &image, err);
+	result = root_begin(&run->root, &image, &run->layers, &run->root_options, err);
 	if (run->joined.path[0] != '\0')
 		uncover_runtime_directory(run);
 	return result;

@@ -5,44 +5,13 @@
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 
 #include "image.h"
+#include "place.h"
 
 #define STEP "extract the image"
 #define MAX_DEPTH 4096
-
-static int make_parents(const char *path, struct err *err)
-{
-	char parent[PATH_MAX];
-
-	for (const char *slash = strchr(path + 1, '/'); slash != NULL; slash = strchr(slash + 1, '/')) {
-		snprintf(parent, sizeof parent, "%.*s", (int)(slash - path), path);
-		if (mkdir(parent, 0700) < 0 && errno != EEXIST)
-			return fail(err, errno, STEP, "make %s", parent);
-	}
-	return 0;
-}
-
-/* Who can write in the parent can put anything in the directory's place. */
-static int open_safe_parent(const char *directory, struct err *err)
-{
-	const char *slash = strrchr(directory, '/');
-	char parent[PATH_MAX];
-	struct stat st;
-	cleanup_fd int fd = -1;
-
-	snprintf(parent, sizeof parent, "%.*s", slash == directory ? 1 : (int)(slash - directory), directory);
-	fd = open(parent, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (fd < 0 || fstat(fd, &st) < 0)
-		return fail(err, errno, STEP, "open %s", parent);
-	if (st.st_uid != geteuid() && st.st_uid != 0)
-		return fail(err, EPERM, STEP, "%s belongs to user %u", parent, st.st_uid);
-	if ((st.st_mode & 022) != 0 && (st.st_mode & S_ISVTX) == 0)
-		return fail(err, EPERM, STEP, "%s can be written by others", parent);
-	return steal_fd(&fd);
-}
 
 /* 1: it is there, complete; 0: not yet. */
 static int is_there(int parent, const char *name, const char *directory, struct err *err)
@@ -96,24 +65,6 @@ static int remove_tree(int parent, const char *name, unsigned depth)
 	return unlinkat(parent, name, AT_REMOVEDIR) < 0 ? -errno : 0;
 }
 
-/* Waits in the kernel for whoever extracts the same image; a lock dies with its holder. */
-static int take_lock(int parent, const char *name, const char *directory, struct err *err)
-{
-	char lock_name[NAME_MAX + 1];
-	cleanup_fd int lock = -1;
-	struct stat st;
-
-	snprintf(lock_name, sizeof lock_name, "%s.lock", name);
-	lock = openat(parent, lock_name, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK, 0600);
-	if (lock < 0 || fstat(lock, &st) < 0)
-		return fail(err, errno, STEP, "lock %s", directory);
-	if (st.st_uid != geteuid() || !S_ISREG(st.st_mode))
-		return fail(err, EPERM, STEP, "%s.lock is not a file of yours", directory);
-	if (RETRY(flock(lock, LOCK_EX)) < 0)
-		return fail(err, errno, STEP, "lock %s", directory);
-	return steal_fd(&lock);
-}
-
 /* Under the lock. */
 static int extract_into(int parent, const char *name, int fd, uint64_t offset, uint64_t size, const char *directory, struct err *err)
 {
@@ -126,7 +77,7 @@ static int extract_into(int parent, const char *name, int fd, uint64_t offset, u
 	result = remove_tree(parent, partial_name, 0);
 	if (result < 0)
 		return fail(err, -result, STEP, "remove %s, left by an interrupted run", partial);
-	result = image_extract(fd, offset, size, partial, NULL, err);
+	result = image_extract(fd, offset, size, partial, NULL, NULL, err);
 	/* On disk before it has its name: after a crash of the machine there must be no complete directory with empty files in it. */
 	if (result == 0 && (syncfs(parent) < 0 || renameat(parent, partial_name, parent, name) < 0))
 		result = fail(err, errno, STEP, "%s", directory);
@@ -142,16 +93,13 @@ int extracted_directory(int fd, uint64_t offset, uint64_t size, const char *dire
 
 	if (name[0] == '\0' || strlen(name) + sizeof ".partial" > NAME_MAX)
 		return fail(err, EINVAL, STEP, "%s is no name for a directory", directory);
-	result = make_parents(directory, err);
-	if (result < 0)
-		return result;
-	cleanup_fd int parent = open_safe_parent(directory, err);
+	cleanup_fd int parent = place_open_parent(directory, STEP, err);
 	if (parent < 0)
 		return parent;
 	result = is_there(parent, name, directory, err);
 	if (result != 0)
 		return result < 0 ? result : 0;
-	cleanup_fd int lock = take_lock(parent, name, directory, err);
+	cleanup_fd int lock = place_lock(parent, name, directory, STEP, err);
 	if (lock < 0)
 		return lock;
 	result = is_there(parent, name, directory, err);

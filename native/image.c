@@ -1,6 +1,7 @@
 /* The role's arguments. */
 #include "image.h"
 #include "squash/squash.h"
+#include "tree_tar.h"
 
 #include <fcntl.h>
 #include <limits.h>
@@ -57,7 +58,7 @@ static int info(struct squash *sq)
 
 static int usage(void)
 {
-	fputs("tsrun: @image ls|tree|read|cat|extract|info IMAGE OFFSET SIZE …, @image tar DIRECTORY (internal; see native/image.h)\n", stderr);
+	fputs("tsrun: @image ls|tree|read|cat|pour|xattrs|hot|extract|info IMAGE OFFSET SIZE …, @image tar DIRECTORY (internal; see native/image.h)\n", stderr);
 	return 2;
 }
 
@@ -87,7 +88,7 @@ static int take_option(char ***args, const char *option, uint64_t *value)
 	return 0;
 }
 
-static int run_verb(const char *verb, struct squash *sq, uint64_t option, char **paths, struct err *err)
+static int run_verb(const char *verb, struct squash *sq, uint64_t option, bool xattrs, char **paths, struct err *err)
 {
 	static char root[] = "/";
 	char *whole[] = { root, NULL };
@@ -99,9 +100,15 @@ static int run_verb(const char *verb, struct squash *sq, uint64_t option, char *
 		return image_read(sq, option, paths, err);
 	if (strcmp(verb, "cat") == 0)
 		return image_cat(sq, paths, err);
+	if (strcmp(verb, "pour") == 0)
+		return image_pour(sq, err);
+	if (strcmp(verb, "xattrs") == 0)
+		return image_xattrs(sq, err);
+	if (strcmp(verb, "hot") == 0)
+		return image_hot(sq, err);
 	if (*paths == NULL)
 		paths = whole;
-	return strcmp(verb, "ls") == 0 ? image_ls(sq, depth, paths, err) : image_tree(sq, depth, paths, err);
+	return strcmp(verb, "ls") == 0 ? image_ls(sq, depth, paths, err) : image_tree(sq, depth, xattrs, paths, err);
 }
 
 static int extract(char **args, struct err *err)
@@ -113,7 +120,7 @@ static int extract(char **args, struct err *err)
 	/* Opened here only to say early and cheaply what is wrong with it. */
 	rc = image_open(&source, args[0], args[1], args[2], err);
 	if (rc == 0 && parse_number(args[1], &from) == 0 && parse_number(args[2], &length) == 0)
-		rc = image_extract(source.fd, from, length, args[3], &skipped, err);
+		rc = image_extract(source.fd, from, length, args[3], NULL, &skipped, err);
 	image_close(&source);
 	if (rc == 0 && skipped > 0)
 		fprintf(stderr, "tsrun: %llu device nodes were not extracted\n", (unsigned long long)skipped);
@@ -122,21 +129,24 @@ static int extract(char **args, struct err *err)
 
 int image_main(int argc, char **argv)
 {
-	static const char *const verbs[] = { "ls", "tree", "read", "cat", "info", NULL };
+	static const char *const verbs[] = { "ls", "tree", "read", "cat", "pour", "xattrs", "hot", "info", NULL };
 	struct image_source source;
 	struct err err = { 0 };
 	char **args = argv + 2; /* behind the role and the verb */
 	const char *verb = argc >= 2 ? argv[1] : "";
 	uint64_t option = strcmp(verb, "read") == 0 ? READ_LIMIT : UINT_MAX;
+	bool xattrs;
 	int left, rc;
 
 	if (strcmp(verb, "tar") == 0 && argc == 3)
-		return report(image_tar(args[0], STDOUT_FILENO, &err), &err);
+		return report(tree_tar(args[0], STDOUT_FILENO, NULL, &err), &err);
 	if (strcmp(verb, "extract") == 0 && argc == 6)
 		return report(extract(args, &err), &err);
 	for (size_t i = 0; verbs[i] == NULL || strcmp(verb, verbs[i]) != 0; i++)
 		if (verbs[i] == NULL)
 			return usage();
+	xattrs = strcmp(verb, "tree") == 0 && *args != NULL && strcmp(*args, "-x") == 0;
+	args += xattrs ? 1 : 0;
 	if (take_option(&args, strcmp(verb, "read") == 0 ? "-l" : "-d", &option) < 0)
 		return usage();
 	left = argc - (int)(args - argv);
@@ -144,7 +154,7 @@ int image_main(int argc, char **argv)
 		return usage();
 	rc = image_open(&source, args[0], args[1], args[2], &err);
 	if (rc == 0)
-		rc = run_verb(verb, source.squash, option, args + 3, &err);
+		rc = run_verb(verb, source.squash, option, xattrs, args + 3, &err);
 	image_close(&source);
 	return report(rc, &err);
 }

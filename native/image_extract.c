@@ -104,7 +104,7 @@ static int await_child(pid_t child, int report, int signals, struct image_outcom
 	return caught;
 }
 
-static int run_child(int image, uint64_t offset, uint64_t size, int dest, struct image_outcome *outcome, int *caught, struct err *err)
+static int run_child(int image, uint64_t offset, uint64_t size, int dest, struct image_owners *owners, struct image_outcome *outcome, int *caught, struct err *err)
 {
 	int cleanup_fd signals = -1, cleanup_fd report_in = -1, cleanup_fd report_out = -1;
 	int pipe_fds[2];
@@ -126,7 +126,7 @@ static int run_child(int image, uint64_t offset, uint64_t size, int dest, struct
 	sigprocmask(SIG_BLOCK, &ours, &before);
 	child = fork();
 	if (child == 0)
-		image_unpacking(image, offset, size, dest, report_out, &before);
+		image_unpacking(image, offset, size, dest, owners, report_out, &before);
 	close_fd(&report_out);
 	if (child < 0)
 		rc = fail(err, errno, EXTRACT, "starting a process");
@@ -138,7 +138,7 @@ static int run_child(int image, uint64_t offset, uint64_t size, int dest, struct
 	return rc;
 }
 
-int image_extract(int fd, uint64_t offset, uint64_t size, const char *path, uint64_t *skipped, struct err *err)
+int image_extract(int fd, uint64_t offset, uint64_t size, const char *path, struct image_owners *owners, uint64_t *skipped, struct err *err)
 {
 	struct image_outcome outcome = { 0 };
 	int cleanup_fd dest = -1;
@@ -148,7 +148,7 @@ int image_extract(int fd, uint64_t offset, uint64_t size, const char *path, uint
 
 	if (rc < 0)
 		return rc;
-	rc = run_child(fd, offset, size, dest, &outcome, &caught, err);
+	rc = run_child(fd, offset, size, dest, owners, &outcome, &caught, err);
 	if (rc == 0 && outcome.rc < 0) {
 		rc = outcome.rc;
 		if (err != NULL)

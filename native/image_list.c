@@ -3,6 +3,7 @@
 #include "squash/squash.h"
 
 #include <inttypes.h>
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
@@ -35,6 +36,7 @@ static bool is_device(uint32_t mode)
 struct listing {
 	struct squash *sq;
 	const char *start; /* the path asked for, without slashes at its ends */
+	bool xattrs;       /* an 11th field of `tree` */
 	char target[SQUASH_SYMLINK_MAX + 1];
 };
 
@@ -68,6 +70,43 @@ static void print_visible(const char *text, FILE *out)
 	}
 }
 
+static void print_hex(const char *bytes, size_t len)
+{
+	static const char digits[] = "0123456789abcdef";
+
+	for (size_t i = 0; i < len; i++) {
+		putchar(digits[(unsigned char)bytes[i] >> 4]);
+		putchar(digits[bytes[i] & 15]);
+	}
+}
+
+/* "NAME=VALUE," for each attribute, both in hexadecimal. */
+static int print_xattrs(struct squash *sq, const struct squash_inode *inode, struct err *err)
+{
+	char *names cleanup_free = NULL, *value cleanup_free = NULL;
+	ssize_t len, got;
+
+	if (inode->xattrs == UINT32_MAX)
+		return 0;
+	names = malloc(65536);
+	value = malloc(65536);
+	if (names == NULL || value == NULL)
+		return fail(err, ENOMEM, "list the image", "out of memory");
+	len = squash_listxattr(sq, inode, NULL, names, 65536, err);
+	if (len < 0)
+		return (int)len;
+	for (const char *name = names; name < names + len; name += strlen(name) + 1) {
+		got = squash_getxattr(sq, inode, name, value, 65536, err);
+		if (got < 0)
+			return (int)got;
+		print_hex(name, strlen(name));
+		putchar('=');
+		print_hex(value, (size_t)got);
+		putchar(',');
+	}
+	return 0;
+}
+
 static int visit_tree(void *ctx, const char *path, const char *name UNUSED, const struct squash_inode *inode, struct err *err)
 {
 	struct listing *listing = ctx;
@@ -82,7 +121,11 @@ static int visit_tree(void *ctx, const char *path, const char *name UNUSED, cons
 	if (is_device(inode->mode))
 		printf("%" PRIu32 ":%" PRIu32, inode->rdev_major, inode->rdev_minor);
 	printf("%c%s%c", 0, listing->target, 0);
-	return 0;
+	if (!listing->xattrs)
+		return 0;
+	rc = print_xattrs(listing->sq, inode, err);
+	putchar(0);
+	return rc;
 }
 
 static void mode_text(uint32_t mode, char text[11])
@@ -131,7 +174,7 @@ static int visit_ls(void *ctx, const char *path, const char *name UNUSED, const 
 	return ferror(stdout) ? fail(err, EPIPE, "write the listing", "stdout") : 0;
 }
 
-static int list_path(struct squash *sq, unsigned depth, const char *path,
+static int list_path(struct squash *sq, unsigned depth, bool xattrs, const char *path,
 	int (*visit)(void *, const char *, const char *, const struct squash_inode *, struct err *), struct err *err)
 {
 	struct listing *listing cleanup_free = malloc(sizeof *listing);
@@ -146,6 +189,7 @@ static int list_path(struct squash *sq, unsigned depth, const char *path,
 		start[len - 1] = '\0';
 	listing->sq = sq;
 	listing->start = start;
+	listing->xattrs = xattrs;
 	rc = squash_resolve(sq, start, false, &inode, err);
 	if (rc == 0)
 		rc = squash_walk(sq, &inode, &(struct squash_walk) { .ctx = listing, .visit = visit, .depth = depth }, err);
@@ -157,16 +201,16 @@ int image_ls(struct squash *sq, unsigned depth, char **paths, struct err *err)
 	int rc = 0;
 
 	for (; rc == 0 && *paths != NULL; paths++)
-		rc = list_path(sq, depth, *paths, visit_ls, err);
+		rc = list_path(sq, depth, false, *paths, visit_ls, err);
 	return rc;
 }
 
-int image_tree(struct squash *sq, unsigned depth, char **paths, struct err *err)
+int image_tree(struct squash *sq, unsigned depth, bool xattrs, char **paths, struct err *err)
 {
 	int rc = 0;
 
 	for (; rc == 0 && *paths != NULL; paths++)
-		rc = list_path(sq, depth, *paths, visit_tree, err);
+		rc = list_path(sq, depth, xattrs, *paths, visit_tree, err);
 	return rc;
 }
 
@@ -218,6 +262,63 @@ int image_cat(struct squash *sq, char **paths, struct err *err)
 			return rc;
 	}
 	return 0;
+}
+
+int image_pour(struct squash *sq, struct err *err)
+{
+	char *path cleanup_free = NULL;
+	size_t room = 0;
+	int rc = 0;
+
+	while (rc == 0 && getdelim(&path, &room, '\0', stdin) >= 0) {
+		struct squash_inode file;
+
+		rc = squash_resolve(sq, path, false, &file, err);
+		if (rc == 0 && !S_ISREG(file.mode))
+			rc = fail(err, EINVAL, "read a file of the image", "%.300s is no file", path);
+		if (rc == 0)
+			rc = each_piece(sq, &file, take_to_stdout, NULL, err);
+	}
+	return rc;
+}
+
+/* --- extended attributes --- */
+
+#define XATTRS_MAX 65536u /* of the kernel: a list, or one value */
+
+struct xattr_listing {
+	struct squash *sq;
+	char names[XATTRS_MAX], value[XATTRS_MAX];
+};
+
+static int visit_xattrs(void *ctx, const char *path, const char *file UNUSED, const struct squash_inode *inode, struct err *err)
+{
+	struct xattr_listing *listing = ctx;
+	ssize_t len = inode->xattrs == UINT32_MAX ? 0 : squash_listxattr(listing->sq, inode, NULL, listing->names, sizeof listing->names, err);
+
+	if (len < 0)
+		return err->step[0] != '\0' ? (int)len : fail(err, (int)-len, "read the image", "the xattrs of %.300s", path);
+	for (const char *name = listing->names; name < listing->names + len; name += strlen(name) + 1) {
+		ssize_t value = squash_getxattr(listing->sq, inode, name, listing->value, sizeof listing->value, err);
+
+		if (value < 0)
+			return err->step[0] != '\0' ? (int)value : fail(err, (int)-value, "read the image", "xattr %.100s of %.300s", name, path);
+		printf("/%s%c%s%c%zd%c", path, 0, name, 0, value, 0);
+		fwrite(listing->value, 1, (size_t)value, stdout);
+	}
+	return ferror(stdout) ? fail(err, EPIPE, "write the listing", "stdout") : 0;
+}
+
+int image_xattrs(struct squash *sq, struct err *err)
+{
+	struct xattr_listing *listing cleanup_free = malloc(sizeof *listing);
+	struct squash_inode root;
+	int rc = listing == NULL ? fail(err, ENOMEM, "list the image", "out of memory") : squash_stat(sq, squash_root(sq), &root, err);
+
+	if (rc < 0)
+		return rc;
+	listing->sq = sq;
+	return squash_walk(sq, &root, &(struct squash_walk) { .ctx = listing, .visit = visit_xattrs, .depth = UINT_MAX }, err);
 }
 
 /* The content is complete in memory before its length is written. */

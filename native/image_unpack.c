@@ -1,5 +1,6 @@
 /* Unpacking: one thread walks and makes names, others fill the files. */
 #include "image.h"
+#include "image_owners.h"
 #include "links.h"
 #include "squash/squash.h"
 
@@ -28,6 +29,7 @@ struct job {
 struct extraction {
 	struct squash *sq;
 	const volatile sig_atomic_t *interrupted;
+	struct image_owners *owners; /* NULL: everything becomes the caller's */
 	int dirs[SQUASH_DEPTH_MAX + 2]; /* the directories being filled, DEST first */
 	unsigned depth;
 	uint64_t skipped;
@@ -75,8 +77,9 @@ static bool is_user_xattr(const char *name)
 }
 
 /* Not every file system has them: what it does not take is left out. */
-static int copy_xattrs(struct squash *sq, const struct squash_inode *inode, int fd, struct err *err)
+static int copy_xattrs(const struct extraction *x, const struct squash_inode *inode, int fd, struct err *err)
 {
+	struct squash *sq = x->sq;
 	char *names cleanup_free = NULL;
 	char *value cleanup_free = NULL;
 	ssize_t len;
@@ -87,7 +90,7 @@ static int copy_xattrs(struct squash *sq, const struct squash_inode *inode, int 
 	value = malloc(65536);
 	if (names == NULL || value == NULL)
 		return fail(err, ENOMEM, EXTRACT, "out of memory");
-	len = squash_listxattr(sq, inode, is_user_xattr, names, 65536, err);
+	len = squash_listxattr(sq, inode, x->owners != NULL ? image_owners_wants : is_user_xattr, names, 65536, err);
 	if (len < 0)
 		return (int)len;
 	for (const char *name = names; name < names + len; name += strlen(name) + 1) {
@@ -95,8 +98,14 @@ static int copy_xattrs(struct squash *sq, const struct squash_inode *inode, int 
 
 		if (got < 0)
 			return (int)got;
-		if (fsetxattr(fd, name, value, (size_t)got, 0) < 0 && (errno == ENOTSUP || errno == EPERM))
+		if (x->owners != NULL) {
+			int rc = image_owners_xattr(fd, name, value, (size_t)got);
+
+			if (rc < 0)
+				return fail(err, -rc, EXTRACT, "keeping the xattr %.200s", name);
+		} else if (fsetxattr(fd, name, value, (size_t)got, 0) < 0 && (errno == ENOTSUP || errno == EPERM)) {
 			return 0;
+		}
 	}
 	return 0;
 }
@@ -126,8 +135,13 @@ static int fill_file(struct extraction *x, const struct job *job, struct err *er
 	}
 	if (ftruncate(job->fd, (off_t)job->inode.size) < 0)
 		return fail(err, errno, EXTRACT, "making a file of %" PRIu64 " bytes", job->inode.size);
-	rc = copy_xattrs(x->sq, &job->inode, job->fd, err);
-	if (rc == 0 && fchmod(job->fd, job->inode.mode & 01777u) < 0)
+	if (x->owners != NULL) {
+		rc = image_owners_file(x->owners, job->fd, &job->inode);
+		if (rc < 0)
+			return fail(err, -rc, EXTRACT, "keeping the owner of a file (%u:%u)", job->inode.uid, job->inode.gid);
+	}
+	rc = copy_xattrs(x, &job->inode, job->fd, err);
+	if (rc == 0 && fchmod(job->fd, job->inode.mode & (x->owners != NULL ? 07777u : 01777u)) < 0)
 		rc = fail(err, errno, EXTRACT, "setting the mode of a file");
 	if (rc == 0)
 		rc = set_times(job->fd, &job->inode);
@@ -274,7 +288,7 @@ static int make_entry(void *ctx, const char *path, const char *name, const struc
 		return 0;
 	if (S_ISDIR(inode->mode))
 		return make_directory(x, path, name, err);
-	if (S_ISBLK(inode->mode) || S_ISCHR(inode->mode)) {
+	if ((S_ISBLK(inode->mode) || S_ISCHR(inode->mode)) && x->owners == NULL) {
 		x->skipped++;
 		return 0;
 	}
@@ -282,13 +296,16 @@ static int make_entry(void *ctx, const char *path, const char *name, const struc
 		rc = link_or_remember(x, path, name, inode, err);
 	if (rc != 0)
 		return rc < 0 ? rc : 0;
-	if (S_ISREG(inode->mode))
+	/* A device is an empty file with a record. */
+	if (S_ISREG(inode->mode) || S_ISBLK(inode->mode) || S_ISCHR(inode->mode))
 		return make_file(x, path, name, inode, err);
 	if (S_ISLNK(inode->mode))
 		rc = make_symlink(x, path, name, inode, err);
 	else if (mknodat(x->dirs[x->depth - 1], name, inode->mode & (S_IFMT | 0777u), 0) < 0
 		|| fchmodat(x->dirs[x->depth - 1], name, inode->mode & 0777u, 0) < 0)
 		rc = failed_at(err, "making the pipe or socket", path);
+	if (rc == 0 && x->owners != NULL && (errno = -image_owners_name(x->owners, x->dirs[x->depth - 1], name, inode)) != 0)
+		rc = failed_at(err, "keeping the owner of", path);
 	return rc < 0 ? rc : set_link_times(x, path, name, inode, err);
 }
 
@@ -316,8 +333,11 @@ static int finish_directory(void *ctx, const char *path, const struct squash_ino
 {
 	struct extraction *x = ctx;
 	int fd = x->dirs[x->depth - 1];
-	int rc = copy_xattrs(x->sq, dir, fd, err);
+	int rc = 0;
 
+	if (x->owners != NULL && (errno = -image_owners_file(x->owners, fd, dir)) != 0)
+		return failed_at(err, "keeping the owner of", path);
+	rc = copy_xattrs(x, dir, fd, err);
 	if (rc == 0 && set_times(fd, dir) < 0)
 		rc = failed_at(err, "setting the time of", path);
 	if (rc == 0 && (dir->mode & S_IXUSR)) {
@@ -397,7 +417,8 @@ static void extraction_end(struct extraction *x)
 	free(x);
 }
 
-int image_unpack(int image, uint64_t offset, uint64_t size, int dest, const volatile sig_atomic_t *interrupted, uint64_t *skipped, struct err *err)
+int image_unpack(int image, uint64_t offset, uint64_t size, int dest, struct image_owners *owners, const volatile sig_atomic_t *interrupted, uint64_t *skipped,
+                 struct err *err)
 {
 	struct squash_cache *cache = squash_cache_new(CACHE_BYTES);
 	struct extraction *x = calloc(1, sizeof *x);
@@ -412,6 +433,7 @@ int image_unpack(int image, uint64_t offset, uint64_t size, int dest, const vola
 	pthread_cond_init(&x->not_empty, NULL);
 	pthread_cond_init(&x->not_full, NULL);
 	x->interrupted = interrupted;
+	x->owners = owners;
 	x->dirs[0] = dest;
 	x->depth = 1;
 	rc = squash_open(&x->sq, cache, image, offset, size, err);

@@ -27,6 +27,20 @@ static void tell(int channel, enum init_event event, int value)
 	(void)RETRY(send(channel, &message, sizeof message, MSG_NOSIGNAL));
 }
 
+int init_give_listener(const struct init *init, int listener)
+{
+	struct init_message message = {.event = LISTENER_MADE};
+	union {
+		struct cmsghdr header;
+		char room[CMSG_SPACE(sizeof(int))];
+	} control = {.header = {.cmsg_len = CMSG_LEN(sizeof(int)), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS}};
+	struct iovec part = {.iov_base = &message, .iov_len = sizeof message};
+	const struct msghdr envelope = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
+
+	memcpy(CMSG_DATA(&control.header), &listener, sizeof listener);
+	return RETRY(sendmsg(init->channel, &envelope, MSG_NOSIGNAL)) < 0 ? -errno : 0;
+}
+
 int init_split(struct init *init, struct err *err)
 {
 	static const struct sigaction on_child_default = {.sa_handler = SIG_DFL};
@@ -50,7 +64,7 @@ int init_split(struct init *init, struct err *err)
 	}
 	if (pid > 0) {
 		close(channel[1]);
-		supervise(pid, channel[0], &init->mask);
+		supervise(pid, channel[0], &init->mask, init->owners);
 	}
 	close(channel[0]);
 	init->channel = channel[1];
@@ -89,7 +103,7 @@ int init_fork_payload(struct init *init, struct err *err)
 	if (pid < 0)
 		return fail(err, errno, STEP, "fork the program");
 	if (pid > 0) {
-		close_all_but(init->channel, -1);
+		close_all_but(&init->channel, 1);
 		(void)!chdir("/");
 		drop_capabilities();
 		reap(pid, init->channel);

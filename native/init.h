@@ -8,7 +8,10 @@
 
 #include "util.h"
 
+struct owners;
+
 struct init {
+	struct owners *owners;       /* the launcher takes care of them when it gets a listener; NULL: it will get none */
 	int channel;                 /* to the launcher */
 	sigset_t mask;               /* as the caller had it, for the payload */
 	struct sigaction on_child;   /* likewise: an ignored SIGCHLD would lose the exit status */
@@ -21,20 +24,23 @@ int WARN_UNUSED init_split(struct init *init, struct err *err);
 /* In PID 1, everything prepared: forks and returns 0 in the payload, with the caller's signal mask. */
 int WARN_UNUSED init_fork_payload(struct init *init, struct err *err);
 
+/* In PID 1: the launcher is to answer what comes from `listener`. -errno. */
+int WARN_UNUSED init_give_listener(const struct init *init, int listener);
+
 /* --- between init.c and supervise.c --- */
 
-enum init_event { PAYLOAD_STARTED, PAYLOAD_STOPPED, PAYLOAD_ENDED };
+enum init_event { PAYLOAD_STARTED, PAYLOAD_STOPPED, PAYLOAD_ENDED, LISTENER_MADE };
 
-/* One datagram. `value`: a stop signal, a wait status. The sender's pid comes with it, translated by the kernel. */
+/* One datagram. `value`: a stop signal, a wait status. The sender's pid comes with it, translated by the kernel; the listener as a descriptor. */
 struct init_message {
 	int32_t event;
 	int32_t value;
 };
 
 /* The launcher's part. */
-NORETURN void supervise(pid_t init_pid, int channel, const sigset_t *mask);
+NORETURN void supervise(pid_t init_pid, int channel, const sigset_t *mask, struct owners *owners);
 
-/* Closes every descriptor but `a` and `b` (-1: none): what stays behind must not keep anybody's pipe open. */
-void close_all_but(int a, int b);
+/* Closes every descriptor but these, sorting them (-1: none): what stays behind must not keep anybody's pipe open. */
+void close_all_but(int *keep, size_t count);
 
 #endif

@@ -25,7 +25,7 @@ struct mount_attr {
 static int set_attributes(int fd, const struct bind_flags *flags)
 {
 	struct mount_attr attr = {
-		.attr_set = MOUNT_ATTR_NOSUID | (flags->devices ? 0 : MOUNT_ATTR_NODEV) | (flags->read_only ? MOUNT_ATTR_RDONLY : 0)};
+		.attr_set = (flags->set_ids ? 0 : MOUNT_ATTR_NOSUID) | (flags->devices ? 0 : MOUNT_ATTR_NODEV) | (flags->read_only ? MOUNT_ATTR_RDONLY : 0)};
 	unsigned at = AT_EMPTY_PATH | (flags->recursive ? AT_RECURSIVE : 0u);
 
 	return syscall(SYS_mount_setattr, fd, "", at, &attr, sizeof attr) < 0 ? -errno : 0;

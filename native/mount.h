@@ -4,11 +4,12 @@
 
 #include "util.h"
 
-/* What a bind adds to the flags its source has; nosuid always. With `recursive` it takes the mounts below along, and adds to theirs. */
+/* What a bind adds to the flags its source has; nosuid unless set_ids. With `recursive` it takes the mounts below along, and adds to theirs. */
 struct bind_flags {
 	bool recursive;
 	bool read_only;
 	bool devices;
+	bool set_ids;
 };
 
 /* Something to be bound: a copy of its mounts that is attached nowhere yet, or, on kernels before 5.2, the thing itself. */

@@ -108,7 +108,7 @@ static int mount_id(int fd)
 
 static int remount(const struct mount_line *line, const struct bind_flags *flags)
 {
-	unsigned long all = line->flags | MS_NOSUID | (flags->devices ? 0 : MS_NODEV) | (flags->read_only ? MS_RDONLY : 0);
+	unsigned long all = line->flags | (flags->set_ids ? 0 : MS_NOSUID) | (flags->devices ? 0 : MS_NODEV) | (flags->read_only ? MS_RDONLY : 0);
 	char path[sizeof OVER_ROOT + PATH_MAX];
 
 	snprintf(path, sizeof path, OVER_ROOT "%s", line->point);

@@ -61,21 +61,23 @@ static const struct {
 };
 
 /* The order of a plan: stages never go back, and `once` ones are there exactly once. */
-enum stage { USERNS, IMAGE, UNSHARE, SKELETON, ROOT, MOUNTS, PIVOT, SETTLE, PAYLOAD, EXEC, STAGE_COUNT };
+enum stage { USERNS, BEFORE_IMAGE, IMAGE, LAYERS, UNSHARE, SKELETON, ROOT, MOUNTS, PIVOT, SETTLE, PAYLOAD, EXEC, STAGE_COUNT };
 static const char *const stage_names[STAGE_COUNT] = {
-	"scope or userns", "image", "unshare", "skeleton", "root", "mount", "pivot", "setting", "env or arg", "exec"};
+	"scope or userns", "what an image mount needs", "image", "layer", "unshare", "skeleton", "root", "mount", "pivot", "setting", "env or arg", "exec"};
 static const bool stage_once[STAGE_COUNT] = {
 	[USERNS] = true, [IMAGE] = true, [UNSHARE] = true, [ROOT] = true, [PIVOT] = true, [EXEC] = true};
 static const enum stage stages[OP_COUNT] = {
-	[OP_scope] = USERNS, [OP_userns] = USERNS,
+	[OP_scope] = USERNS, [OP_userns] = USERNS, [OP_userns_ranges] = USERNS,
+	[OP_record] = BEFORE_IMAGE, [OP_hot] = BEFORE_IMAGE, [OP_stage] = BEFORE_IMAGE,
 	[OP_image_mount] = IMAGE, [OP_image_directory] = IMAGE, [OP_image_extracted] = IMAGE,
+	[OP_layer] = LAYERS, [OP_upper] = LAYERS,
 	[OP_unshare] = UNSHARE,
 	[OP_directory] = SKELETON, [OP_file] = SKELETON, [OP_symlink] = SKELETON, /* or MOUNTS, after root */
 	[OP_root] = ROOT,
 	[OP_bind] = MOUNTS, [OP_bind_cwd] = MOUNTS, [OP_tmpfs] = MOUNTS, [OP_proc] = MOUNTS, [OP_sysfs] = MOUNTS,
 	[OP_devpts] = MOUNTS, [OP_mqueue] = MOUNTS,
 	[OP_pivot] = PIVOT,
-	[OP_hostname] = SETTLE, [OP_no_new_privs] = SETTLE, [OP_notice] = SETTLE, [OP_chdir] = SETTLE,
+	[OP_hostname] = SETTLE, [OP_no_new_privs] = SETTLE, [OP_owners] = SETTLE, [OP_ids] = SETTLE, [OP_notice] = SETTLE, [OP_chdir] = SETTLE,
 	[OP_env] = PAYLOAD, [OP_arg] = PAYLOAD,
 	[OP_exec] = EXEC,
 };
@@ -199,10 +201,51 @@ const char *op_target(const struct op *op)
 	return target == NULL ? NULL : (const char *)(uintptr_t)op->field[target - shapes[op->kind].kinds];
 }
 
+/* Whether `text` is `count`-tuples of ids, separated by one blank each. */
+static bool is_ids(const char *text, unsigned multiple)
+{
+	unsigned count = 0;
+
+	while (*text != '\0') {
+		char number[16] = "";
+		size_t len = strcspn(text, " ");
+		uint64_t value;
+
+		if (len == 0 || len >= sizeof number)
+			return false;
+		memcpy(number, text, len);
+		if (!read_number(number, UINT32_MAX, &value) || ++count > PLAN_MAX_IDS)
+			return false;
+		text += len;
+		if (*text == ' ' && *++text == '\0')
+			return false;
+	}
+	return count % multiple == 0;
+}
+
+/* (The whole op, as its fields were filled through the union.) */
+static const char *ranges_mistake(const struct op *op)
+{
+	const char *const programs[] = {op->userns_ranges.newuidmap, op->userns_ranges.newgidmap};
+	const char *const maps[] = {op->userns_ranges.uid_map, op->userns_ranges.gid_map};
+
+	for (size_t i = 0; i < ARRAY_LEN(maps); i++) {
+		if (programs[i][0] != '\0' && !is_host_path(programs[i]))
+			return "the path of a program is not absolute";
+		if (maps[i][0] == '\0' || !is_ids(maps[i], 3))
+			return "a map is not triples of ids";
+	}
+	return NULL;
+}
+
 /* What one op alone can be wrong about, beyond its fields; NULL when nothing. */
 static const char *op_mistake(const struct op *op)
 {
 	switch (op->kind) {
+	case OP_userns_ranges:
+		return ranges_mistake(op);
+	case OP_ids:
+		return is_ids(op->ids.groups, 1) ? NULL : "groups are not ids";
 	case OP_unshare:
 		return (op->unshare.flags & FLAG_unshare_mount) != 0 ? NULL : "mount is missing";
 	case OP_image_mount:
@@ -238,18 +281,58 @@ static const char *op_mistake(const struct op *op)
 	}
 }
 
+/* Why a root cannot be made as `flags` say of what comes before it; NULL when it can. */
+static const char *root_mistake(uint64_t flags, const bool *seen)
+{
+	bool in_place = (flags & FLAG_root_in_place) != 0, writable = (flags & FLAG_root_writable) != 0;
+
+	if (in_place && (!seen[OP_image_directory] || seen[OP_layer] || seen[OP_upper] || writable))
+		return "in_place is for an image_directory alone";
+	if (writable && seen[OP_upper])
+		return "writable and upper exclude each other";
+	if ((flags & FLAG_root_suid) != 0 && !seen[OP_userns_ranges])
+		return "suid needs userns_ranges";
+	return NULL;
+}
+
+/* What `op` lacks among the ops before it; NULL when nothing. */
+static const char *missing_before(const struct op *op, const bool *seen, uint64_t unshared)
+{
+	switch (op->kind) {
+	case OP_image_mount:
+		return seen[OP_scope] ? NULL : "needs a scope";
+	case OP_layer:
+		return seen[OP_upper] ? "has to come before upper" : NULL;
+	case OP_upper:
+		return seen[OP_upper] ? "is there already" : NULL;
+	case OP_root:
+		return root_mistake(op->root.flags, seen);
+	case OP_hostname:
+		return (unshared & FLAG_unshare_uts) != 0 ? NULL : "needs unshare uts";
+	case OP_owners:
+		if (seen[OP_owners])
+			return "is there already";
+		return (unshared & FLAG_unshare_pid) != 0 ? NULL : "needs unshare pid";
+	case OP_ids:
+		return seen[OP_userns_ranges] ? NULL : "needs userns_ranges";
+	default:
+		return NULL;
+	}
+}
+
 /* Order, exact counts, and what ops need of each other. */
 static int check_order(const struct plan *plan, struct err *err)
 {
 	size_t seen[STAGE_COUNT] = {0};
 	size_t args = 0;
 	uint64_t unshared = 0;
-	bool scope = false;
+	bool kinds[OP_COUNT] = {false};
 	enum stage stage = USERNS;
 
 	for (size_t i = 0; i < plan->count; i++) {
 		const struct op *op = &plan->ops[i];
 		enum stage next = stages[op->kind] == SKELETON && seen[ROOT] > 0 ? MOUNTS : stages[op->kind];
+		const char *missing;
 
 		if (next < stage)
 			return fail(err, EPROTO, STEP, "op %zu (%s) comes after a later stage (%s)", i, op_name(op->kind), stage_names[stage]);
@@ -261,14 +344,15 @@ static int check_order(const struct plan *plan, struct err *err)
 			return fail(err, EPROTO, STEP, "op %zu (%s): there is already a %s", i, op_name(op->kind), stage_names[next]);
 		stage = next;
 		seen[stage]++;
-		scope |= op->kind == OP_scope;
 		args += op->kind == OP_arg;
 		if (op->kind == OP_unshare)
 			unshared = op->unshare.flags;
-		if (op->kind == OP_image_mount && !scope)
-			return fail(err, EPROTO, STEP, "op %zu (image_mount) needs a scope", i);
-		if (op->kind == OP_hostname && (unshared & FLAG_unshare_uts) == 0)
-			return fail(err, EPROTO, STEP, "op %zu (hostname) needs unshare uts", i);
+		missing = missing_before(op, kinds, unshared);
+		if (missing == NULL && stages[op->kind] == IMAGE && op->kind != OP_image_mount && seen[BEFORE_IMAGE] > 0)
+			missing = "is no image mount, which the ops before it are for";
+		if (missing != NULL)
+			return fail(err, EPROTO, STEP, "op %zu (%s) %s", i, op_name(op->kind), missing);
+		kinds[op->kind] = true;
 	}
 	if (seen[EXEC] != 1)
 		return fail(err, EPROTO, STEP, "there is no exec at its end");

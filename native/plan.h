@@ -8,6 +8,7 @@
 #define PLAN_MAX_BYTES (16u << 20)
 #define PLAN_MAX_OPS 100000u
 #define PLAN_MAX_FIELDS 6
+#define PLAN_MAX_IDS 1020u /* three in each of the 340 lines that a map may have; also more groups than anybody is in */
 
 enum op_kind {
 #define OP(name, ...) OP_##name,

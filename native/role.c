@@ -4,7 +4,9 @@
 
 #include "codec.h"
 #include "image.h"
+#include "layer.h"
 #include "server.h"
+#include "tree_role.h"
 
 int role_main(int argc, char **argv)
 {
@@ -12,9 +14,9 @@ int role_main(int argc, char **argv)
 		const char *name;
 		int (*main)(int argc, char **argv);
 	} roles[] = {
-		{"@codec", codec_main},   {"@image", image_main},
+		{"@codec", codec_main},   {"@image", image_main}, {"@layer", layer_main},
 		{"@server", server_main}, {"@server-statistics", server_statistics_main},
-		{"@unpack", image_unpacking_main},
+		{"@tree", tree_role_main},   {"@unpack", image_unpacking_main},
 	};
 
 	for (size_t i = 0; i < ARRAY_LEN(roles); i++) {

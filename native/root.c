@@ -8,6 +8,8 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 
+#include "root_layers.h"
+
 #define STEP "make the root"
 #define DIR_FLAGS (O_PATH | O_DIRECTORY | O_CLOEXEC)
 
@@ -32,49 +34,32 @@ static int make_scratch(struct root *root, struct err *err)
 	return root->tree.skeleton < 0 ? fail(err, errno, STEP, "tmpfs") : 0;
 }
 
-int root_begin(struct root *root, struct mount_source *image, struct err *err)
+int root_begin(struct root *root, struct mount_source *image, const struct layers *layers, const struct root_options *options, struct err *err)
 {
 	struct stat st;
 	int result = make_scratch(root, err);
 
+	root->layers = layers;
 	if (result < 0)
 		return result;
-	cleanup_fd int target = openat(root->scratch, "image", DIR_FLAGS);
+	cleanup_fd int target = openat(root->scratch, options->in_place ? "." : "image", DIR_FLAGS);
 	result = target < 0 ? -errno : mount_attach(image, target);
 	if (result < 0)
 		return fail(err, -result, STEP, "attach the image");
+	if (options->in_place) {
+		close_fd(&root->tree.skeleton);
+		root->tree.skeleton = open_uppermost();
+		return root->tree.skeleton < 0 ? fail(err, errno, STEP, "open the image's root") : 0;
+	}
 	root->tree.image = openat(root->scratch, "image", DIR_FLAGS);
-	if (root->tree.image < 0 || fstat(root->tree.image, &st) < 0)
+	if (root->tree.image < 0)
 		return fail(err, errno, STEP, "open the image's root");
-	return fchmodat(root->scratch, "skeleton", st.st_mode & 07777, 0) < 0 ? fail(err, errno, STEP, "tmpfs") : 0;
-}
-
-static int mount_overlay(const struct root *root, bool writable, uint64_t size)
-{
-	char options[64] = "mode=0755";
-	int result;
-
-	if (fchdir(root->scratch) < 0)
-		return -errno;
-	/* Over the scratch, by which the layers are named: no path of the host has to be quoted. */
-	if (!writable)
-		return mount("tsrun", ".", "overlay", MS_RDONLY | MS_NOSUID | MS_NODEV, "lowerdir=skeleton:image") < 0 ? -errno : 0;
-
-	if (mkdir("writes", 0755) < 0)
-		return -errno;
-	cleanup_fd int writes = openat(root->scratch, "writes", DIR_FLAGS);
-	if (size > 0)
-		snprintf(options, sizeof options, "mode=0755,size=%llu", (unsigned long long)size);
-	result = writes < 0 ? -errno : mount_new("tmpfs", writes, 0, options);
+	result = layers_begin(root, err);
 	if (result < 0)
 		return result;
-	if (fchdir(root->scratch) < 0 || mkdir("writes/upper", 0755) < 0 || mkdir("writes/work", 0755) < 0)
-		return -errno;
-	/* userxattr: without it a user namespace cannot mark directories opaque, and mkdir over a removed one fails. */
-	return mount("tsrun", ".", "overlay", MS_NOSUID | MS_NODEV,
-	             "lowerdir=skeleton:image,upperdir=writes/upper,workdir=writes/work,userxattr") < 0
-	           ? -errno
-	           : 0;
+	if (fstat(root->tree.image, &st) < 0)
+		return fail(err, errno, STEP, "open the image's root");
+	return fchmodat(root->scratch, "skeleton", st.st_mode & 07777, 0) < 0 ? fail(err, errno, STEP, "tmpfs") : 0;
 }
 
 /* One name of the image that the skeleton does not have. */
@@ -169,23 +154,69 @@ static int mount_underlay(const struct root *root)
 	return result < 0 ? result : mount_restrict(into, &read_only);
 }
 
-int root_seal(struct root *root, bool writable, uint64_t size, struct err *err)
+/* An overlay makes looking at a file about half as dear again as the image's own mount: where programs are, and nothing is laid over them, that mount is
+ * seen without it. (Everything else stays below the overlay: a few mounts cost less than one for each directory.) */
+static int bare_directories(const struct root *root)
 {
-	int overlay = mount_overlay(root, writable, size);
+	static const char *const names[] = {"usr", "opt"};
+	static const struct bind_flags as_they_are = {.recursive = false};
+	struct stat image;
 
-	if (overlay < 0 && writable)
-		return fail(err, -overlay, STEP, "a writable overlay above the image");
+	if (fstat(root->tree.image, &image) < 0)
+		return -errno;
+	for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+		cleanup_source struct mount_source copy = MOUNT_SOURCE_NONE;
+		struct stat st;
+		int result;
+
+		/* What is mounted there on the host is not of the image. */
+		if (fstatat(root->tree.image, names[i], &st, AT_SYMLINK_NOFOLLOW) < 0 || !S_ISDIR(st.st_mode) || st.st_dev != image.st_dev ||
+		    fstatat(root->tree.skeleton, names[i], &st, AT_SYMLINK_NOFOLLOW) == 0)
+			continue;
+		cleanup_fd int target = openat(root->fd, names[i], DIR_FLAGS | O_NOFOLLOW);
+		result = target < 0 ? -errno : mount_copy(&copy, root->tree.image, names[i], &as_they_are);
+		if (result == -EINVAL)
+			continue; /* something of the host's is mounted below: the overlay hides it */
+		if (result == 0)
+			result = mount_attach(&copy, target);
+		if (result < 0)
+			return result;
+	}
+	return 0;
+}
+
+/* `bare`: the root is an overlay that shows the image alone, read-only. */
+static int mount_root(const struct root *root, const struct root_options *options, bool *bare, struct err *err)
+{
+	bool needs_overlay = options->writable || root->layers->upper != NULL || root->layers->count > 0;
+	int overlay = layers_mount(root, options);
+
+	if (overlay < 0 && needs_overlay)
+		return fail(err, -overlay, STEP, root->layers->upper != NULL ? "an overlay that keeps what is written in %s" : "%s overlay above the image",
+		            root->layers->upper != NULL ? root->layers->upper : options->writable ? "a writable" : "an");
 	if (overlay < 0) {
 		int underlay = mount_underlay(root);
 
 		if (underlay < 0)
 			return fail(err, -underlay, STEP, "binds of the image's directories, after an overlay was refused (%s)", strerror(-overlay));
 	}
+	*bare = overlay == 0 && !needs_overlay;
+	return 0;
+}
+
+int root_seal(struct root *root, const struct root_options *options, struct err *err)
+{
+	bool bare = false;
+	int result = options->in_place ? 0 : mount_root(root, options, &bare, err);
+
+	if (result < 0)
+		return result;
 	root->fd = open_uppermost();
 	/* Not to be seen in a recursive bind of the host's "/". (Not earlier: an overlay's layer may not be unbindable.) */
 	if (root->fd < 0 || fchdir(root->scratch) < 0 || mount(NULL, ".", NULL, MS_UNBINDABLE, NULL) < 0)
 		return fail(err, errno, STEP, "open it");
-	return 0;
+	result = bare ? bare_directories(root) : 0;
+	return result < 0 ? fail(err, -result, STEP, "bind the image's directories") : 0;
 }
 
 /* It lies over the host's root already, and becomes the process's own: what is below is out of reach for whoever has no rights in this namespace.

@@ -5,8 +5,17 @@
 #include "mount.h"
 #include "path.h"
 
+/* Directories above the image, by host paths: the lowest first. The paths belong to the plan. */
+struct layers {
+	const char **lower;
+	size_t count;
+	const char *upper; /* NULL: what is written is not kept */
+	const char *work;
+};
+
 struct root {
 	int scratch; /* a tmpfs of this run, mounted over "/": nothing of the host's tree is needed for it */
+	const struct layers *layers;
 	struct tree tree;
 	int fd; /* the root itself, once sealed */
 };
@@ -15,12 +24,20 @@ struct root {
 /* What an image's mount is restricted to: it is never written, and its set-id bits and devices are not honoured, whatever it lies on. */
 #define ROOT_IMAGE_FLAGS ((struct bind_flags){.read_only = true})
 
-/* Mounts the scratch tmpfs and the image in it; root->tree is then ready for content. In a mount namespace of the run's own. Changes the
- * working directory. */
-int WARN_UNUSED root_begin(struct root *root, struct mount_source *image, struct err *err);
+/* How the root is made: see plan.def. */
+struct root_options {
+	bool writable; /* by a tmpfs of `size` bytes (0: default) */
+	bool in_place;
+	bool set_ids;
+	uint64_t size;
+};
 
-/* Makes root->fd of skeleton and image; read-only, or with a tmpfs of `size` bytes (0: default) that takes writes. */
-int WARN_UNUSED root_seal(struct root *root, bool writable, uint64_t size, struct err *err);
+/* Mounts the scratch tmpfs, the image and its layers in it; root->tree is then ready for content. In a mount namespace of the run's own. Changes the
+ * working directory. `layers` has to stay until the root is sealed. */
+int WARN_UNUSED root_begin(struct root *root, struct mount_source *image, const struct layers *layers, const struct root_options *options, struct err *err);
+
+/* Makes root->fd of skeleton, layers and image. */
+int WARN_UNUSED root_seal(struct root *root, const struct root_options *options, struct err *err);
 
 /* Makes it the process's root, with "/" as working directory. `lets_go`: and unmounts the host's tree, as it must where the payload will have rights in the
  * mount namespace. Else that tree only lies below, out of reach, to the end of the run: unmounting costs a twentieth of a start (two waits for

@@ -1,6 +1,7 @@
 #include "run.h"
 
 #include <fcntl.h>
+#include <grp.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mount.h>
@@ -8,6 +9,7 @@
 #include <sys/uio.h>
 
 #include "exec.h"
+#include "owners.h"
 #include "run_state.h"
 
 /* --- the root and what is mounted in it --- */
@@ -65,7 +67,7 @@ static int make_targets(struct run *run, struct err *err)
 	return 0;
 }
 
-static int do_root(struct run *run, const struct op_root *op, struct err *err)
+static int do_root(struct run *run, struct err *err)
 {
 	struct tree *tree = &run->root.tree;
 	int result;
@@ -76,7 +78,7 @@ static int do_root(struct run *run, const struct op_root *op, struct err *err)
 	tree->mounted = run->mounted;
 	result = make_targets(run, err);
 	if (result == 0)
-		result = root_seal(&run->root, (op->flags & FLAG_root_writable) != 0, op->size, err);
+		result = root_seal(&run->root, &run->root_options, err);
 	/* From here on content is made inside the run, through whatever is mounted there. */
 	tree_close(tree);
 	*tree = TREE_NONE;
@@ -167,6 +169,38 @@ static int do_notice(const struct op_notice *op)
 	return 0;
 }
 
+static int do_owners(const struct run *run, const struct op_owners *op, struct err *err)
+{
+	int listener = owners_install((op->flags & FLAG_owners_devices) != 0, err);
+	int result;
+
+	if (listener < 0)
+		return listener == -ENOSYS ? 0 : listener;
+	result = init_give_listener(&run->init, listener);
+	close(listener);
+	return result < 0 ? fail(err, -result, "take care of owners", "give the launcher the listener") : 0;
+}
+
+static int do_ids(const struct op_ids *op, struct err *err)
+{
+	gid_t groups[PLAN_MAX_IDS];
+	size_t count = 0;
+
+	for (const char *at = op->groups; *at != '\0';) {
+		char *end;
+
+		groups[count++] = (gid_t)strtoul(at, &end, 10);
+		at = end + (*end == ' ');
+	}
+	if (setgroups(count, groups) < 0)
+		return fail(err, errno, "take the ids", "groups %s", op->groups);
+	if (setresgid((gid_t)op->gid, (gid_t)op->gid, (gid_t)op->gid) < 0)
+		return fail(err, errno, "take the ids", "gid %llu", (unsigned long long)op->gid);
+	if (setresuid((uid_t)op->uid, (uid_t)op->uid, (uid_t)op->uid) < 0)
+		return fail(err, errno, "take the ids", "uid %llu", (unsigned long long)op->uid);
+	return 0;
+}
+
 static int do_exec(struct run *run, const struct op_exec *op, struct err *err)
 {
 	size_t count = run->plan->count;
@@ -200,7 +234,9 @@ static bool keeps_rights(const struct run *run)
 {
 	const struct op *op = &run->plan->ops[run->userns_index];
 
-	return (op->kind == OP_scope ? op->scope.uid : op->userns.uid) == 0 || run->own_pids;
+	if (op->kind == OP_userns_ranges || run->own_pids)
+		return true;
+	return (op->kind == OP_scope ? op->scope.uid : op->userns.uid) == 0;
 }
 
 static int carry_out(struct run *run, const struct op *op, struct err *err)
@@ -210,7 +246,17 @@ static int carry_out(struct run *run, const struct op *op, struct err *err)
 	switch (op->kind) {
 	case OP_scope:
 	case OP_userns:
+	case OP_userns_ranges:
 		run->userns_index = run->index; /* entered with the other namespaces */
+		return 0;
+	case OP_record:
+		run->record = op->record.path;
+		return 0;
+	case OP_hot:
+		run->hot = &op->hot;
+		return 0;
+	case OP_stage:
+		run->stage = &op->stage;
 		return 0;
 	case OP_image_mount:
 		return enter_image_mount(run, &op->image_mount, err);
@@ -218,6 +264,9 @@ static int carry_out(struct run *run, const struct op *op, struct err *err)
 		return enter_image_directory(run, op->image_directory.path, err);
 	case OP_image_extracted:
 		return enter_image_extracted(run, &op->image_extracted, err);
+	case OP_layer:
+	case OP_upper:
+		return 0; /* collected by unshare */
 	case OP_unshare:
 		return enter_unshare(run, &op->unshare, err);
 	case OP_directory:
@@ -227,7 +276,7 @@ static int carry_out(struct run *run, const struct op *op, struct err *err)
 	case OP_symlink:
 		return tree_symlink(&run->root.tree, op->symlink.target, op->symlink.link, err);
 	case OP_root:
-		return do_root(run, &op->root, err);
+		return do_root(run, err);
 	case OP_bind:
 		return do_bind(run, &op->bind, err);
 	case OP_bind_cwd:
@@ -248,6 +297,10 @@ static int carry_out(struct run *run, const struct op *op, struct err *err)
 		return sethostname(op->hostname.name, strlen(op->hostname.name)) < 0 ? fail(err, errno, "set the host name", "%s", op->hostname.name) : 0;
 	case OP_no_new_privs:
 		return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 ? fail(err, errno, "set no_new_privs", "prctl") : 0;
+	case OP_owners:
+		return do_owners(run, &op->owners, err);
+	case OP_ids:
+		return do_ids(&op->ids, err);
 	case OP_notice:
 		return do_notice(&op->notice);
 	case OP_chdir:
@@ -265,7 +318,7 @@ static int carry_out(struct run *run, const struct op *op, struct err *err)
 
 void run_plan(const struct plan *plan, const struct kept_files *files, struct failure *failure)
 {
-	struct run run = {.plan = plan, .files = files, .joined = SERVER_REPLY_NONE, .cwd = -ENOENT, .root = ROOT_NONE};
+	struct run run = {.plan = plan, .files = files, .joined = SERVER_REPLY_NONE, .cwd = -ENOENT, .root = ROOT_NONE, .owners = OWNERS_NONE};
 	int result = 0;
 
 	memset(failure, 0, sizeof *failure);
@@ -282,6 +335,7 @@ void run_plan(const struct plan *plan, const struct kept_files *files, struct fa
 	failure->index = run.index;
 	failure->op = plan->ops[run.index].kind;
 	free(run.sources);
+	free(run.layers.lower);
 	for (size_t i = 0; run.mounted != NULL && i < plan->count; i++)
 		free(run.mounted[i].path);
 	free(run.mounted);

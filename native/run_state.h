@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 
 #include "init.h"
+#include "owners.h"
 #include "root.h"
 #include "run.h"
 #include "server.h"
@@ -24,11 +25,17 @@ struct run {
 	size_t userns_index;
 	struct source *sources; /* for each op */
 	struct server_reply joined; /* how to get at the image's mount, and the scope's user namespace, if there is a scope */
+	const char *record;     /* where the server writes what is touched of the image, or NULL */
+	const struct op_hot *hot; /* or NULL */
+	const struct op_stage *stage; /* or NULL */
 	const char *image_directory;
+	struct layers layers;
+	struct root_options root_options;
 	struct stat image_stat; /* of image_directory in the caller's view */
 	int cwd; /* or -errno */
 	bool own_pids;
 	struct init init;
+	struct owners owners;
 	mode_t umask;
 	struct root root;
 	struct mounted_path *mounted;

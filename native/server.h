@@ -28,6 +28,10 @@ struct server_request {
 	uint64_t offset, size; /* of the SquashFS in it; size 0: to the end */
 	uint32_t linger_ms;    /* how long the image is kept after its last run */
 	uint64_t cache_bytes;  /* of the server's block cache, when this call starts it; 0: the server decides */
+	/* Of the image, and of use only when this call is the first for it: */
+	const char *image_name;        /* for people; may be NULL */
+	uint64_t hot_offset, hot_size; /* where in the file its hot list is (hot.h); size 0: it has none */
+	int record_fd;                 /* open for reading and appending: what is touched first is written there (hot.h); -1 or 0: nothing is */
 };
 
 struct server_reply { /* descriptors are close-on-exec; -1: not there */
@@ -54,11 +58,12 @@ struct server_reply { /* descriptors are close-on-exec; -1: not there */
  * only if it forks on; this function forks and waits for its own child. Needs /proc. The program itself must answer `@server` (below). */
 int WARN_UNUSED server_join(const struct server_request *request, struct server_reply *reply, struct err *err);
 
-/* The role `@server-statistics DIR KEY`: asks a scope's server, if there is one, and prints one line of JSON:
- *   {"key": …, "pid": …, "runs": N, "images": [{"device": …, "inode": …, "offset": …, "mount": "shared"|"own"|"view", "runs": N, "pid": …, "replaced": N,
- *    "lookup": N, "getattr": N, "read": N, "readdir": N, "other": N, "bytes": N, "failed": N, "cache": BYTES}, …]}
+/* The role `@server-statistics DIR [KEY]`: asks a scope's server, or without KEY all there are (of this version), and prints one line of JSON for each:
+ *   {"key": …, "pid": …, "runs": N, "images": [{"name": …, "device": …, "inode": …, "offset": …, "mount": "shared"|"own"|"view", "runs": N, "pid": …, "replaced": N,
+ *    "lookup": N, "getattr": N, "read": N, "readdir": N, "other": N, "bytes": N, "failed": N, "cache": BYTES, "hits": N, "loads": N}, …]}
  * "runs" of the whole are those without an image, "pid" of an image is the process that serves it, "replaced" how many before it have died; then the
- * requests of the kernel by kind, the bytes of the answers, and how many were errors of the image. */
+ * requests of the kernel by kind, the bytes of the answers, and how many were errors of the image; then the bytes in the cache, how often something was
+ * found in it, and how often it had to be read and decompressed. */
 int server_statistics_main(int argc, char **argv);
 
 /* The role: `/proc/self/exe @server KEY UID GID CACHE_BYTES`, started by server_join with the descriptors of server_wire.h; argv[0] is "@server". It is

@@ -133,10 +133,10 @@ static int mount_and_serve(struct image *image, struct err *err)
 	return rc;
 }
 
-struct image *images_find_or_open(struct image **images, const struct server_box *box, int fd, uint64_t offset, uint64_t size, struct err *err)
+struct image *images_find_or_open(struct image **images, const struct server_box *box, const struct wire_request *request, int fd, int record, struct err *err)
 {
 	static uint32_t last_number;
-	int cleanup_fd file = fd;
+	int cleanup_fd file = fd, cleanup_fd recording = record;
 	struct image *image;
 	struct stat st;
 
@@ -144,7 +144,7 @@ struct image *images_find_or_open(struct image **images, const struct server_box
 		fail(err, EINVAL, SERVER_STEP_IMAGE, "it is not a regular file");
 		return NULL;
 	}
-	image = find(*images, &st, offset, size);
+	image = find(*images, &st, request->offset, request->size);
 	if (image != NULL)
 		return image;
 	image = calloc(1, sizeof *image);
@@ -152,12 +152,15 @@ struct image *images_find_or_open(struct image **images, const struct server_box
 		fail(err, ENOMEM, SERVER_STEP_IMAGE, "out of memory");
 		return NULL;
 	}
-	*image = (struct image) { .what = IMAGE, .box = box, .identity = st, .offset = offset, .size = size, .fd = file, .mount = -1, .number = ++last_number };
+	*image = (struct image) { .what = IMAGE, .box = box, .identity = st, .offset = request->offset, .size = request->size, .hot_offset = request->hot_offset, .hot_size = request->hot_size,
+		.fd = file, .record = recording, .mount = -1, .number = ++last_number };
+	snprintf(image->name, sizeof image->name, "%.*s", (int)sizeof image->name - 1, request->name);
 	if (mount_and_serve(image, err) < 0) {
 		free(image);
 		return NULL;
 	}
 	steal_fd(&file);
+	steal_fd(&recording);
 	image->next = *images;
 	*images = image;
 	return image;
@@ -180,5 +183,6 @@ void image_forget(struct image **images, struct image *image)
 	image_leave(image);
 	supervised_free(image->serving);
 	close(image->fd);
+	close_fd(&image->record);
 	free(image);
 }

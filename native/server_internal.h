@@ -55,7 +55,9 @@ struct image {
 	/* Which image: the file that was opened, as it was then, and the part of it. */
 	struct stat identity;
 	uint64_t offset, size;
-	int fd;
+	uint64_t hot_offset, hot_size;
+	char name[WIRE_IMAGE_NAME_MAX];
+	int fd, record; /* record -1: nothing is recorded */
 
 	enum { IMAGE_OPENING, IMAGE_SERVING, IMAGE_LEAVING } state;
 	unsigned runs;
@@ -72,15 +74,53 @@ struct image {
 	bool ended;
 };
 
-/* The image the descriptor is of, being opened or served; or a new one, which a process begins to open. Takes `fd` if it makes a new one, else closes
- * it. */
-struct image *images_find_or_open(struct image **images, const struct server_box *box, int fd, uint64_t offset, uint64_t size, struct err *err);
+/* The image the descriptor is of, being opened or served; or a new one, which a process begins to open. Takes both descriptors if it makes a new one, else
+ * closes them. */
+struct image *images_find_or_open(struct image **images, const struct server_box *box, const struct wire_request *request, int fd, int record, struct err *err);
 /* How a run gets at the image: fills `reply`; returns the descriptor to send (not to be closed), or -errno. `*own` is to be closed when it is sent. */
 int WARN_UNUSED image_show(const struct image *image, struct wire_reply *reply, int *own, struct err *err);
 /* Nobody is known to use it: lets go of our own reference. Whoever still has one keeps it alive. */
 void image_leave(struct image *image);
 /* Frees an image that failed to open or whose mount has ended. */
 void image_forget(struct image **images, struct image *image);
+
+/* --- server_runs.c: the runs of a scope --- */
+
+struct connection { /* a run that wants to join; from accept to the answer */
+	enum watched what;
+	int sock;
+};
+
+struct run { /* one that has joined */
+	enum watched what;
+	int pidfd;
+	struct image *image; /* NULL: it has the user namespace only */
+};
+
+/* The whole of a server: its control loop's. */
+struct server {
+	struct server_box box;
+	struct image *images;
+	unsigned bare_runs; /* without an image */
+	int64_t bare_deadline;
+	uint32_t bare_linger_ms;
+	unsigned connections; /* that wait for their question to arrive */
+	int epoll;
+	int fd_limit; /* of pidfds: beyond are only enough for runs that come and their images */
+};
+
+/* Has the control loop told of what can be read from `fd`; `what` begins with its enum watched. -errno. */
+int WARN_UNUSED server_watch(struct server *server, int fd, void *what);
+/* Before a descriptor is closed: a process that was just forked for an image may still have it, and then the kernel would go on telling us of it. */
+void server_unwatch(struct server *server, int fd);
+void server_watch_image(struct server *server, struct image *image);
+/* Returns whether somebody was there. */
+bool server_accept_one(struct server *server);
+/* The question has arrived. */
+void server_answer(struct server *server, struct connection *connection);
+/* The runs that wait for an image: it is there, or (`rc`) cannot be had. */
+void server_answer_waiters(struct server *server, struct image *image, int rc, const struct err *err);
+void server_end_run(struct server *server, struct run *run);
 
 /* --- supervisor.c: one image's serving process: started, watched, replaced when it dies --- */
 
@@ -98,6 +138,8 @@ void supervised_look(struct supervised *serving);
 const struct imagefs_shared *supervised_shared(const struct supervised *serving);
 pid_t supervised_pid(const struct supervised *serving);
 unsigned supervised_replacements(const struct supervised *serving);
+/* Whether a run is known that uses it: without one nothing is read ahead. */
+void supervised_used(struct supervised *serving, bool used);
 void supervised_free(struct supervised *serving);
 
 int64_t server_now_ms(void);
@@ -113,9 +155,11 @@ struct serving {
 	const struct server_box *box;
 	struct imagefs_shared *shared;
 	const int *devices;
+	int listening; /* see imagefs_listen(); or -1 */
 	const struct stat *identity; /* a file that has become another is not served */
-	int image, channel;
+	int image, channel, record;
 	uint64_t offset, size;
+	uint64_t hot_offset, hot_size;
 };
 enum serving_says { SAYS_OPENED, SAYS_RECOVERED, SAYS_LOG, SAYS_WATCH };
 struct serving_message {

@@ -192,13 +192,20 @@ static int ask(int sock, const struct server_request *request, struct server_rep
 		.offset = request->offset,
 		.size = request->size,
 		.linger_ms = request->linger_ms,
+		.has_record = request->image_fd >= 0 && request->record_fd > 0,
+		.hot_offset = request->hot_offset,
+		.hot_size = request->hot_size,
 	};
+	size_t name_len = request->image_name == NULL ? 0 : strlen(request->image_name);
 	static const struct wire_reply none;
 	struct wire_reply reply = none;
-	int sent[2] = { request->image_fd, -1 };
+	int sent[2] = { request->image_fd, request->image_fd >= 0 && request->record_fd > 0 ? request->record_fd : -1 };
 	int fds[2];
-	int rc = wire_send(sock, &question, sizeof question, sent);
+	int rc;
 
+	if (name_len > 0)
+		snprintf(question.name, sizeof question.name, "%s", request->image_name + (name_len < sizeof question.name ? 0 : name_len - sizeof question.name + 1));
+	rc = wire_send(sock, &question, sizeof question, sent);
 	if (rc == 0)
 		rc = wire_receive(sock, &reply, sizeof reply, fds, 0);
 	if (rc == -EAGAIN)

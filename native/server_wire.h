@@ -5,19 +5,24 @@
 
 #include "util.h"
 
-#define WIRE_PROTOCOL 2
+#define WIRE_PROTOCOL 3
 
 enum wire_wish {
 	WIRE_JOIN,
 	WIRE_STATISTICS, /* answered by text, see server_statistics() */
 };
 
-struct wire_request { /* beside it: the image's descriptor, if has_image */
+#define WIRE_IMAGE_NAME_MAX 256
+
+struct wire_request { /* beside it: the image's descriptor, if has_image; then that of the record, if has_record */
 	uint32_t protocol;
 	uint32_t wish;
 	uint64_t offset, size;
 	uint32_t linger_ms;
 	uint32_t has_image;
+	uint32_t has_record;
+	uint64_t hot_offset, hot_size;
+	char name[WIRE_IMAGE_NAME_MAX]; /* for people; cut at its front where it is longer */
 };
 #define WIRE_STATISTICS_MAX 65536
 

@@ -1,12 +1,18 @@
 /* The process that reads one image and answers the kernel's requests for it. */
 #include "server_internal.h"
 
+#include "hot.h"
+
 #include <fcntl.h>
+#include <malloc.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+
+/* The kernel's page cache gives way to programs, so more of the compressed image may wait there than decompressed here. */
+#define ADVICE_PER_CACHE 8u
 
 static void say(const struct serving *serving, const struct serving_message *message)
 {
@@ -54,12 +60,16 @@ static void close_range_of_fds(unsigned first, unsigned last)
 
 static void close_others(const struct serving *serving)
 {
-	int kept[IMAGEFS_WORKERS_MAX + 2];
+	int kept[IMAGEFS_WORKERS_MAX + 4];
 	unsigned count = serving->shared->workers, next = STDERR_FILENO + 1;
 
 	memcpy(kept, serving->devices, count * sizeof kept[0]);
 	kept[count++] = serving->image;
 	kept[count++] = serving->channel;
+	if (serving->listening >= 0)
+		kept[count++] = serving->listening;
+	if (serving->record >= 0)
+		kept[count++] = serving->record;
 	qsort(kept, count, sizeof kept[0], compare_ints);
 	for (unsigned i = 0; i < count; i++) {
 		close_range_of_fds(next, (unsigned)kept[i] - 1);
@@ -74,6 +84,28 @@ static bool is_still(int fd, const struct stat *then)
 
 	return fstat(fd, &now) == 0 && now.st_size == then->st_size && now.st_mtim.tv_sec == then->st_mtim.tv_sec
 		&& now.st_mtim.tv_nsec == then->st_mtim.tv_nsec;
+}
+
+/* --- what a run will want, if the image says so --- */
+
+/* A successor need not: what its predecessor had asked for has come. */
+static void advise(const struct serving *serving, struct hot_list *hot)
+{
+	uint64_t file = (uint64_t)serving->identity->st_size;
+	uint64_t partition = serving->size != 0 ? serving->size : serving->offset < file ? file - serving->offset : 0;
+	struct err err = { 0 };
+
+	if (serving->hot_size == 0)
+		return;
+	if (hot_list_read(hot, serving->image, serving->hot_offset, serving->hot_size, partition, &err) < 0)
+		say_log((void *)(uintptr_t)serving, err.detail); /* it would have been an advice */
+	else
+		hot_list_advise(hot, serving->image, serving->offset, serving->box->cache_bytes * ADVICE_PER_CACHE);
+}
+
+static int open_record(const struct serving *serving, struct hot_record **record, struct err *err)
+{
+	return serving->record < 0 ? 0 : hot_record_new(record, serving->record, serving->image, serving->offset, err);
 }
 
 static int open_image(const struct serving *serving, struct squash **squash, struct err *err)
@@ -97,6 +129,7 @@ NORETURN void serving_main(const struct serving *serving)
 	struct imagefs_config config = {
 		.shared = serving->shared,
 		.devices = serving->devices,
+		.listening = serving->listening,
 		.uid = serving->box->uid,
 		.gid = serving->box->gid,
 		.log = say_log,
@@ -105,17 +138,26 @@ NORETURN void serving_main(const struct serving *serving)
 		.ctx = (void *)(uintptr_t)serving,
 	};
 	struct serving_message opened = { .says = SAYS_OPENED };
+	struct hot_list hot = { .pieces = NULL };
 
 	prctl(PR_SET_NAME, "tsrun-image");
+	/* What one thread has freed is there for the others: the cache's memory is used once, not once for each thread. */
+	mallopt(M_ARENA_MAX, 1);
 	close_others(serving);
 	opened.rc = server_filter();
 	if (opened.rc < 0)
 		fail(&opened.err, -opened.rc, SERVER_STEP_SERVER, "confining the process that reads the image");
 	else
+		opened.rc = open_record(serving, &config.record, &opened.err);
+	if (opened.rc == 0) {
+		advise(serving, &hot);
 		opened.rc = open_image(serving, &config.squash, &opened.err);
+	}
 	say(serving, &opened);
 	if (opened.rc < 0)
 		_exit(1);
+	if (hot.count > 0)
+		hot_list_load(&hot, config.squash, &serving->shared->unused);
 	if (imagefs_serve(&config, &opened.err) == 0)
 		_exit(0);
 	say_log((void *)(uintptr_t)serving, opened.err.detail);

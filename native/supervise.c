@@ -9,10 +9,13 @@
 #include <sys/wait.h>
 
 #include "init.h"
+#include "owners.h"
 
 struct supervisor {
 	pid_t init;
 	pid_t payload;    /* 0 until it runs */
+	struct owners *owners;
+	struct owner_service *service; /* NULL until there is a listener */
 	int status;       /* how the payload ended */
 	bool ended;       /* `status` is known */
 	sigset_t held;    /* signals from before the payload ran, which it is to get */
@@ -32,13 +35,21 @@ static void close_between(int first, int last)
 		close(fd);
 }
 
-void close_all_but(int a, int b)
+static int compare_ints(const void *a, const void *b)
 {
-	int low = a < b ? a : b, high = a < b ? b : a;
+	return *(const int *)a - *(const int *)b;
+}
 
-	close_between(0, low - 1);
-	close_between(low + 1, high - 1);
-	close_between(high + 1, INT_MAX);
+void close_all_but(int *keep, size_t count)
+{
+	int first = 0;
+
+	qsort(keep, count, sizeof *keep, compare_ints);
+	for (size_t i = 0; i < count; i++) {
+		close_between(first, keep[i] - 1);
+		first = keep[i] + 1;
+	}
+	close_between(first, INT_MAX);
 }
 
 /* Ends this process as the payload ended, by the same signal where it was one. */
@@ -87,13 +98,28 @@ static void stop_like(int sig)
 	sigprocmask(SIG_BLOCK, &only, NULL);
 }
 
+static void take_listener(struct supervisor *supervisor, struct msghdr *envelope)
+{
+	for (struct cmsghdr *header = CMSG_FIRSTHDR(envelope); header != NULL; header = CMSG_NXTHDR(envelope, header)) {
+		int listener;
+
+		if (header->cmsg_type != SCM_RIGHTS)
+			continue;
+		memcpy(&listener, CMSG_DATA(header), sizeof listener);
+		if (supervisor->owners != NULL && owners_serve(supervisor->owners, listener, supervisor->init, &supervisor->service) == 0)
+			continue;
+		/* The payload's calls would wait for ever. */
+		kill(supervisor->init, SIGKILL);
+	}
+}
+
 /* False once PID 1 is gone. */
 static bool hear(struct supervisor *supervisor, int channel)
 {
 	struct init_message message;
 	union {
 		struct cmsghdr header;
-		char room[CMSG_SPACE(sizeof(struct ucred))];
+		char room[CMSG_SPACE(sizeof(struct ucred)) + CMSG_SPACE(sizeof(int))];
 	} control = {0};
 	struct iovec part = {.iov_base = &message, .iov_len = sizeof message};
 	struct msghdr envelope = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
@@ -121,6 +147,9 @@ static bool hear(struct supervisor *supervisor, int channel)
 	case PAYLOAD_ENDED:
 		supervisor->ended = true;
 		supervisor->status = message.value;
+		break;
+	case LISTENER_MADE:
+		take_listener(supervisor, &envelope);
 		break;
 	}
 	return true;
@@ -172,9 +201,23 @@ static void note_ignored(sigset_t *ignored)
 	}
 }
 
-NORETURN void supervise(pid_t init_pid, int channel, const sigset_t *mask)
+static void keep_only(int channel, int signals, const struct owners *owners)
 {
-	struct supervisor supervisor = {.init = init_pid, .blocked = *mask};
+	int keep[5] = {channel, signals};
+	size_t count = 2;
+
+	if (owners != NULL) {
+		keep[count++] = owners->proc;
+		keep[count++] = owner_table_fd(owners->table);
+		if (owners->upper >= 0)
+			keep[count++] = owners->upper;
+	}
+	close_all_but(keep, count);
+}
+
+NORETURN void supervise(pid_t init_pid, int channel, const sigset_t *mask, struct owners *owners)
+{
+	struct supervisor supervisor = {.init = init_pid, .blocked = *mask, .owners = owners};
 	sigset_t all;
 	int signals;
 
@@ -186,20 +229,26 @@ NORETURN void supervise(pid_t init_pid, int channel, const sigset_t *mask)
 		kill(init_pid, SIGKILL);
 		end_with_init(&supervisor);
 	}
-	close_all_but(channel, signals);
+	keep_only(channel, signals, owners);
 	/* Nor must the caller's directory stay in use. */
 	(void)!chdir("/");
 	for (;;) {
-		struct pollfd wait_for[2] = {{.fd = channel, .events = POLLIN}, {.fd = signals, .events = POLLIN}};
+		struct pollfd wait_for[3] = {{.fd = channel, .events = POLLIN}, {.fd = signals, .events = POLLIN}, {.fd = -1, .events = POLLIN}};
 		struct signalfd_siginfo info;
 
-		if (RETRY(poll(wait_for, 2, -1)) < 0)
+		if (supervisor.service != NULL)
+			wait_for[2].fd = owners_listener(supervisor.service);
+		if (RETRY(poll(wait_for, 3, -1)) < 0)
 			continue;
+		if ((wait_for[2].revents & POLLIN) != 0)
+			owners_answer(supervisor.service);
+		else if (wait_for[2].revents != 0)
+			supervisor.service = NULL; /* nobody is left who could ask */
 		/* The channel first: a signal must not be sent to a pid that has just been let go. */
 		if (wait_for[0].revents != 0) {
 			if (!hear(&supervisor, channel))
 				end_with_init(&supervisor);
-		} else if (RETRY(read(signals, &info, sizeof info)) == (ssize_t)sizeof info) {
+		} else if (wait_for[1].revents != 0 && RETRY(read(signals, &info, sizeof info)) == (ssize_t)sizeof info) {
 			pass_on(&supervisor, &info);
 		}
 	}

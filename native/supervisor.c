@@ -25,6 +25,8 @@ struct supervised {
 	struct imagefs_shared *shared;
 	int devices[IMAGEFS_WORKERS_MAX];
 	unsigned device_count;
+	int listening; /* one more device, for when nobody else listens to the kernel; -1: there is none */
+	unsigned parked_ticks; /* for so many there have been parked requests although a worker is free */
 	pid_t pid;
 	int channel;
 	bool opened;       /* by this process or one before it */
@@ -75,11 +77,15 @@ static int start_process(struct supervised *serving)
 			.box = image->box,
 			.shared = serving->shared,
 			.devices = serving->devices,
+			.listening = serving->listening,
 			.identity = &image->identity,
 			.image = image->fd,
+			.record = image->record,
 			.channel = theirs,
 			.offset = image->offset,
 			.size = image->size,
+			.hot_offset = image->hot_offset,
+			.hot_size = image->hot_size,
 		});
 	serving->pid = pid;
 	serving->channel = steal_fd(&ours);
@@ -97,6 +103,7 @@ static void close_devices(struct supervised *serving)
 {
 	while (serving->device_count > 0)
 		close(serving->devices[--serving->device_count]);
+	close_fd(&serving->listening);
 }
 
 int supervise_image(struct supervised **out, const struct image *image, int device, struct err *err)
@@ -109,7 +116,7 @@ int supervise_image(struct supervised **out, const struct image *image, int devi
 		close(device);
 		return fail(err, ENOMEM, SERVER_STEP_SERVER, "out of memory");
 	}
-	*serving = (struct supervised) { .image = image, .channel = -1, .due = INT64_MAX, .device_count = 1, .devices = { device } };
+	*serving = (struct supervised) { .image = image, .channel = -1, .due = INT64_MAX, .device_count = 1, .devices = { device }, .listening = -1 };
 	serving->shared = imagefs_shared_new(workers);
 	if (serving->shared == NULL)
 		rc = -ENOMEM;
@@ -117,6 +124,7 @@ int supervise_image(struct supervised **out, const struct image *image, int devi
 		rc = serving->devices[serving->device_count] = imagefs_clone_device(image->box->device_path, device);
 	if (rc < 0 && serving->device_count > 1)
 		serving->device_count--;
+	serving->listening = imagefs_listening_device(image->box->device_path, device);
 	if (rc >= 0)
 		rc = start_process(serving);
 	if (rc < 0) {
@@ -226,21 +234,34 @@ enum supervised_news supervised_hear(struct supervised *serving, struct err *err
 
 /* --- while it works --- */
 
-/* Looks at one slot; whether there is a request that should have been answered long ago. */
-static bool is_late(struct supervised *serving, unsigned index)
+/* Looks at one slot; for how many ticks it has had the same request. */
+static unsigned ticks_of(struct supervised *serving, unsigned index)
 {
 	uint64_t request = imagefs_in_hand(serving->shared, index);
 
-	if (request == 0 || request != serving->seen[index].request) {
-		serving->seen[index].request = request;
-		serving->seen[index].ticks = 0;
-		return false;
+	if (request != 0 && request == serving->seen[index].request)
+		return ++serving->seen[index].ticks;
+	serving->seen[index].request = request;
+	serving->seen[index].ticks = 0;
+	return 0;
+}
+
+/* Until a request is answered its asker cannot even be killed. */
+static void release_interrupted(struct supervised *serving)
+{
+	for (unsigned i = 0; i < serving->shared->workers; i++) {
+		uint64_t request = serving->seen[i].request;
+
+		if (request != 0 && serving->seen[i].ticks >= TICKS_INTERRUPT && atomic_load(&serving->shared->slots[i].interrupted) == request)
+			imagefs_give_up(serving->shared, i, atomic_load(&serving->shared->slots[i].was_parked) ? serving->listening : serving->devices[i], -EINTR);
 	}
-	serving->seen[index].ticks++;
-	/* Until it is answered its asker cannot even be killed. */
-	if (serving->seen[index].ticks >= TICKS_INTERRUPT && atomic_load(&serving->shared->slots[index].interrupted) == request)
-		imagefs_give_up(serving->shared, index, serving->devices[index], -EINTR);
-	return serving->seen[index].ticks >= TICKS_STUCK;
+}
+
+/* A worker that waits for the kernel does not see what was parked meanwhile (it had looked just before): a successor will. */
+static bool parked_are_forgotten(struct supervised *serving, bool all_hang)
+{
+	serving->parked_ticks = imagefs_parked_count(serving->shared) > 0 && !all_hang ? serving->parked_ticks + 1 : 0;
+	return serving->parked_ticks > TICKS_INTERRUPT;
 }
 
 static bool nothing_in_hand(const struct supervised *serving)
@@ -248,21 +269,33 @@ static bool nothing_in_hand(const struct supervised *serving)
 	for (unsigned i = 0; i < serving->shared->workers; i++)
 		if (imagefs_in_hand(serving->shared, i) != 0)
 			return false;
-	return true;
+	return imagefs_parked_count(serving->shared) == 0;
+}
+
+static void end_process(struct supervised *serving)
+{
+	server_log(serving->image->box, "a serving process hangs, it is ended");
+	serving->hangs = true;
+	kill(serving->pid, SIGKILL); /* its channel tells when it is gone */
 }
 
 void supervised_look(struct supervised *serving)
 {
 	struct imagefs_shared *shared = serving->shared;
-	bool late = false;
+	unsigned hanging = 0, longest = 0;
 
-	for (unsigned i = 0; i < shared->workers; i++)
-		late |= is_late(serving, i);
-	if (late && atomic_load(&shared->reading) == 0 && serving->pid > 0) {
-		server_log(serving->image->box, "a serving process hangs, it is ended");
-		serving->hangs = true;
-		kill(serving->pid, SIGKILL); /* its channel tells when it is gone */
+	for (unsigned i = 0; i < shared->workers; i++) {
+		unsigned ticks = ticks_of(serving, i);
+
+		hanging += ticks >= TICKS_INTERRUPT;
+		longest = ticks > longest ? ticks : longest;
 	}
+	if (hanging == shared->workers && serving->listening >= 0)
+		imagefs_listen(shared, serving->listening);
+	release_interrupted(serving);
+	if (serving->pid > 0
+		&& ((longest >= TICKS_STUCK && atomic_load(&shared->reading) == 0) || parked_are_forgotten(serving, hanging == shared->workers)))
+		end_process(serving);
 	serving->due = server_now_ms() + WATCH_TICK_MS;
 	if (!nothing_in_hand(serving))
 		return;
@@ -272,6 +305,11 @@ void supervised_look(struct supervised *serving)
 		serving->due = INT64_MAX;
 	else
 		atomic_store(&shared->watched, true);
+}
+
+void supervised_used(struct supervised *serving, bool used)
+{
+	atomic_store(&serving->shared->unused, !used);
 }
 
 unsigned supervised_replacements(const struct supervised *serving)

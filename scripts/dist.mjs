@@ -19,6 +19,7 @@ const PARTS = [
   ['bin/tsrun', 'bin/tsrun'],
   ['build/cli', 'lib/cli'],
   [`${nodePackage}/bin/node`, 'lib/node/bin/node'],
+  ['src/recipe/yaml.schema.json', 'share/tsrun/recipe.schema.json'],
   ...['LICENSE', 'NEWS.md', 'README.md', 'SECURITY.md', 'docs'].map((name) => [name, name]),
 ];
 /** Debian packages whose archives are linked into bin/tsrun, or whose code is compiled into it. */

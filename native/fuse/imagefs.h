@@ -8,6 +8,7 @@
 #ifndef TSRUN_IMAGEFS_H
 #define TSRUN_IMAGEFS_H
 
+#include "../hot.h"
 #include "../squash/squash.h"
 
 #include <stdatomic.h>
@@ -35,18 +36,31 @@ enum imagefs_count { COUNT_LOOKUP, COUNT_GETATTR, COUNT_READ, COUNT_READDIR, COU
 struct imagefs_slot {
 	/* The request in hand; its first four bytes, its length, are 0 when there is none. */
 	char request[IMAGEFS_REQUEST_MAX] __attribute__((aligned(8)));
+	_Atomic bool was_parked; /* the request came by the listening device, and is to be answered there */
 	_Atomic uint32_t again; /* how often a successor has begun to answer it */
 	_Atomic uint64_t interrupted; /* the request whose asker got a signal while it waited */
 	_Atomic uint64_t counts[IMAGEFS_COUNTS];
 } __attribute__((aligned(64)));
+
+/* Requests that were taken from the kernel when no worker could: they wait for one. */
+#define IMAGEFS_PARKED 128u
+#define IMAGEFS_PARKED_MAX 512u /* a name with its headers, and then some */
+struct imagefs_parked {
+	_Atomic uint32_t state; /* enum in parking.c; 0: free */
+	char request[IMAGEFS_PARKED_MAX] __attribute__((aligned(8)));
+};
 
 struct imagefs_shared {
 	uint32_t workers;
 	_Atomic bool open_refusable, opendir_refusable; /* the kernel takes ENOSYS for "never ask again" */
 	_Atomic bool watched;     /* somebody looks after slots that are not answered; else `watch` is called with the next request */
 	_Atomic uint32_t reading; /* reads of the image that have not come back yet */
+	_Atomic bool parking;     /* there may be parked requests */
 	_Atomic uint32_t alone;   /* 1 + the slot that is being answered again with nothing beside it; 0: none */
 	_Atomic uint64_t cache_bytes; /* of the block cache, a moment ago */
+	_Atomic uint64_t cache_hits, cache_loads; /* of the process that serves now */
+	_Atomic bool unused;      /* no run is known that uses the mount */
+	struct imagefs_parked parked[IMAGEFS_PARKED];
 	struct imagefs_slot slots[];
 };
 /* Memory that children of the process share; NULL when there is none. */
@@ -57,12 +71,22 @@ uint64_t imagefs_in_hand(const struct imagefs_shared *shared, unsigned index);
 /* Answers it with an error, on its device, if that has not been done. */
 void imagefs_give_up(const struct imagefs_shared *shared, unsigned index, int device, int error);
 
+/* When every worker hangs in the storage, nobody reads any more what the kernel has to say: also not that a waiting process has been told to end, which it
+ * cannot before its request is answered. Whoever watches can listen then, on a device of its own (imagefs_listening_device): marks requests in slots whose askers
+ * were interrupted, answers parked ones of that kind, and parks all others. */
+void imagefs_listen(struct imagefs_shared *shared, int device);
+/* A further device of the mount whose reads do not wait; -errno where the kernel has none. */
+int WARN_UNUSED imagefs_listening_device(const char *device_path, int device);
+/* How many requests are parked. */
+unsigned imagefs_parked_count(const struct imagefs_shared *shared);
+
 /* --- serving --- */
 
 struct imagefs_config {
 	struct squash *squash;
 	struct imagefs_shared *shared;
 	const int *devices; /* one for each of shared->workers */
+	int listening;      /* the device that parked requests came by, or -1 */
 	/* Shown as the owner of everything: these are the ids that the user namespace maps. */
 	uid_t uid;
 	gid_t gid;
@@ -70,6 +94,8 @@ struct imagefs_config {
 	void (*log)(void *ctx, const char *text);
 	/* Requests are coming, and nobody is watching (see shared->watched). From any worker. */
 	void (*watch)(void *ctx);
+	/* Where what is touched is recorded, or NULL (hot.h). */
+	struct hot_record *record;
 	/* The requests that a predecessor left are answered. */
 	void (*recovered)(void *ctx);
 	void *ctx;

@@ -1,4 +1,4 @@
-/* What session.c and ops.c share: a session, its workers, one request. */
+/* What the files of this folder share: a session, its workers, one request. */
 #ifndef TSRUN_IMAGEFS_INTERNAL_H
 #define TSRUN_IMAGEFS_INTERNAL_H
 
@@ -16,6 +16,9 @@ struct imagefs_worker {
 	/* What the last answer gives reason to read ahead: `ahead.size` 0 for nothing. */
 	struct squash_inode ahead;
 	uint64_t ahead_offset;
+	/* A block of which only a part was asked for: `rest.size` 0 for none. */
+	struct squash_inode rest;
+	uint64_t rest_node, rest_offset;
 	char *dirents; /* IMAGEFS_DIRENTS_MAX bytes, made at first use */
 };
 
@@ -23,6 +26,7 @@ struct imagefs {
 	struct imagefs_config config;
 	bool has_xattrs;
 	_Atomic unsigned complaints;
+	_Atomic bool gives_rest; /* a thread is at it */
 	_Atomic unsigned started, idle; /* threads: all, and those that wait for a request */
 	/* How far files were read lately, to know who reads in order: node and end mixed, by node. */
 	_Atomic uint64_t reached[256];
@@ -31,7 +35,48 @@ struct imagefs {
 
 /* Answers the request in the worker's slot; `len` is what read(2) gave. */
 void imagefs_answer(struct imagefs_worker *worker, size_t len);
-/* After an answer: reads ahead for who reads in order. */
-void imagefs_read_ahead(struct imagefs_worker *worker);
+/* After an answer: reads ahead for who reads in order; gives the rest of a block to who does not. */
+void imagefs_after_answer(struct imagefs_worker *worker);
+
+/* --- one request --- */
+
+#define FOR_EVER UINT64_MAX
+
+struct request {
+	struct imagefs_worker *worker;
+	struct imagefs *fs;
+	struct squash *sq;
+	const struct fuse_in_header *in;
+	const char *arg;
+	size_t arg_len;
+};
+
+/* reply.c */
+uint64_t node_of(const struct squash *sq, uint64_t ref);
+uint64_t ref_of(const struct squash *sq, uint64_t node);
+/* The inode that the request is about. */
+int WARN_UNUSED answer_stat(const struct request *r, struct squash_inode *inode, struct err *err);
+void answer_fill_attr(const struct imagefs *fs, const struct squash_inode *inode, struct fuse_attr *attr);
+void answer_fill_entry(const struct imagefs *fs, const struct squash_inode *inode, struct fuse_entry_out *entry);
+void tally(const struct request *r, enum imagefs_count what, uint64_t amount);
+void answer_data(const struct request *r, const void *data, size_t len);
+void answer_error(const struct request *r, int error);
+/* For failures that are not an answer to the question: says so, a few times. */
+void answer_failure(const struct request *r, int rc, const struct err *err);
+/* `parts[0]` becomes the header; `len` are the bytes of the others. */
+void answer_vector(const struct request *r, int error, struct iovec *parts, unsigned count, size_t len);
+
+/* The asker of request `unique` got a signal while it waits. */
+void imagefs_interrupt(struct imagefs_shared *shared, uint64_t unique);
+
+/* parking.c: a parked request, if there is one, into a slot; what a dead worker had in its hands is parked again. */
+bool parking_take(struct imagefs_shared *shared, struct imagefs_slot *slot);
+void parking_recover(struct imagefs_shared *shared);
+
+/* names.c, content.c, xattrs.c */
+void do_lookup(const struct request *r);
+void do_readdir(const struct request *r, bool plus);
+void do_read(const struct request *r);
+void do_xattr(const struct request *r, bool list);
 
 #endif

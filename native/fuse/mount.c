@@ -100,14 +100,26 @@ int imagefs_mount_at(const char *device_path, uid_t uid, gid_t gid, const char *
 	return 0;
 }
 
+static int clone_device(const char *device_path, int flags, int device)
+{
+	int cleanup_fd clone = open(device_path, O_RDWR | O_CLOEXEC | flags);
+	uint32_t source = (uint32_t)device;
+
+	if (clone < 0 || ioctl(clone, FUSE_DEV_IOC_CLONE, &source) < 0)
+		return -errno;
+	return steal_fd(&clone);
+}
+
 int imagefs_clone_device(const char *device_path, int device)
 {
-	int cleanup_fd clone = open(device_path, O_RDWR | O_CLOEXEC);
-	uint32_t source = (uint32_t)device;
-	int same;
+	int clone = clone_device(device_path, 0, device);
 
-	if (clone >= 0 && ioctl(clone, FUSE_DEV_IOC_CLONE, &source) == 0)
-		return steal_fd(&clone);
-	same = fcntl(device, F_DUPFD_CLOEXEC, 0);
-	return same < 0 ? -errno : same;
+	if (clone < 0)
+		clone = fcntl(device, F_DUPFD_CLOEXEC, 0);
+	return clone < 0 ? -errno : clone;
+}
+
+int imagefs_listening_device(const char *device_path, int device)
+{
+	return clone_device(device_path, O_NONBLOCK, device);
 }

@@ -56,11 +56,19 @@ void imagefs_give_up(const struct imagefs_shared *shared, unsigned index, int de
 		(void)!write(device, &out, sizeof out);
 }
 
+void imagefs_interrupt(struct imagefs_shared *shared, uint64_t unique)
+{
+	for (unsigned i = 0; i < shared->workers; i++)
+		if (imagefs_in_hand(shared, i) == unique)
+			atomic_store(&shared->slots[i].interrupted, unique);
+}
+
 /* --- one request after the other --- */
 
 static void done(struct imagefs_slot *slot)
 {
 	atomic_store(length_of(slot), 0);
+	atomic_store(&slot->was_parked, false);
 }
 
 static void *serve(void *ctx);
@@ -84,6 +92,30 @@ static void start_another(struct imagefs *fs)
 	pthread_attr_destroy(&attr);
 }
 
+/* The kernel takes an answer only by the device that the request came by. */
+static int device_of(const struct imagefs_worker *worker)
+{
+	const struct imagefs *fs = worker->fs;
+
+	return atomic_load(&worker->slot->was_parked) ? fs->config.listening : fs->config.devices[worker - fs->workers];
+}
+
+static void answer_slot(struct imagefs_worker *worker, size_t len)
+{
+	worker->device = device_of(worker);
+	imagefs_answer(worker, len);
+}
+
+static void answer_parked(struct imagefs_worker *worker)
+{
+	/* First: what is parked from here on is for the next look. */
+	atomic_store(&worker->fs->config.shared->parking, false);
+	while (parking_take(worker->fs->config.shared, worker->slot)) {
+		answer_slot(worker, atomic_load(length_of(worker->slot)));
+		done(worker->slot);
+	}
+}
+
 /* Until there is no mount any more. */
 static int serve_requests(struct imagefs_worker *worker)
 {
@@ -93,16 +125,19 @@ static int serve_requests(struct imagefs_worker *worker)
 	for (;;) {
 		ssize_t len;
 
+		if (atomic_load(&shared->parking))
+			answer_parked(worker);
+
 		atomic_fetch_add(&fs->idle, 1);
-		len = read(worker->device, worker->slot->request, IMAGEFS_REQUEST_MAX);
+		len = read(fs->config.devices[worker - fs->workers], worker->slot->request, IMAGEFS_REQUEST_MAX);
 		if (atomic_fetch_sub(&fs->idle, 1) == 1 && len >= 0)
 			start_another(fs);
 		if (len >= 0) {
 			if (!atomic_load(&shared->watched) && !atomic_exchange(&shared->watched, true))
 				fs->config.watch(fs->config.ctx);
-			imagefs_answer(worker, (size_t)len);
+			answer_slot(worker, (size_t)len);
 			done(worker->slot);
-			imagefs_read_ahead(worker);
+			imagefs_after_answer(worker);
 			continue;
 		}
 		if (errno != EINTR && errno != EAGAIN && errno != ENOENT)
@@ -125,6 +160,7 @@ static void recover(struct imagefs *fs)
 	uint32_t blamed = atomic_load(&shared->alone);
 
 	atomic_store(&shared->reading, 0);
+	parking_recover(shared);
 	for (unsigned i = 0; i < shared->workers; i++) {
 		struct imagefs_worker *worker = &fs->workers[i];
 		uint32_t len = atomic_load(length_of(worker->slot));
@@ -135,10 +171,10 @@ static void recover(struct imagefs *fs)
 		}
 		if (blamed == i + 1 || atomic_fetch_add(&worker->slot->again, 1) >= TRIES_MAX) {
 			fs->config.log(fs->config.ctx, "a request that ended two serving processes is answered with an error");
-			imagefs_give_up(shared, i, worker->device, -EIO);
+			imagefs_give_up(shared, i, device_of(worker), -EIO);
 		} else {
 			atomic_store(&shared->alone, i + 1);
-			imagefs_answer(worker, len);
+			answer_slot(worker, len);
 		}
 		done(worker->slot);
 		atomic_store(&shared->alone, 0);

@@ -16,7 +16,7 @@ struct shard {
 
 struct squash_cache {
 	uint64_t limit;
-	_Atomic uint64_t bytes;
+	_Atomic uint64_t bytes, hits, loads;
 	_Atomic unsigned next_victim;
 	struct shard shards[SHARDS];
 };
@@ -38,6 +38,16 @@ struct squash_cache *squash_cache_new(uint64_t limit)
 uint64_t squash_cache_bytes(struct squash_cache *cache)
 {
 	return atomic_load(&cache->bytes);
+}
+
+struct squash_cache_use cache_use(struct squash_cache *cache)
+{
+	return (struct squash_cache_use) {
+		.bytes = atomic_load_explicit(&cache->bytes, memory_order_relaxed),
+		.limit = cache->limit,
+		.hits = atomic_load_explicit(&cache->hits, memory_order_relaxed),
+		.loads = atomic_load_explicit(&cache->loads, memory_order_relaxed),
+	};
 }
 
 static uint64_t block_cost(const struct squash_block *block)
@@ -212,6 +222,7 @@ int cache_get(struct squash_cache *cache, const struct squash_key *key, squash_l
 
 	pthread_mutex_lock(&shard->lock);
 	block = find(shard, hash, key);
+	atomic_fetch_add_explicit(block != NULL ? &cache->hits : &cache->loads, 1, memory_order_relaxed);
 	if (block != NULL) {
 		block->refs++;
 		if (block->state == BLOCK_READY)

@@ -150,6 +150,8 @@ static int load_data(void *ctx, struct squash_block *block, struct err *err)
 	}
 	block->data = data;
 	block->size = (size_t)got;
+	if (load->sq->loaded != NULL)
+		load->sq->loaded(load->sq->loaded_ctx, block->key.pos, load->stored, false);
 	return 0;
 }
 
@@ -292,6 +294,14 @@ static void fragment_ahead(struct squash *sq, uint32_t fragment)
 	uint32_t stored;
 
 	if (last + 1 == fragment && fragment + 1 < sq->fragments && find_fragment(sq, fragment + 1, &pos, &stored, NULL) == 0)
+		load_ahead(sq, pos, stored);
+}
+
+void squash_preload(struct squash *sq, uint64_t pos, uint32_t stored, bool is_meta)
+{
+	if (is_meta)
+		meta_preload(sq, pos);
+	else
 		load_ahead(sq, pos, stored);
 }
 

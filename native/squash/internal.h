@@ -40,6 +40,7 @@ struct squash_block *cache_peek(struct squash_cache *cache, const struct squash_
 /* Whether the block is there, or being loaded. */
 bool cache_has(struct squash_cache *cache, const struct squash_key *key);
 void cache_put(struct squash_cache *cache, struct squash_block *block);
+struct squash_cache_use cache_use(struct squash_cache *cache);
 /* Forgets an image's blocks; none may be in use. */
 void cache_purge(struct squash_cache *cache, uint64_t image);
 
@@ -67,6 +68,8 @@ struct squash {
 	uint64_t offset;
 	struct stat opened; /* the file as it was at squash_open */
 	_Atomic uint32_t last_fragment; /* that was asked for */
+	void (*loaded)(void *ctx, uint64_t pos, uint32_t stored, bool is_meta); /* see squash_trace(); or NULL */
+	void *loaded_ctx;
 	_Atomic uint32_t *pending; /* where reads that have not come back are counted, or NULL */
 
 	uint32_t inodes, block_size, fragments;
@@ -101,6 +104,8 @@ void meta_start(struct meta_cursor *cursor, struct squash *sq, uint64_t pos, uin
 /* `buf` NULL skips. */
 int WARN_UNUSED meta_read(struct meta_cursor *cursor, void *buf, size_t len, struct err *err);
 void meta_end(struct meta_cursor *cursor);
+/* Into the cache, if it is not there. */
+void meta_preload(struct squash *sq, uint64_t pos);
 #define cleanup_meta __attribute__((cleanup(meta_end)))
 /* Entry `index` of `entry_size` bytes of a table whose metadata blocks are pointed to by `block_pos`. */
 int WARN_UNUSED meta_table_entry(struct squash *sq, uint64_t block_pos, uint32_t index, uint32_t entry_size, void *entry, struct err *err);

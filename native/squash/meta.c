@@ -30,7 +30,18 @@ static int load_meta(void *ctx, struct squash_block *block, struct err *err)
 	memcpy(block->data, unpacked, (size_t)got);
 	block->size = (size_t)got;
 	block->next = pos + 2 + stored;
+	if (sq->loaded != NULL)
+		sq->loaded(sq->loaded_ctx, pos, 2 + (uint32_t)stored, true);
 	return 0;
+}
+
+void meta_preload(struct squash *sq, uint64_t pos)
+{
+	struct squash_key key = { .pos = pos, .kind = KIND_META, .image = sq->id };
+	struct squash_block *block;
+
+	if (!cache_has(sq->cache, &key) && cache_get(sq->cache, &key, load_meta, sq, &block, NULL) == 0)
+		cache_put(sq->cache, block);
 }
 
 void meta_start(struct meta_cursor *cursor, struct squash *sq, uint64_t pos, uint64_t end, uint32_t offset)

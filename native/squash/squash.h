@@ -33,8 +33,21 @@ int WARN_UNUSED squash_open(struct squash **out, struct squash_cache *cache, int
 void squash_close(struct squash *sq);
 /* Bytes of all images in the cache it uses. */
 uint64_t squash_cached(const struct squash *sq);
+/* The same with its limit, how often something was found in it, and how often it had to be loaded. */
+struct squash_cache_use {
+	uint64_t bytes, limit, hits, loads;
+};
+struct squash_cache_use squash_cache_use(const struct squash *sq);
 /* From now on `*pending` is how many reads of the file have not come back yet. */
 void squash_count_reads(struct squash *sq, _Atomic uint32_t *pending);
+
+/* What squash_open reads of the image beside blocks: a few short pieces. */
+struct squash_area {
+	uint64_t position;
+	uint32_t length;
+};
+#define SQUASH_START_AREAS 3u
+unsigned squash_start_areas(const struct squash *sq, struct squash_area areas[SQUASH_START_AREAS]);
 
 struct squash_statfs {
 	uint32_t block_size;
@@ -105,6 +118,13 @@ void squash_release(struct squash *sq, struct squash_pieces *pieces);
 
 /* For a file that is read in order, up to `offset` so far: tells the storage what will be wanted next, and decodes the block there into the cache. */
 void squash_read_ahead(struct squash *sq, const struct squash_inode *file, uint64_t offset);
+
+/* Reads and decompresses one block into the cache, unless it is there: a data or fragment block as the format describes it (length, bit 24: not compressed),
+ * or a metadata block. What is wrong with it will be told to who asks for it. */
+void squash_preload(struct squash *sq, uint64_t pos, uint32_t stored, bool is_meta);
+/* Forgets what is in the cache; from now on `loaded` is called for each block that is read: where it lies, and `stored` as for squash_preload; of metadata its length with the two bytes
+ * before it. For programs of one thread. */
+void squash_trace(struct squash *sq, void (*loaded)(void *ctx, uint64_t pos, uint32_t stored, bool is_meta), void *ctx);
 
 /* Extended attributes, full names ("user.origin"). Both return the length, also when `cap` is 0; -ERANGE when it does not fit.
  * The list is names ended by NUL each. `wanted` (may be NULL) decides which names are listed. -ENODATA: no such attribute. */

@@ -285,9 +285,34 @@ uint64_t squash_cached(const struct squash *sq)
 	return squash_cache_bytes(sq->cache);
 }
 
+struct squash_cache_use squash_cache_use(const struct squash *sq)
+{
+	return cache_use(sq->cache);
+}
+
 void squash_count_reads(struct squash *sq, _Atomic uint32_t *pending)
 {
 	sq->pending = pending;
+}
+
+unsigned squash_start_areas(const struct squash *sq, struct squash_area areas[SQUASH_START_AREAS])
+{
+	const uint32_t end = 16384; /* where ids' and xattrs' tables are, which have no fixed place */
+	unsigned count = 0;
+
+	areas[count++] = (struct squash_area) { 0, SQUASH_SUPER_SIZE };
+	if (sq->fragments > 0)
+		areas[count++] = (struct squash_area) { sq->fragment_table, (sq->fragments + 511) / 512 * 8 };
+	if (sq->bytes > end + SQUASH_SUPER_SIZE)
+		areas[count++] = (struct squash_area) { sq->bytes - end, end };
+	return count;
+}
+
+void squash_trace(struct squash *sq, void (*loaded)(void *ctx, uint64_t pos, uint32_t stored, bool is_meta), void *ctx)
+{
+	cache_purge(sq->cache, sq->id);
+	sq->loaded = loaded;
+	sq->loaded_ctx = ctx;
 }
 
 void squash_close(struct squash *sq)

@@ -21,7 +21,7 @@ void start_end(int status)
 }
 
 /* The decoders are in the other half: the child becomes this program again, in that role. The signals stay blocked until it is ready for them. */
-void image_unpacking(int image, uint64_t offset, uint64_t size, int dest, int report, const sigset_t *mask UNUSED)
+void image_unpacking(int image, uint64_t offset, uint64_t size, int dest, struct image_owners *owners UNUSED, int report, const sigset_t *mask UNUSED)
 {
 	char name[] = "tsrun", role[] = "@unpack", from[24], length[24];
 	char *argv[] = {name, role, from, length, NULL};

@@ -24,6 +24,7 @@ import type { Compressor, WriteResult } from '../squashfs/types.ts';
 import { createSquashfsWriter, type Writer } from '../squashfs/writer.ts';
 import { TsrunError } from '../util/errors.ts';
 import { nativeProgram } from '../util/native-program.ts';
+import { decodeUtf8, encodeUtf8 } from '../util/utf8.ts';
 import { VERSION } from '../util/version.ts';
 import { keepBytes } from './keep.ts';
 import { buildRecordText, definitionText, inspectMetadata, OBJECTS } from './records.ts';
@@ -73,8 +74,9 @@ export const refuseExisting = (target: string, force: boolean): void => {
 };
 
 const fillSif = async (sif: SifBuilder, image: OciImage, config: RunConfig, options: ConvertOptions): Promise<Converted> => {
-  const definition = definitionText(image.origin);
-  await sif.add({ content: { type: 'definition' }, name: OBJECTS.definition }, Buffer.from(definition));
+  const bytes = image.definition ?? encodeUtf8(definitionText(image.origin));
+  const definition = decodeUtf8(bytes) ?? bytes;
+  await sif.add({ content: { type: 'definition' }, name: OBJECTS.definition }, Buffer.from(bytes, 'latin1'));
   if (image.config !== undefined) await sif.add({ content: { type: 'generic-json' }, name: OBJECTS.ociConfig }, image.config);
   if (image.manifest !== undefined) await sif.add({ content: { type: 'generic-json' }, name: OBJECTS.ociManifest }, image.manifest);
 
@@ -82,7 +84,7 @@ const fillSif = async (sif: SifBuilder, image: OciImage, config: RunConfig, opti
   const partition = { type: 'partition' as const, fileSystem: 'squashfs' as const, role: 'primary' as const, arch: 'unknown' as SifArch };
   let written: Written | undefined;
   await sif.addStream({ content: partition, name: OBJECTS.partition }, async (fd, offset) => {
-    written = await writePartition(fd, offset, image, config, options);
+    written = await writeImage(fd, offset, image, options, (writer, merged) => finish(writer, merged, image, config));
     partition.arch = sifArch(written.facts.arch);
     return written.result.bytes;
   });
@@ -94,25 +96,29 @@ const fillSif = async (sif: SifBuilder, image: OciImage, config: RunConfig, opti
   const factsText = Buffer.from(factsJson(facts));
   if (factsText.length <= IMAGE_FACTS_MAX_BYTES) await sif.add({ content: { type: 'generic-json' }, name: IMAGE_FACTS_OBJECT }, factsText);
   await sif.add({ content: { type: 'generic-json' }, name: OBJECTS.build }, Buffer.from(buildText(image, options, result)));
-  const { treeDigest, bytes, contentBytes, notes } = result;
-  return { facts, treeDigest, entries: merged.entries, bytes, contentBytes, notes };
+  const { treeDigest, contentBytes, notes } = result;
+  return { facts, treeDigest, entries: merged.entries, bytes: result.bytes, contentBytes, notes };
 };
 
 type Written = { readonly facts: ImageFacts; readonly view: ImageView; readonly result: WriteResult; readonly merged: Merged };
 
-const writePartition = async (
+/**
+ * The image's layers as one SquashFS at `offset` of an open file.
+ * @param complete ends the writer: adds what the layers do not have, writes the tables
+ */
+export const writeImage = async <T>(
   fd: number,
   offset: number,
   image: OciImage,
-  config: RunConfig,
   options: ConvertOptions,
-): Promise<Written> => {
+  complete: (writer: Writer, merged: Merged) => Promise<T>,
+): Promise<T> => {
   let exact: ExactContents | undefined;
   for (;;) {
     const writer = openWriter(fd, offset, options);
     try {
       const merged = await merge(image, writer, exact, options);
-      if (merged.rewrite === undefined) return await finish(writer, merged, image, config);
+      if (merged.rewrite === undefined) return await complete(writer, merged);
       exact = merged.rewrite;
     } catch (error) {
       throw writeErrorOf(error);
@@ -145,6 +151,7 @@ const merge = (image: OciImage, writer: Writer, exact: ExactContents | undefined
   return mergeLayers({
     name: image.name,
     layers: image.layers,
+    filter: (handler, at) => image.layers[at]?.through?.(handler) ?? handler,
     writer,
     limits: options.limits,
     keep: keepBytes,

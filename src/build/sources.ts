@@ -126,7 +126,7 @@ const tarImage = async (path: string, name: string): Promise<OciImage> => {
   const mediaType = found.isFile() ? mediaTypeOf(await readHead(path)) : undefined;
   const size = found.isFile() ? found.size : undefined;
   const layer = { ...PLAIN_LAYER, mediaType, size, reopenable: found.isFile(), open: () => fileChunks(path) };
-  return rootfsImage(name, 'tar', basename(path), layer);
+  return { ...rootfsImage(name, 'tar', basename(path), layer), path: found.isFile() ? path : undefined };
 };
 
 const mediaTypeOf = (head: Buffer): string | undefined => {
@@ -169,7 +169,10 @@ const openPath = async (path: string): Promise<Source> => {
       childOutput([nativeProgram(), '@image', 'tar', path], `cannot read the directory ${path}`);
     return {
       kind: 'layers',
-      image: rootfsImage(path, 'localimage', basename(path), { ...PLAIN_LAYER, label: 'the directory', reopenable: true, open }),
+      image: {
+        ...rootfsImage(path, 'localimage', basename(path), { ...PLAIN_LAYER, label: 'the directory', reopenable: true, open }),
+        path,
+      },
     };
   }
   const head = await readHead(path);

@@ -1,6 +1,7 @@
 /** `tsrun build OUT SOURCE` and `tsrun pull [OUT] REFERENCE`: the same work under the two names people know. */
 import { type Stats, statSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
+import { buildTwiceAndCompare, requireSame } from '../build/check.ts';
 import { type ConvertOptions, convertImage, refuseExisting } from '../build/convert.ts';
 import { rewrapImage } from '../build/rewrap.ts';
 import { openSource, type SourceContext } from '../build/sources.ts';
@@ -11,8 +12,10 @@ import { DEFAULT_LIMITS, type Limits } from '../oci/limits.ts';
 import { parsePlatform } from '../oci/platform.ts';
 import { parseReference, type Reference } from '../oci/reference.ts';
 import type { Compressor } from '../squashfs/types.ts';
+import { showBuild } from '../ui/show-build.ts';
 import { TsrunError } from '../util/errors.ts';
 import { requireDirectory } from '../util/output-file.ts';
+import { buildFromRecipe, type RecipeArguments, recipeOf } from './build-recipe.ts';
 import { interruptible } from './interrupt.ts';
 import { createProgress } from './progress.ts';
 import { note } from './report.ts';
@@ -34,11 +37,15 @@ export type BuildArguments = {
   readonly quiet: boolean;
   readonly verbose: boolean;
   readonly env: Settings['env'];
+  /** What only recipes have; absent where none is expected (pull). */
+  readonly recipe?: Omit<RecipeArguments, 'recipe' | 'context'> & { readonly file: string | undefined };
 };
 
 /** @throws TsrunError */
 export const build = async (args: BuildArguments): Promise<void> => {
   const target = targetOf(args.target);
+  const found = args.recipe?.file === undefined ? args.recipe && recipeOf(args.source) : { recipe: args.recipe.file, context: args.source };
+  if (args.recipe !== undefined && found !== undefined) return carryOut({ ...args.recipe, ...found }, target, args);
   const reference = parseReference(args.source);
   const settings = loadSettings(args.env, args);
   const limits = limitsOf(args);
@@ -65,6 +72,36 @@ export const build = async (args: BuildArguments): Promise<void> => {
     }).finally(progress.end),
   );
   for (const text of notes) say(text);
+};
+
+/** Notes are shown by whoever shows the build. */
+const carryOut = async (recipe: RecipeArguments, target: string, args: BuildArguments): Promise<void> => {
+  const settings = loadSettings(args.env, args);
+  const shown = showBuild({ output: process.stderr, quiet: args.quiet, verbose: args.verbose });
+  const convert = {
+    ...compressionOf(args.compress),
+    blockSize: blockSizeOf(args.blockSize),
+    threads: threadsOf(args.threads),
+    limits: limitsOf(args),
+    force: args.force,
+  };
+  const platform = platformOf(args.arch);
+  if (!recipe.sandbox) requireDirectory(target);
+  if (recipe.sandbox && (recipe.check || recipe.lock || recipe.locked))
+    throw usage('cannot build a sandbox so', 'locks and comparisons are about image files', 'leave --sandbox out');
+  const offline = args.offline === true;
+  await interruptible(async (signal) => {
+    const work = { args: recipe, target, settings, platform, convert, signal, offline };
+    await buildFromRecipe({ ...work, hear: shown.hear }).finally(() => shown.end());
+    if (!recipe.check) return;
+    note('the same once more, without the cache, to compare', args.quiet);
+    const again = async (path: string): Promise<void> => {
+      const second = showBuild({ output: process.stderr, quiet: args.quiet, verbose: args.verbose });
+      const anew = { ...recipe, noCache: true, lock: false, vendor: recipe.locked ? recipe.vendor : undefined };
+      await buildFromRecipe({ ...work, args: anew, target: path, hear: second.hear }).finally(() => second.end());
+    };
+    requireSame(await buildTwiceAndCompare({ target, again, signal }), target);
+  });
 };
 
 const convert = async (
@@ -151,7 +188,7 @@ const blockSizeOf = (text: string | undefined): number => {
 /** More are not worth their memory, some 50 MB each: the whole is to stay below 600 MB, and four outrun what decodes gzip layers. */
 const USEFUL_THREADS = 4;
 
-const threadsOf = (text: string | undefined): number | undefined =>
+export const threadsOf = (text: string | undefined): number | undefined =>
   text === undefined ? undefined : Math.min(numberOf(text, '--threads', 1, 64), USEFUL_THREADS);
 
 const limitsOf = ({ limitSize, limitFiles, limitRatio }: BuildArguments): Limits => ({

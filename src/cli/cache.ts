@@ -1,6 +1,8 @@
 /** `tsrun cache list|clean`: what the store holds, and making room in it. */
 import { cleanStore, listStore } from '../store/clean.ts';
 import { openStore } from '../store/open.ts';
+import { stagedIn, stagedInMemory } from '../store/staged.ts';
+import { cleanStaged, listStaged } from '../store/staged-clean.ts';
 import type { StoreItem } from '../store/types.ts';
 import { note } from './report.ts';
 import type { Settings } from './settings.ts';
@@ -11,7 +13,7 @@ const DEFAULT_DAYS = 30;
 /** @returns the text for stdout. @throws TsrunError E_STORE_… */
 export const cacheList = async ({ places }: Settings, json: boolean): Promise<string> => {
   const store = await openStore(places, { instead: 'local' });
-  const items = bySize(await listStore(store));
+  const items = bySize([...(await listStore(store)), ...(await listStaged(stagedPlaces(places)))]);
   if (json) {
     const shown = items.map(({ kind, name, path, size, age }) => ({ kind, name, path, size, days: Math.floor(age / DAY) }));
     return `${JSON.stringify({ store: store.path, items: shown }, undefined, 2)}\n`;
@@ -29,11 +31,14 @@ export type CleanArguments = {
 /** Without `all`, what was not used for `days`. @returns the text for stdout. @throws TsrunError E_STORE_… */
 export const cacheClean = async ({ places }: Settings, { days, all, dryRun, quiet }: CleanArguments): Promise<string> => {
   const store = await openStore(places, { instead: 'local' });
-  const removed = await cleanStore(store, { olderThan: all ? 0 : (days ?? DEFAULT_DAYS) * DAY, dryRun });
+  const olderThan = all ? 0 : (days ?? DEFAULT_DAYS) * DAY;
+  const removed = [...(await cleanStore(store, { olderThan, dryRun })), ...(await cleanStaged(stagedPlaces(places), olderThan, dryRun))];
   if (dryRun) return `${itemLines(bySize(removed))}${sumText(removed)} would be removed from ${store.path}\n`;
   if (removed.length > 0) note(`removed ${sumText(removed)} from ${store.path}`, quiet);
   return '';
 };
+
+const stagedPlaces = ({ local }: Settings['places']): readonly string[] => [stagedIn(local.path), stagedInMemory(process.geteuid?.() ?? 0)];
 
 const bySize = (items: readonly StoreItem[]): readonly StoreItem[] =>
   [...items].sort((a, b) => b.size - a.size || (a.name < b.name ? -1 : 1));

@@ -24,6 +24,8 @@ const print = (text: string | Uint8Array): Promise<void> =>
 type Given = {
   on(switchName: string): boolean;
   text(name: string): string | undefined;
+  /** Of an option that may be repeated. */
+  texts(name: string): readonly string[];
   word(position: string): string;
   words(position: string): readonly string[];
 };
@@ -44,12 +46,29 @@ const buildArguments = (given: Given) => ({
   env,
 });
 
+const recipeArguments = (given: Given) => ({
+  file: given.text('file'),
+  buildArgs: given.texts('build-arg'),
+  buildArgFile: given.text('build-arg-file'),
+  stage: given.text('target'),
+  sections: given.texts('section').flatMap((text) => text.split(',')),
+  noTest: given.on('notest'),
+  sandbox: given.on('sandbox'),
+  noCache: given.on('no-cache'),
+  secrets: given.texts('secret'),
+  debugShell: given.on('debug-shell'),
+  lock: given.on('lock'),
+  locked: given.on('locked'),
+  vendor: given.text('vendor'),
+  check: given.on('check'),
+});
+
 const settings = async (given: Given) => (await import('./settings.ts')).loadSettings(env, { insecure: given.on('insecure') || undefined });
 
 const HANDLERS: Readonly<Record<VerbName, (given: Given) => Promise<unknown>>> = {
   build: async (given) => {
     const { build } = await import('./build.ts');
-    await build({ ...buildArguments(given), target: given.word('TARGET'), source: given.word('SOURCE') });
+    await build({ ...buildArguments(given), target: given.word('OUTPUT'), source: given.word('SOURCE'), recipe: recipeArguments(given) });
   },
   pull: async (given) => {
     const { build, pullTarget } = await import('./build.ts');
@@ -59,6 +78,21 @@ const HANDLERS: Readonly<Record<VerbName, (given: Given) => Promise<unknown>>> =
     const directory = given.text('dir');
     const target = directory === undefined || name.startsWith('/') ? name : `${directory}/${name}`;
     await build({ ...buildArguments(given), source: second ?? first, target });
+  },
+  optimize: async (given) => {
+    const { optimize } = await import('./optimize.ts');
+    await optimize({
+      image: given.word('IMAGE'),
+      target: given.word('TARGET'),
+      command: [...given.words('COMMAND'), ...behindDashes],
+      record: given.text('record'),
+      replay: given.texts('replay'),
+      threads: given.text('threads'),
+      force: given.on('force'),
+      quiet: given.on('quiet'),
+      verbose: given.on('verbose'),
+      env,
+    });
   },
   inspect: async (given) => {
     const { inspect, PARTS } = await import('./inspect.ts');
@@ -77,12 +111,23 @@ const HANDLERS: Readonly<Record<VerbName, (given: Given) => Promise<unknown>>> =
     const { imageExtract } = await import('./image.ts');
     await imageExtract(given.word('IMAGE'), given.word('DIRECTORY'));
   },
+  'image diff': async (given) => {
+    const { imageDiff } = await import('./image-diff.ts');
+    const { text, same } = await imageDiff(given.word('FIRST'), given.word('SECOND'), given.on('json'));
+    await print(text);
+    if (!same) process.exitCode = 1;
+  },
+  'image packages': async (given) => {
+    const { imagePackages } = await import('./image-packages.ts');
+    await print(await imagePackages(given.word('IMAGE'), given.on('json'), given.on('quiet')));
+  },
   'image facts': async (given) => print((await import('./image.ts')).imageFacts(given.word('IMAGE'), given.on('json'))),
   'image objects': async (given) => print((await import('./image.ts')).imageObjects(given.word('IMAGE'))),
   'image dump': async (given) => {
     const { imageDump } = await import('./image.ts');
     for await (const chunk of imageDump(given.word('IMAGE'), given.word('ID'))) await print(chunk);
   },
+  'image stats': async (given) => print(await (await import('./image-stats.ts')).imageStats(env, given.on('json'))),
   'cache list': async (given) => print(await (await import('./cache.ts')).cacheList(await settings(given), given.on('json'))),
   'cache clean': async (given) => {
     const [{ cacheClean }, { numberOf }] = await Promise.all([import('./cache.ts'), import('./build.ts')]);
@@ -115,6 +160,17 @@ const HANDLERS: Readonly<Record<VerbName, (given: Given) => Promise<unknown>>> =
   man: async () => print((await import('./man.ts')).manPage()),
   __prepare: async (given) =>
     (await import('./prepare.ts')).prepare({ references: given.words('REFERENCES'), quiet: given.on('quiet'), env }),
+};
+
+/** The words behind `--`, for the verb that has a command there: yargs gives them to nobody. */
+let behindDashes: readonly string[] = [];
+
+/** Takes them off the line. */
+const beforeDashes = (words: readonly string[], verb: string | undefined): readonly string[] => {
+  const at = verb === 'optimize' ? words.indexOf('--') : -1;
+  if (at < 0) return words;
+  behindDashes = words.slice(at + 1);
+  return words.slice(0, at);
 };
 
 // --- the table as a command line
@@ -170,6 +226,7 @@ const givenBy = (args: Readonly<Record<string, unknown>>): Given => {
   const last = (name: string): unknown => (Array.isArray(args[name]) ? args[name].at(-1) : args[name]);
   return {
     on: (name) => last(name) === true,
+    texts: (name) => (args[name] === undefined ? [] : [args[name]].flat().map(String)),
     text: (name) => (last(name) === undefined ? undefined : String(last(name))),
     word: (position) => words(position)[0] ?? '',
     words,
@@ -278,9 +335,9 @@ export const main = async (words: readonly string[]): Promise<void> => {
   try {
     if (isRunVerb(verb)) await startRun(verb, words.slice(verbAt + 1));
     else {
-      refuseSwitchValues(words);
+      refuseSwitchValues(beforeDashes(words, verb));
       // yargs loses a bare "-" among positional words; `tar:-` means the same.
-      await commandLine(words.map((word) => (word === '-' ? 'tar:-' : word))).parseAsync();
+      await commandLine(beforeDashes(words, verb).map((word) => (word === '-' ? 'tar:-' : word))).parseAsync();
     }
   } catch (error) {
     process.exitCode = reportFailure(error, words.includes('--debug'));

@@ -73,6 +73,25 @@ const BUILD: readonly Option[] = [
   { name: 'limit-ratio', value: 'N', help: 'refuse layers that unpack to more times their size; default 1000' },
 ];
 
+/** Of recipes only. */
+const RECIPE: readonly Option[] = [
+  { name: 'file', short: 'f', value: 'FILE', help: 'the recipe, where SOURCE is the directory that COPY copies from' },
+  { name: 'target', value: 'STAGE', help: 'build this stage of the recipe instead of the last' },
+  { name: 'build-arg', value: 'NAME=VALUE', help: 'a value for an ARG or %arguments of the recipe; may be given several times' },
+  { name: 'build-arg-file', value: 'FILE', help: 'the same, a line NAME=VALUE for each' },
+  { name: 'section', value: 'NAMES', help: 'carry out only these sections of a definition file, parted by commas' },
+  { name: 'notest', short: 'T', help: 'leave the tests of the recipe out' },
+  { name: 'sandbox', short: 's', help: 'write a directory instead of a SIF' },
+  { name: 'no-cache', help: 'take no results of earlier builds' },
+  { name: 'secret', value: 'id=NAME[,src=FILE]', help: 'a file, or a variable of the environment, for RUN --mount=type=secret' },
+  { name: 'debug-shell', help: 'open a shell where a step fails' },
+  { name: 'lock', help: 'write tsrun.lock beside the recipe: digests of the base images, packages found in the image' },
+  { name: 'locked', help: 'build what tsrun.lock says, and fail when it comes out otherwise' },
+  { name: 'vendor', value: 'DIR', help: 'with --lock: keep base images and packages there; with --locked --offline: build from there' },
+  { name: 'check', help: 'build twice and name every file that differs' },
+  { name: 'fakeroot', help: 'accepted: recipes are always built without root' },
+];
+
 const IMAGE: Position = { name: 'IMAGE', kind: 'file', help: 'a SIF or SquashFS file' };
 const JSON_OUTPUT: Option = { name: 'json', short: 'j', help: 'as JSON' };
 
@@ -80,14 +99,14 @@ export const VERBS = [
   {
     name: 'build',
     positions: [
-      { name: 'TARGET', kind: 'file', help: 'the SIF file to write' },
+      { name: 'OUTPUT', kind: 'file', help: 'the SIF file to write' },
       {
         name: 'SOURCE',
         kind: 'file',
-        help: 'docker://, oci:, oci-archive:, docker-archive:, tar:, - (a tar stream), a directory or another image',
+        help: 'a recipe (Dockerfile, definition file, YAML), or docker://, oci:, oci-archive:, docker-archive:, tar:, - (a tar stream), a directory or another image',
       },
     ],
-    options: BUILD,
+    options: [...BUILD, ...RECIPE],
     help: 'make a SIF image',
   },
   {
@@ -97,6 +116,21 @@ export const VERBS = [
     ],
     options: [...BUILD, { name: 'dir', value: 'DIRECTORY', help: 'where the file is written' }],
     help: 'the same, with the file named after the image',
+  },
+  {
+    name: 'optimize',
+    positions: [
+      { name: 'IMAGE', kind: 'file', help: 'a SIF or SquashFS file' },
+      { name: 'TARGET', kind: 'file', help: 'the SIF file to write' },
+      { name: 'COMMAND', optional: true, many: true, kind: 'text', help: 'behind --: what is run in IMAGE, to see what it reads' },
+    ],
+    options: [
+      { name: 'record', value: 'FILE', help: 'keep the record of what COMMAND reads in FILE' },
+      { name: 'replay', value: 'FILE', help: 'take the record that this or exec --record has made; may be repeated' },
+      { name: 'force', short: 'F', help: 'replace an existing file' },
+      { name: 'threads', value: 'N', help: 'compressing threads, up to 4' },
+    ],
+    help: 'write an image again so that what a command reads first lies first, and is read ahead',
   },
   {
     name: 'inspect',
@@ -132,6 +166,21 @@ export const VERBS = [
     options: [],
     help: 'unpack an image into a new directory',
   },
+  {
+    name: 'image diff',
+    positions: [
+      { name: 'FIRST', kind: 'file', help: 'a SIF or SquashFS file' },
+      { name: 'SECOND', kind: 'file', help: 'another one' },
+    ],
+    options: [JSON_OUTPUT],
+    help: 'every name that differs between two images, and what of it; exit status 1 when there is one',
+  },
+  {
+    name: 'image packages',
+    positions: [IMAGE],
+    options: [JSON_OUTPUT],
+    help: 'packages in an image, as dpkg, rpm, apk, pip, conda and R left word of them',
+  },
   { name: 'image facts', positions: [IMAGE], options: [JSON_OUTPUT], help: 'what tsrun knows of an image' },
   { name: 'image objects', aliases: ['list'], positions: [IMAGE], options: [], help: 'the data objects of a SIF' },
   {
@@ -139,6 +188,12 @@ export const VERBS = [
     positions: [{ name: 'ID', kind: 'text', help: 'number of the object' }, IMAGE],
     options: [],
     help: 'write a data object of a SIF to standard output',
+  },
+  {
+    name: 'image stats',
+    positions: [],
+    options: [JSON_OUTPUT],
+    help: 'what the image servers of this user on this machine have done: requests, cache, memory',
   },
   { name: 'cache list', positions: [], options: [JSON_OUTPUT], help: 'what the store holds, and how long it was not used' },
   {

@@ -1,6 +1,9 @@
 /** An image that can be run. */
 import type { ImageFacts } from './facts.ts';
 
+/** The data object (type generic) of a SIF that holds its hot list. */
+export const HOT_LIST_OBJECT = 'tsrun-hot-list';
+
 export type SquashImage = {
   readonly kind: 'squashfs';
   readonly container: 'SIF' | 'SquashFS';
@@ -11,8 +14,12 @@ export type SquashImage = {
   /** Of the SquashFS in the file, bytes. */
   readonly offset: number;
   readonly size: number;
+  /** Where in the file its hot list lies, when it has one: what a run will want first (native/hot.h). */
+  readonly hot?: { readonly offset: number; readonly size: number } | undefined;
   /** The file's identity as a name (image/identity.ts). */
   readonly key: string;
+  /** Its file system's device, decimal: with the key the file's identity on this node. */
+  readonly device?: string | undefined;
   readonly facts: ImageFacts;
 };
 

@@ -17,7 +17,7 @@ import { lazyFacts } from './compute.ts';
 import { IMAGE_FACTS_MAX_BYTES, IMAGE_FACTS_OBJECT, type ImageFacts } from './facts.ts';
 import { hostView } from './host-view.ts';
 import { archiveImageKey, archOfMachine, archRuns, fileKey, registryImageKey } from './identity.ts';
-import type { DirectoryImage, Image, Prepare, SquashImage } from './image.ts';
+import { type DirectoryImage, HOT_LIST_OBJECT, type Image, type Prepare, type SquashImage } from './image.ts';
 import { parseFacts } from './read-facts.ts';
 import { type Area, readUsualSif } from './usual-sif.ts';
 
@@ -127,7 +127,9 @@ const openPath = (host: Host, path: string, typed: string, options: OpenOptions)
     handle: kept,
     offset: found.offset,
     size: found.size,
+    hot: found.hot,
     key,
+    device: stat.dev,
     facts,
     reference: typed,
   };
@@ -173,6 +175,7 @@ type Found = {
   readonly size: number;
   readonly arch: string;
   readonly facts: ImageFacts | null;
+  readonly hot?: Area | undefined;
 };
 
 const lookInside = (host: Host, path: string, handle: number, stat: Stat, head: string): Found => {
@@ -217,12 +220,12 @@ const squashSize = (path: string, head: string, at: number, room: number): numbe
 
 const lookInsideSif = (host: Host, path: string, handle: number, stat: Stat, head: string): Found => {
   // What the partition holds is looked at by whoever serves it, who has to do so anyhow.
-  const { root, facts } = readUsualSif(head, stat.size) ?? readAnySif(host, path, handle, stat, head);
+  const { root, facts, hot } = readUsualSif(head, stat.size) ?? readAnySif(host, path, handle, stat, head);
   const text = facts === undefined || facts.size > IMAGE_FACTS_MAX_BYTES ? '' : readAt(host, path, handle, facts.offset, facts.size);
-  return { container: 'SIF', offset: root.offset, size: root.size, arch: root.arch, facts: text === '' ? null : parseFacts(text) };
+  return { container: 'SIF', offset: root.offset, size: root.size, arch: root.arch, facts: text === '' ? null : parseFacts(text), hot };
 };
 
-type Located = { readonly root: Area & { readonly arch: string }; readonly facts: Area | undefined };
+type Located = { readonly root: Area & { readonly arch: string }; readonly facts: Area | undefined; readonly hot: Area | undefined };
 
 const readAnySif = (host: Host, path: string, handle: number, stat: Stat, head: string): Located => {
   const headBytes = bytesOf(head);
@@ -250,7 +253,11 @@ const readAnySif = (host: Host, path: string, handle: number, stat: Stat, head: 
     if (fileSystem !== 'squashfs')
       refuse('E_IMAGE_NOT', path, `its root file system is of the kind "${fileSystem}"`, 'tsrun runs SIF images with SquashFS inside');
     const { offset, size } = root;
-    return { root: { offset, size, arch }, facts: findObject(sif, 'generic-json', IMAGE_FACTS_OBJECT) };
+    return {
+      root: { offset, size, arch },
+      facts: findObject(sif, 'generic-json', IMAGE_FACTS_OBJECT),
+      hot: findObject(sif, 'generic', HOT_LIST_OBJECT),
+    };
   } catch (error) {
     if (!(error instanceof TsrunError) || error.what.includes(path)) throw error;
     throw new TsrunError({ code: error.code, what: `cannot use image ${path}`, why: error.why, hint: error.hint });

@@ -6,6 +6,7 @@
 import { archOfCode, DATA_TYPES, DESCRIPTOR_SIZE, type SifArch, TABLE_OFFSET } from '../sif/format.ts';
 import { u32At, u64At } from '../util/byte-fields.ts';
 import { IMAGE_FACTS_OBJECT } from './facts.ts';
+import { HOT_LIST_OBJECT } from './image.ts';
 
 export type Area = { readonly offset: number; readonly size: number };
 
@@ -13,12 +14,14 @@ export type UsualSif = {
   /** A SquashFS. */
   readonly root: Area & { readonly arch: SifArch };
   readonly facts: Area | undefined;
+  readonly hot: Area | undefined;
 };
 
 const SQUASHFS = 1;
 const PRIMARY = 2;
 const MAX_SLOTS = 4096;
 const FACTS_NAME = `${IMAGE_FACTS_OBJECT}\0`;
+const HOT_NAME = `${HOT_LIST_OBJECT}\0`;
 
 /**
  * @param head the file's first bytes, with all descriptors in use; @param fileSize in bytes.
@@ -37,6 +40,7 @@ export const readUsualSif = (head: string, fileSize: number): UsualSif | undefin
 
   let root: UsualSif['root'] | undefined;
   let facts: Area | undefined;
+  let hot: Area | undefined;
   let end = tableEnd;
   for (let slot = 0; slot < used; slot++) {
     const at = TABLE_OFFSET + slot * DESCRIPTOR_SIZE;
@@ -50,6 +54,7 @@ export const readUsualSif = (head: string, fileSize: number): UsualSif | undefin
       if (root !== undefined || u32At(head, at + 201) !== SQUASHFS || head.charCodeAt(at + 211) !== 0) return undefined;
       root = { offset, size, arch: archOfCode(head.slice(at + 209, at + 211)) };
     } else if (type === DATA_TYPES['generic-json'] && facts === undefined && head.startsWith(FACTS_NAME, at + 73)) facts = { offset, size };
+    else if (type === DATA_TYPES.generic && hot === undefined && head.startsWith(HOT_NAME, at + 73)) hot = { offset, size };
   }
-  return root === undefined ? undefined : { root, facts };
+  return root === undefined ? undefined : { root, facts, hot };
 };

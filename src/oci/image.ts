@@ -10,6 +10,10 @@ export type OciImage = {
   readonly name: string;
   /** Transport and address for the definition of the SIF: bootstrap: docker, from: alpine:3. */
   readonly origin: { readonly bootstrap: string; readonly from: string };
+  /** The directory or tar file that it is, where it is one. */
+  readonly path?: string | undefined;
+  /** The recipe it was built from, as a byte string; absent: what the origin says is all there is. */
+  readonly definition?: string | undefined;
   /** Base first, at least one. */
   readonly layers: readonly LayerSource[];
   /** The bytes as they were found; absent where the source has none. */

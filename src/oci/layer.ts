@@ -5,6 +5,7 @@
 import { createHash, type Hash } from 'node:crypto';
 import { Readable } from 'node:stream';
 import { createGunzip } from 'node:zlib';
+import type { TarHandler } from '../tar/read.ts';
 import { TsrunError } from '../util/errors.ts';
 import { type Digest, digestAlgorithm } from './descriptor.ts';
 import { type Limits, limitError, RATIO_FREE_BYTES } from './limits.ts';
@@ -24,6 +25,8 @@ export type LayerSource = {
   readonly diffId: Digest | undefined;
   /** False for a pipe: it can be read once. */
   readonly reopenable: boolean;
+  /** Changes entries on their way into the image; the same each time. */
+  readonly through?: ((next: TarHandler) => TarHandler) | undefined;
   open(): AsyncIterable<Uint8Array>;
 };
 
@@ -124,8 +127,13 @@ const peek = async (source: AsyncIterable<Uint8Array>, length: number): Promise<
     size += next.value.length;
   }
   const all = async function* (): AsyncGenerator<Uint8Array> {
-    yield* first;
-    yield* { [Symbol.asyncIterator]: () => iterator };
+    try {
+      yield* first;
+      yield* { [Symbol.asyncIterator]: () => iterator };
+    } finally {
+      // Whoever stops reading at the first bytes has not met the source yet, which has to be let go.
+      await iterator.return?.();
+    }
   };
   return { head: Buffer.concat(first).subarray(0, length), all: all() };
 };

@@ -37,6 +37,8 @@ export type MergeOptions = {
   readonly signal: AbortSignal;
   /** Which files of which layer are in the image (layer → record indexes), learnt by an earlier attempt. */
   readonly exact: ExactContents | undefined;
+  /** Stands between the reader of a layer and the merge, as build/normalize.ts does; must do the same each time a layer is read. */
+  readonly filter?: ((handler: TarHandler, layer: number) => TarHandler) | undefined;
 };
 
 /** The first bytes of a file, and how long the whole of it is. */
@@ -173,7 +175,8 @@ const readLayer = async (work: Work, at: number, stream: AsyncIterable<Uint8Arra
   const layer = work.layers[at] as LayerSource;
   const where = `${layer.label} of ${work.name}`;
   const verified = layer.digest !== undefined || layer.diffId !== undefined;
-  const reader = createTarReader({ name: where, handler: layerHandler(work, where, visitor), requireEnd: !verified });
+  const handler = layerHandler(work, where, visitor);
+  const reader = createTarReader({ name: where, handler: work.filter?.(handler, at) ?? handler, requireEnd: !verified });
   for await (const chunk of stream) {
     work.signal.throwIfAborted();
     work.streamed += chunk.length;

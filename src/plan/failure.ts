@@ -58,11 +58,14 @@ export const explainFailure = (host: Host, plan: Plan | undefined, failure: Laun
   const told =
     damageFailure(plan, failure) ??
     (failure.op === 'exec' ? execFailure(failure) : undefined) ??
+    stageFailure(plan, failure) ??
     spaceFailure(failure) ??
+    rangesFailure(op, failure) ??
+    layersFailure(plan, failure) ??
     namespaceFailure(host, failure) ??
     bindFailure(plan, op, failure) ??
     chdirFailure(op, failure) ??
-    imageFailure(op, failure) ??
+    imageFailure(plan, op, failure) ??
     kernelMountFailure(failure) ??
     plainFailure(failure);
   return new TsrunError(told);
@@ -92,6 +95,21 @@ const damageFailure = (plan: Plan | undefined, failure: LaunchFailure): Told | u
     what: `cannot read the image ${image.path}`,
     why: `${failure.errno === EUCLEAN ? 'its data is damaged' : 'it is damaged, or its storage fails'} (met at: ${failure.step}, ${failure.detail})`,
     hint: 'fetch or build it again',
+  };
+};
+
+/** What is asked for and cannot be had is an error: a job that was to spare the file system must not load it silently. */
+const stageFailure = (plan: Plan | undefined, failure: LaunchFailure): Told | undefined => {
+  if (failure.step !== 'copy the image to this node') return undefined;
+  const image = plan?.ops.find((op) => is(op, 'image_mount'));
+  const full = failure.errno === ENOSPC || failure.errno === ENOMEM || failure.errno === EDQUOT;
+  return {
+    code: 'E_STAGE',
+    what: `cannot copy ${is(image, 'image_mount') ? image.path : 'the image'} to this node`,
+    why: full && failure.detail.startsWith('it has ') ? failure.detail : causeOf(failure),
+    hint: full
+      ? 'make room (tsrun cache clean), choose another place with TSRUN_LOCAL=DIR or --stage=memory, or leave --stage out'
+      : 'leave --stage out, or choose another place with TSRUN_LOCAL=DIR',
   };
 };
 
@@ -139,6 +157,28 @@ const namespaceFailure = (host: Host, failure: LaunchFailure): Told | undefined 
     hint: full
       ? 'end other containers of yours, or have an administrator raise the limits'
       : 'inside another container: allow nested user namespaces there (seccomp and AppArmor profile, no chroot); else ask an administrator whether a security module forbids them',
+  };
+};
+
+const rangesFailure = (op: Op | undefined, failure: LaunchFailure): Told | undefined => {
+  if (!is(op, 'userns_ranges') || !failure.detail.includes(' write the ')) return undefined;
+  return {
+    code: 'E_SUBUID',
+    what: 'cannot use your ranges of subordinate ids',
+    why: failure.detail,
+    hint: 'compare with your lines in /etc/subuid and /etc/subgid; newuidmap and newgidmap have to be set-id root',
+  };
+};
+
+/** What has been written or is to be written by build steps lies in directories that an overlay has to take. */
+const layersFailure = (plan: Plan | undefined, failure: LaunchFailure): Told | undefined => {
+  const merged = plan?.ops.some((one) => is(one, 'layer') || is(one, 'upper')) ?? false;
+  if (!merged || (failure.step !== 'merge the layers' && !(failure.op === 'root' && failure.step === 'make the root'))) return undefined;
+  return {
+    code: 'E_OVERLAY',
+    what: 'cannot merge the layers of the build',
+    why: causeOf(failure),
+    hint: 'choose another place with TSRUN_LOCAL=DIR: an overlay needs a local file system with user xattrs, and Linux 5.11 or newer',
   };
 };
 
@@ -261,7 +301,7 @@ const chdirFailure = (op: Op | undefined, failure: LaunchFailure): Told | undefi
   return { code: 'E_CWD', what, why: errnoText(failure.errno), hint: 'choose another directory with --pwd' };
 };
 
-const imageFailure = (op: Op | undefined, failure: LaunchFailure): Told | undefined => {
+const imageFailure = (plan: Plan | undefined, op: Op | undefined, failure: LaunchFailure): Told | undefined => {
   const path = op !== undefined && (is(op, 'image_mount') || is(op, 'image_directory') || is(op, 'image_extracted')) ? op.path : undefined;
   if (failure.step === 'use FUSE' || (failure.op === 'image_mount' && failure.errno === ENODEV)) {
     return {
@@ -269,6 +309,15 @@ const imageFailure = (op: Op | undefined, failure: LaunchFailure): Told | undefi
       what: `cannot mount ${path ?? 'the image'}`,
       why: causeOf(failure),
       hint: 'an administrator has to run: modprobe fuse && chmod 666 /dev/fuse',
+    };
+  }
+  if (failure.step === 'open the record' || failure.step === 'record what is touched') {
+    const file = plan?.ops.find((each) => is(each, 'record'));
+    return {
+      code: 'E_RECORD',
+      what: `cannot record to ${file !== undefined && is(file, 'record') ? file.path : 'the file'}`,
+      why: failure.step === 'open the record' ? errnoText(failure.errno) : failure.detail,
+      hint: 'choose another file with --record, or remove that one',
     };
   }
   if (failure.step === 'use the runtime directory') {

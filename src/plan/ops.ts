@@ -8,9 +8,15 @@ export const PLAN_VERSION = 1;
 export const OPS = {
   scope: { dir: 'P', key: 'S', uid: 'N', gid: 'N', lingerMs: 'N', cacheBytes: 'N' },
   userns: { uid: 'N', gid: 'N' },
+  userns_ranges: { newuidmap: 'S', newgidmap: 'S', uidMap: 'S', gidMap: 'S' },
+  record: { path: 'P' },
+  hot: { offset: 'N', size: 'N' },
+  stage: { path: 'P', flags: 'F' },
   image_mount: { handle: 'H', path: 'P', offset: 'N', size: 'N' },
   image_directory: { path: 'P' },
   image_extracted: { handle: 'H', path: 'P', offset: 'N', size: 'N', directory: 'P' },
+  layer: { directory: 'P' },
+  upper: { directory: 'P', work: 'P' },
   unshare: { flags: 'F' },
   directory: { target: 'T', mode: 'N' },
   file: { target: 'T', mode: 'N', content: 'S' },
@@ -26,6 +32,8 @@ export const OPS = {
   pivot: {},
   hostname: { name: 'S' },
   no_new_privs: {},
+  owners: { table: 'P', flags: 'F' },
+  ids: { uid: 'N', gid: 'N', groups: 'S' },
   notice: { text: 'S' },
   chdir: { path: 'T' },
   env: { assignment: 'S' },
@@ -35,10 +43,12 @@ export const OPS = {
 
 /** Words that flags may hold (FLAG lines of plan.def). */
 export const FLAG_WORDS = {
+  stage: ['memory'],
   unshare: ['mount', 'pid', 'ipc', 'uts', 'net'],
-  root: ['writable'],
+  root: ['writable', 'in_place', 'suid'],
   bind: ['ro', 'recursive', 'optional', 'dev'],
   bind_cwd: ['ro', 'recursive', 'optional', 'dev', 'absent'],
+  owners: ['devices'],
 } as const;
 
 type FieldTypes = { S: string; P: string; T: string; N: number; F: readonly string[]; H: number };

@@ -201,6 +201,22 @@ export const FLAGS = [
     group: 'environment',
     help: "the shell to start (default: the image's bash, else its sh)",
   },
+  {
+    name: 'stage',
+    kind: 'optional',
+    value: 'memory|local',
+    env: ['STAGE'],
+    config: 'stage',
+    group: 'files',
+    help: 'copy the image to this node first, once for all runs of yours: to the node-local place, or to memory',
+  },
+  {
+    name: 'record',
+    kind: 'value',
+    value: 'FILE',
+    group: 'files',
+    help: 'write to FILE what is read of the image, for tsrun optimize --replay; a file that is there is gone on with',
+  },
   { name: 'explain', kind: 'optional', value: 'json', group: 'messages', help: 'print what would be done, and why, and do nothing' },
   { name: 'quiet', short: 'q', kind: 'switch', env: ['QUIET'], config: 'quiet', global: true, group: 'messages', help: 'errors only' },
   {

@@ -41,6 +41,10 @@ export type Request = {
   readonly hostname: Asked | undefined;
   readonly nv: boolean;
   readonly shell: Asked | undefined;
+  /** Where the image is copied first. */
+  readonly stage: 'no' | 'local' | 'memory';
+  /** Where what is touched of the image is written. */
+  readonly record: Asked | undefined;
   readonly explain: 'no' | 'text' | 'json';
   readonly verbosity: 'quiet' | 'normal' | 'verbose' | 'debug';
   readonly site: SiteSettings;
@@ -131,6 +135,26 @@ const noMountOf = (given: Given): string[] => {
   return names;
 };
 
+/** Switch-like words too: that is how variables and config files say yes and no. */
+const stageOf = (given: Given | undefined): Request['stage'] => {
+  if (given === undefined || /^(?:false|no|off|0)$/i.test(given.text)) return 'no';
+  if (given.text === 'memory') return 'memory';
+  if (given.text === 'local' || /^(?:|true|yes|on|1)$/i.test(given.text)) return 'local';
+  return refuse(
+    'E_USAGE',
+    `cannot use ${given.origin}=${given.text}`,
+    'there is no such place',
+    'write --stage, --stage=local or --stage=memory',
+  );
+};
+
+const recordOf = (given: Given | undefined): Asked | undefined => {
+  if (given === undefined) return undefined;
+  if (given.text === '' || isTooLong(given.text))
+    refuse('E_USAGE', `cannot use ${given.origin} ${given.text.slice(0, 80)}`, 'it is no name of a file', 'write --record FILE');
+  return { text: given.text, origin: given.origin };
+};
+
 const explainOf = (given: Given | undefined): Request['explain'] => {
   if (given === undefined) return 'no';
   if (given.text === 'json') return 'json';
@@ -218,6 +242,8 @@ export const makeRequest = (line: CommandLine, given: readonly Given[], rest: Co
     hostname: hostname === undefined ? undefined : { text: hostname.text, origin: hostname.origin },
     nv: isOn('nv'),
     shell: last('shell'),
+    stage: stageOf(last('stage')),
+    record: recordOf(last('record')),
     explain: explainOf(last('explain')),
     verbosity: isOn('debug') ? 'debug' : isOn('quiet') || isOn('silent') ? 'quiet' : isOn('verbose') ? 'verbose' : 'normal',
     site: siteSettings(rest),

@@ -19,9 +19,18 @@ export type TreeOrder = {
   readonly links: Uint32Array;
 };
 
-export const orderTree = (tree: Tree): TreeOrder => {
+export type OrderOptions = {
+  /**
+   * By NodeId, not 0 for directories whose inodes and names are to lie together, at the end of their tables (a directory can only be written after what is in it, so
+   * the root comes last anyway). With each directory those above it.
+   */
+  readonly hotDirectories?: Uint8Array | undefined;
+};
+
+export const orderTree = (tree: Tree, { hotDirectories }: OrderOptions = {}): TreeOrder => {
   const { childrenAt, names } = sortedChildren(tree);
-  const directories = directoriesDeepestFirst(tree, childrenAt, names);
+  const deepestFirst = directoriesDeepestFirst(tree, childrenAt, names);
+  const directories = hotDirectories === undefined ? deepestFirst : coldFirst(deepestFirst, hotDirectories);
   const links = new Uint32Array(tree.count);
   const inodeNumber = new Uint32Array(tree.count);
   const inodes = new Uint32Array(tree.count);
@@ -83,6 +92,12 @@ export const treeStats = (tree: Tree, order: TreeOrder = orderTree(tree)): TreeS
 };
 
 const isLive = (tree: Tree, node: NodeId): boolean => ((tree.flags[node] as number) & FLAG.removed) === 0 && tree.parent[node] !== NO_NODE;
+
+/** Below a directory that is not hot nothing is, so each still comes after those below it. */
+const coldFirst = (directories: Uint32Array, hot: Uint8Array): Uint32Array => {
+  const isHot = (dir: NodeId): boolean => hot[dir] !== 0;
+  return Uint32Array.from([...directories.filter((dir) => !isHot(dir)), ...directories.filter(isHot)]);
+};
 
 /** Counting sort by parent, then each directory by name. */
 const sortedChildren = (tree: Tree): { childrenAt: Uint32Array; names: Uint32Array } => {

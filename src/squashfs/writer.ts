@@ -15,7 +15,7 @@ import { writeTables } from './tables.ts';
 import type { Tree } from './tree.ts';
 import { KIND } from './tree.ts';
 import { treeDigest } from './tree-digest.ts';
-import type { TreeOrder } from './tree-order.ts';
+import type { OrderOptions, TreeOrder } from './tree-order.ts';
 import { orderTree } from './tree-order.ts';
 import type { FileContent, WriteResult, WriterOptions } from './types.ts';
 
@@ -33,7 +33,7 @@ export type Writer = {
   /** Throws E_SQUASHFS_CONTENT unless exactly `size` bytes were given. */
   endFile(): FileContent;
   /** Writes all tables and the super block, stops the threads, cuts the file behind the image. Nothing is synced to disk. */
-  finish(tree: Tree): Promise<WriteResult>;
+  finish(tree: Tree, options?: OrderOptions): Promise<WriteResult>;
   /** Stops the threads and forgets everything; the file is left as it is. Harmless after finish. */
   abort(): Promise<void>;
 };
@@ -65,12 +65,12 @@ export const createSquashfsWriter = (options: WriterOptions): Writer => {
     },
   });
 
-  const finish = async (tree: Tree): Promise<WriteResult> => {
+  const finish = async (tree: Tree, how?: OrderOptions): Promise<WriteResult> => {
     placement.advance(); // an earlier failure is the cause of everything after it
     intake.flush();
     await placement.drain();
     await pool.endOfSlabs();
-    const order = orderTree(tree);
+    const order = orderTree(tree, how);
     const { fragments } = placement;
     const written = writeTables({ tree, order, contents, fragments, blockSize, output, compress: pool.compressNow });
     const bytesUsed = output.position;
@@ -107,9 +107,9 @@ export const createSquashfsWriter = (options: WriterOptions): Writer => {
     write: intake.write,
     hole: intake.hole,
     endFile: intake.endFile,
-    finish: async (tree) => {
+    finish: async (tree, how) => {
       try {
-        return await finish(tree);
+        return await finish(tree, how);
       } finally {
         await pool.stop();
       }

@@ -24,6 +24,22 @@ export type TarEntry = {
   readonly xattrs: readonly Xattr[] | undefined;
 };
 
+/** A file of root's without content, to be made into others. */
+export const EMPTY_ENTRY: TarEntry = {
+  type: 'file',
+  path: '',
+  linkpath: '',
+  mode: 0o644,
+  uid: 0,
+  gid: 0,
+  mtime: 0,
+  mtimeNanos: 0,
+  size: 0,
+  devMajor: 0,
+  devMinor: 0,
+  xattrs: undefined,
+};
+
 const TYPES: Readonly<Record<string, TarEntryType>> = {
   '0': 'file',
   '1': 'hardlink',

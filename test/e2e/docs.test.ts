@@ -8,6 +8,7 @@ import { chownSync, cpSync, mkdirSync, readdirSync, readFileSync, writeFileSync 
 import { join, resolve } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
+import { commandsOf } from '../helpers/doc-commands.ts';
 import { makeBusyboxTree, makePythonTree, run, scratch, tsrunPath } from '../helpers/product.ts';
 import { startRegistry, type TestRegistry } from '../helpers/registry.ts';
 import { testUser } from '../helpers/user.ts';
@@ -16,26 +17,13 @@ const test = suite('commands in the documentation');
 const top = resolve(import.meta.dirname, '../..');
 const user = testUser();
 
-export type Command = { readonly text: string; readonly expected: string };
-
-const commandsOf = (page: string): readonly Command[] => {
-  const commands: { text: string; expected: string }[] = [];
-  for (const block of page.matchAll(/^```console\n([\s\S]*?)^```$/gm)) {
-    for (const line of (block[1] ?? '').split('\n')) {
-      const last = commands.at(-1);
-      if (line.startsWith('$ ')) commands.push({ text: line.slice(2), expected: '' });
-      else if (last !== undefined && line !== '') last.expected += `${line}\n`;
-    }
-  }
-  return commands;
-};
-
 const own = (path: string): void => chownSync(path, user.uid, user.gid);
 
 const pages = [
   'README.md',
   ...readdirSync(join(top, 'docs'))
-    .filter((name) => name.endsWith('.md'))
+    // Slurm's page needs a cluster: test/slurm/docs.test.ts
+    .filter((name) => name.endsWith('.md') && name !== 'slurm.md')
     .sort()
     .map((name) => `docs/${name}`),
 ];

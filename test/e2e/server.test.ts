@@ -1,87 +1,21 @@
 /** The image server's processes as they run: what they may do, where they run, that they are replaced when they die, and that they end. */
-import { type ChildProcess, spawn } from 'node:child_process';
-import { chownSync, existsSync, mkdirSync, readdirSync, readFileSync, readlinkSync, statSync } from 'node:fs';
+import { readdirSync, readlinkSync, statSync } from 'node:fs';
 import { cpus } from 'node:os';
 import { join } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { run as asUser, environmentOf, makeBusyboxImage, scratch, tsrunOk, tsrunPath } from '../helpers/product.ts';
+import { run as asUser, makeBusyboxImage, scratch, tsrunOk, tsrunPath } from '../helpers/product.ts';
+import { childrenOf, endOf, field, processesOf, runtimeIn, type Staying, startStaying, textOf, until } from '../helpers/servers.ts';
 import { skip } from '../helpers/skip.ts';
-import { testUser } from '../helpers/user.ts';
 
 const test = suite('image server');
 const place = scratch('server');
 const image = makeBusyboxImage(place);
-const user = testUser();
 const isRoot = process.getuid?.() === 0;
 
-const textOf = (path: string): string => {
-  try {
-    return readFileSync(path, 'utf8');
-  } catch {
-    return '';
-  }
-};
-const childrenOf = (pid: number): number[] => textOf(`/proc/${pid}/task/${pid}/children`).trim().split(/\s+/).filter(Boolean).map(Number);
-const field = (pid: number, name: string): string | undefined =>
-  new RegExp(`^${name}:\\s*(.*)$`, 'm').exec(textOf(`/proc/${pid}/status`))?.[1];
-
-/** Server and serving process of the scope whose runtime directory this is: found by the environment-less command line and the user's namespaces. */
-const processesOf = (payload: number): { server: number; serving: number } => {
-  const namespace = readlinkSync(`/proc/${payload}/ns/user`);
-  const mine = readdirSync('/proc')
-    .filter((name) => /^\d+$/.test(name))
-    .map(Number)
-    .filter((pid) => {
-      try {
-        return pid !== payload && readlinkSync(`/proc/${pid}/ns/user`) === namespace;
-      } catch {
-        return false;
-      }
-    });
-  const named = (name: string): number => mine.find((pid) => field(pid, 'Name') === name) ?? 0;
-  return { server: named('tsrun-server'), serving: named('tsrun-image') };
-};
-
-/** Each test has servers of its own: nobody else's are killed. */
-const runtimeOf = (name: string): string => {
-  const runtime = join(place, name);
-  if (!existsSync(runtime)) {
-    mkdirSync(runtime, { mode: 0o700 });
-    if (isRoot) chownSync(runtime, user.uid, user.gid);
-  }
-  return runtime;
-};
-
-/** A payload that waits for a line on its standard input; resolves when it has said "ready". */
-const waiting = async (name: string, script: string, before: readonly string[] = []): Promise<ChildProcess & { text: () => string }> => {
-  const [program = '', ...args] = [...before, tsrunPath, 'exec', image, 'sh', '-c', script];
-  const child = spawn(program, args, {
-    env: environmentOf({ env: { XDG_RUNTIME_DIR: runtimeOf(name) } }),
-    uid: user.uid,
-    gid: user.gid,
-    cwd: '/tmp',
-    stdio: ['pipe', 'pipe', 'inherit'],
-  });
-  let text = '';
-  await new Promise<void>((resolve, reject) => {
-    child.stdout?.on('data', (chunk) => {
-      text += chunk;
-      if (text.includes('ready\n')) resolve();
-    });
-    child.on('exit', () => reject(new Error(`ended early: ${text}`)));
-  });
-  return Object.assign(child, { text: () => text });
-};
-
-const endOf = (child: ChildProcess): Promise<number | null> => new Promise((resolve) => child.on('exit', resolve));
-
-const until = async (fact: () => boolean): Promise<void> => {
-  for (const end = Date.now() + 20_000; !fact(); ) {
-    if (Date.now() > end) throw new Error('it did not come true within 20 s');
-    await new Promise((resolve) => setImmediate(resolve));
-  }
-};
+const runtimeOf = (name: string): string => runtimeIn(place, name);
+const waiting = (name: string, script: string, before: readonly string[] = []): Promise<Staying> =>
+  startStaying(runtimeOf(name), [image, 'sh', '-c', script], before);
 
 test('the process that reads the image is confined; neither it nor the server is bound to the core of the run that started them', async () => {
   if (!isRoot) return skip('needs root to look into the server');
@@ -152,6 +86,22 @@ test('a server tells what it has done', async () => {
   assert.equal({ runs, replaced, failed }, { runs: 1, replaced: 0, failed: 0 });
   assert.ok(['shared', 'own', 'view'].includes(mount));
   assert.ok(lookup > 2 && read > 0 && bytes > 1000, JSON.stringify(mine[0]));
+});
+
+test('where programs are, the image is seen without the overlay that costs at every look, unless something is laid over them', () => {
+  const typesOf = (...options: string[]): Record<string, string> =>
+    Object.fromEntries(
+      tsrunOk(['exec', ...options, image, 'cat', '/proc/self/mountinfo'])
+        .trim()
+        .split('\n')
+        .map((line) => [line.split(' ')[4] ?? '', line.split(' - ')[1]?.split(' ')[0] ?? '']),
+    );
+  const plain = typesOf();
+  assert.equal([plain['/'], plain['/usr'], plain['/opt']], ['overlay', 'fuse', 'fuse']);
+  const bound = typesOf('-B', '/usr/share:/usr/laid/over');
+  assert.equal([bound['/'], bound['/usr'], bound['/opt']], ['overlay', undefined, 'fuse']);
+  assert.ok('/usr/laid/over' in bound);
+  assert.is(typesOf('--writable-tmpfs')['/usr'], undefined);
 });
 
 test.run();

@@ -138,11 +138,17 @@ export const makeBusyboxTree = (directory: string): string => {
 };
 
 /** A SIF of the busybox tree, made by tsrun itself as the test user. */
-export const makeBusyboxImage = (directory: string, change: (tree: string) => void = () => {}): string => {
+export const makeBusyboxImage = (directory: string, change: (tree: string) => void = () => {}): string =>
+  makeImageOf(directory, (tree) => {
+    makeBusyboxTree(tree);
+    change(tree);
+  });
+
+/** A SIF of the tree that `fill` makes in the directory it is given. */
+export const makeImageOf = (directory: string, fill: (tree: string) => void): string => {
   const tree = join(directory, 'tree');
   mkdirSync(tree);
-  makeBusyboxTree(tree);
-  change(tree);
+  fill(tree);
   const image = join(directory, 'image.sif');
   const tar = spawnSync('tar', ['-C', tree, '--owner=0', '--group=0', '--numeric-owner', '-cf', '-', '.'], {
     maxBuffer: 256 * 1024 * 1024,

@@ -3,7 +3,7 @@ import * as assert from 'uvu/assert';
 import { factsJson } from '../../src/image/compute.ts';
 import { IMAGE_FACTS_OBJECT } from '../../src/image/facts.ts';
 import { archiveImageKey, archOfMachine, fileKey, registryImageKey } from '../../src/image/identity.ts';
-import type { Image, Prepare } from '../../src/image/image.ts';
+import { HOT_LIST_OBJECT, type Image, type Prepare } from '../../src/image/image.ts';
 import { openImage } from '../../src/image/open.ts';
 import { parseFacts } from '../../src/image/read-facts.ts';
 import { readUsualSif } from '../../src/image/usual-sif.ts';
@@ -38,6 +38,8 @@ type SifParts = {
   readonly fileSystem?: (typeof FILE_SYSTEMS)[number];
   readonly root?: string;
   readonly role?: number;
+  /** The bytes of a hot list. */
+  readonly hot?: string;
 };
 
 /** A SIF with a facts object (unless '') and a root file system. */
@@ -47,6 +49,7 @@ const sif = ({
   fileSystem = 'squashfs',
   root = squash(),
   role = 2,
+  hot = '',
 }: SifParts = {}): string => {
   const descriptor = (type: number, id: number, offset: number, size: number, name: string, extra: string): string =>
     le(type, 4) +
@@ -65,6 +68,7 @@ const sif = ({
   const objects = [
     ...(text === '' ? [] : [descriptor(DATA_TYPES['generic-json'], 1, DATA_OFFSET, text.length, IMAGE_FACTS_OBJECT, '')]),
     descriptor(DATA_TYPES.partition, 2, rootAt, root.length, 'root', le(FILE_SYSTEMS.indexOf(fileSystem), 4) + le(role, 4) + code),
+    ...(hot === '' ? [] : [descriptor(DATA_TYPES.generic, 3, rootAt + root.length, hot.length, HOT_LIST_OBJECT, '')]),
   ];
   const header =
     '#!/usr/bin/env run-singularity\n'.padEnd(32, '\0') +
@@ -79,7 +83,7 @@ const sif = ({
     le(TABLE_SLOTS * DESCRIPTOR_SIZE, 8) +
     le(DATA_OFFSET, 8) +
     le(4096, 8);
-  return (header.padEnd(TABLE_OFFSET, '\0') + objects.join('')).padEnd(DATA_OFFSET, '\0').concat(text).padEnd(rootAt, '\0') + root;
+  return (header.padEnd(TABLE_OFFSET, '\0') + objects.join('')).padEnd(DATA_OFFSET, '\0').concat(text).padEnd(rootAt, '\0') + root + hot;
 };
 
 const STORE = '/store';
@@ -140,14 +144,16 @@ test('a relative path starts at the current directory; .. is left to the kernel'
 });
 
 /** What the full reader says of root and facts; undefined when it refuses the file. */
-const readFully = (text: string): unknown => {
+const readFully = (text: string): ReturnType<typeof readUsualSif> => {
   try {
     const whole = readSif(bytesSource(bytesOf(text)));
     const root = primaryPartition(whole);
     const found = findObject(whole, 'generic-json', IMAGE_FACTS_OBJECT);
+    const hot = findObject(whole, 'generic', HOT_LIST_OBJECT);
     return {
       root: { offset: root.offset, size: root.size, arch: root.content.arch },
       facts: found === undefined ? undefined : { offset: found.offset, size: found.size },
+      hot: hot === undefined ? undefined : { offset: hot.offset, size: hot.size },
     };
   } catch (error) {
     if (error instanceof TsrunError) return undefined;
@@ -159,10 +165,13 @@ test('the quick look at a SIF finds what the full reader finds', () => {
   const text = sif();
   assert.ok(readUsualSif(text.slice(0, 8776), text.length) !== undefined);
   assert.equal(readUsualSif(text.slice(0, 8776), text.length), readFully(text));
+  const optimized = sif({ hot: 'a list' });
+  assert.equal(readUsualSif(optimized.slice(0, 8776), optimized.length), readFully(optimized));
+  assert.equal(readFully(optimized)?.hot, { offset: text.length, size: 6 });
 });
 
 test('whatever is changed in header and descriptors: the quick look takes nothing that the full reader would not, and finds no other place', () => {
-  const text = sif();
+  const text = sif({ hot: 'a list' });
   let taken = 0;
   let refused = 0;
   const tryOne = (changed: string, what: string): void => {
@@ -173,7 +182,7 @@ test('whatever is changed in header and descriptors: the quick look takes nothin
       assert.equal(quick, readFully(changed), what);
     }
   };
-  const fields = [...Array(128).keys(), ...Array(2 * DESCRIPTOR_SIZE).keys()].map((at, index) => (index < 128 ? at : TABLE_OFFSET + at));
+  const fields = [...Array(128).keys(), ...Array(3 * DESCRIPTOR_SIZE).keys()].map((at, index) => (index < 128 ? at : TABLE_OFFSET + at));
   for (const at of fields) {
     // Padded sizes, times, owners and where data begins are no business of a run.
     const inDescriptor = at < TABLE_OFFSET ? -1 : (at - TABLE_OFFSET) % DESCRIPTOR_SIZE;

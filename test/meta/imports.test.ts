@@ -12,7 +12,9 @@ const ROWS = [
   ['registry', 'store', 'request', 'image', 'facts'],
   ['plan'],
   ['run'],
+  ['recipe', 'lock'],
   ['build', 'bench', 'slurm'],
+  ['ui'],
   ['cli'],
 ] as const;
 

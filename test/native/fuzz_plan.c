@@ -24,7 +24,7 @@ static void check_plan(const struct plan *plan, const uint8_t *data, size_t size
 	size_t pivots = 0, roots = 0;
 
 	need(plan->count > 0 && plan->count <= PLAN_MAX_OPS);
-	need(plan->ops[0].kind == OP_scope || plan->ops[0].kind == OP_userns);
+	need(plan->ops[0].kind == OP_scope || plan->ops[0].kind == OP_userns || plan->ops[0].kind == OP_userns_ranges);
 	need(plan->ops[plan->count - 1].kind == OP_exec);
 	for (size_t i = 0; i < plan->count; i++) {
 		const struct op *op = &plan->ops[i];
@@ -41,6 +41,10 @@ static void check_plan(const struct plan *plan, const uint8_t *data, size_t size
 			need_inside(op->file.content, data, size);
 		if (op->kind == OP_bind)
 			need(op->bind.source[0] == '/' && pivots == 0 && roots == 1);
+		if (op->kind == OP_layer)
+			need(op->layer.directory[0] == '/' && roots == 0);
+		if (op->kind == OP_ids)
+			need(strspn(op->ids.groups, "0123456789 ") == strlen(op->ids.groups));
 		if (op->kind == OP_env)
 			need(strchr(op->env.assignment, '=') != NULL);
 	}

@@ -216,7 +216,7 @@ static void test_extraction_as_user(void)
 		if (setgroups(0, NULL) < 0 || setresgid(USER, USER, USER) < 0 || setresuid(USER, USER, USER) < 0)
 			_exit(99);
 		umask(077);
-		_exit(image_extract(fd, 0, 0, place, NULL, &err) < 0);
+		_exit(image_extract(fd, 0, 0, place, NULL, NULL, &err) < 0);
 	}
 	waitpid(pid, &status, 0);
 	CHECK("an ordinary user extracts everything, closed directories too", status == 0 && same_tree(&view, place));

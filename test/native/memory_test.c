@@ -46,6 +46,17 @@ int main(void)
 	CHECK("version 1 too", memory_limit(top) == 65536);
 	write_file("/sys/fs/cgroup/memory/job/memory.limit_in_bytes", "9223372036854771712\n");
 	CHECK("its way to say that there is none", memory_limit(top) == all);
+	write_file("/proc/meminfo", "MemTotal: 64 kB\nMemFree: 1 kB\nMemAvailable:    32 kB\n");
+	CHECK("what is available is asked of the machine", memory_available(top) == 32768);
+	write_file("/sys/fs/cgroup/memory/job/memory.limit_in_bytes", "65536\n");
+	write_file("/sys/fs/cgroup/memory/job/memory.usage_in_bytes", "60000\n");
+	write_file("/sys/fs/cgroup/memory/job/memory.stat", "cache 1\ntotal_inactive_file 10000\ntotal_active_file 5000\n");
+	CHECK("and of the groups, page cache of files not counted", memory_available(top) == 65536 - 45000);
+	write_file("/proc/self/cgroup", "0::/job/step\n");
+	write_file("/sys/fs/cgroup/job/step/memory.max", "40000\n");
+	write_file("/sys/fs/cgroup/job/step/memory.current", "50000\n");
+	write_file("/sys/fs/cgroup/job/step/memory.stat", "anon 1\nactive_file 1000\ninactive_file 500\n");
+	CHECK("a group above its limit has nothing left", memory_available(top) == 0);
 	write_file("/proc/self/cgroup", "nonsense\n:\n\n");
 	CHECK("lines of another form are passed over", memory_limit(top) == all);
 	CHECK("on this machine it is something", memory_limit("") > 0 && memory_limit("") <= all);

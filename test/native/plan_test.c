@@ -73,6 +73,39 @@ static void reads_every_op(void)
 	answer_free(&answer);
 }
 
+#define RANGES "plan|1|userns_ranges|/usr/bin/newuidmap||0 1000 1 1 100000 65536|0 1000 1|image_directory|/image|"
+
+static void reads_build_steps(void)
+{
+	CHECK("layers, an upper one, ranges and ids are read",
+	      read_text(RANGES "layer|/a|layer|/b|upper|/u|/w|unshare|mount,pid|root|suid|0|pivot|owners|/t|devices|ids|33|34|5 6|arg|a|exec|/a|end") == 0);
+	CHECK("the ranges have no gid map program", answer.plan.ops[0].userns_ranges.newgidmap[0] == '\0');
+	answer_free(&answer);
+	CHECK("a map of two numbers", refused("plan|1|userns_ranges|||0 1|0 1 1|", "triples of ids"));
+	CHECK("a map with a word", refused("plan|1|userns_ranges|||0 1 x|0 1 1|", "triples of ids"));
+	CHECK("a map with two blanks", refused("plan|1|userns_ranges|||0  1 1|0 1 1|", "triples of ids"));
+	CHECK("a map with a blank at its end", refused("plan|1|userns_ranges|||0 1 1 |0 1 1|", "triples of ids"));
+	CHECK("an empty map", refused("plan|1|userns_ranges|||0 1 1||", "triples of ids"));
+	CHECK("a map program by name", refused("plan|1|userns_ranges|newuidmap||0 1 1|0 1 1|", "not absolute"));
+	CHECK("groups that are none", refused(RANGES "unshare|mount|root||0|pivot|ids|1|1|a|", "groups are not ids"));
+	CHECK("more groups than there can be", ({
+		char text[8192] = RANGES "unshare|mount|root||0|pivot|ids|1|1|";
+		for (int i = 0; i < 1021; i++)
+			strcat(text, i == 0 ? "7" : " 7");
+		refused(text, "groups are not ids");
+	}));
+	CHECK("a layer after upper", refused(RANGES "upper|/u|/w|layer|/l|unshare|mount|root||0|" END, "has to come before upper"));
+	CHECK("two uppers", refused(RANGES "upper|/u|/w|upper|/u|/w|unshare|mount|root||0|" END, "is there already"));
+	CHECK("a layer after unshare", refused(BEGIN "layer|/l|root||0|" END, "later stage"));
+	CHECK("a tmpfs and upper", refused(RANGES "upper|/u|/w|unshare|mount|root|writable|0|" END, "exclude each other"));
+	CHECK("in_place with a layer", refused(RANGES "layer|/l|unshare|mount|root|in_place|0|" END, "image_directory alone"));
+	CHECK("in_place of an extracted image", refused("plan|1|userns|1|1|image_extracted|-1|/a|0|0|/d|unshare|mount|root|in_place|0|" END, "image_directory alone"));
+	CHECK("set-id bits without ranges", refused(BEGIN "root|suid|0|" END, "suid needs userns_ranges"));
+	CHECK("owners without a launcher that stays", refused(BEGIN "root||0|pivot|owners|/t||arg|a|exec|/a|end", "needs unshare pid"));
+	CHECK("owners twice", refused(RANGES "unshare|mount,pid|root||0|pivot|owners|/t||owners|/t|devices|arg|a|exec|/a|end", "is there already"));
+	CHECK("ids without ranges", refused(BEGIN "root||0|pivot|ids|1|1||arg|a|exec|/a|end", "needs userns_ranges"));
+}
+
 static void refuses_encodings(void)
 {
 	CHECK("nothing at all", answer_read("", 0, &answer, &err) == -EPROTO);
@@ -142,6 +175,11 @@ static void refuses_orders(void)
 	CHECK("two user namespaces", refused("plan|1|userns|1|1|userns|1|1|image_directory|/i|unshare|mount|root||0|" END, "already a scope"));
 	CHECK("no image", refused("plan|1|userns|1|1|unshare|mount|root||0|" END, "before any image"));
 	CHECK("two images", refused("plan|1|userns|1|1|image_directory|/i|image_directory|/i|unshare|mount|root||0|" END, "already a image"));
+	CHECK("what is recorded, read ahead or staged belongs to an image mount",
+	      refused("plan|1|userns|1|1|record|/r|image_directory|/i|unshare|mount|root||0|" END, "no image mount"));
+	CHECK("a record without a path", refused("plan|1|scope|/r|k|1|1|0|0|record||image_mount|3|/a|0|0|unshare|mount|root||0|" END, "not an absolute path"));
+	CHECK("a relative place for a copy", refused("plan|1|scope|/r|k|1|1|0|0|stage|x/y||image_mount|3|/a|0|0|unshare|mount|root||0|" END, "stage"));
+	CHECK("they come before it", refused("plan|1|scope|/r|k|1|1|0|0|image_mount|3|/a|0|0|hot|1|2|unshare|mount|root||0|" END, "later stage"));
 	CHECK("an image mount without a scope", refused("plan|1|userns|1|1|image_mount|3|/a|0|0|unshare|mount|root||0|" END, "needs a scope"));
 	CHECK("unshare without mount", refused("plan|1|userns|1|1|image_directory|/i|unshare|pid|root||0|" END, "mount is missing"));
 	CHECK("no root", refused(BEGIN END, "before any root"));
@@ -192,6 +230,7 @@ static void reads_other_answers(void)
 int main(void)
 {
 	reads_every_op();
+	reads_build_steps();
 	refuses_encodings();
 	refuses_fields();
 	refuses_orders();

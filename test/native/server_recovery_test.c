@@ -7,24 +7,11 @@ void imagefs_answer(struct imagefs_worker *worker, size_t len);
 #define WATCH_TICK_MS 250
 #include "../../native/supervisor.c"
 
-#include "check.h"
-#include "sample_tree.h"
+#include "server_client.h"
 
-#include <grp.h>
-#include <poll.h>
 #include <sys/mman.h>
-#include <sys/mount.h>
-#include <sys/prctl.h>
-#include <sys/syscall.h>
-#include <sys/un.h>
 
-#define USER 54321
 #define READERS 64
-#define LINGER_MS 150
-#define PATIENCE_MS 30000
-
-static char top[] = "/tmp/tsrun-recovery-test-XXXXXX";
-static char root[PATH_MAX], runtime[PATH_MAX], image[PATH_MAX], attach[PATH_MAX];
 
 void imagefs_answer(struct imagefs_worker *worker, size_t len)
 {
@@ -47,89 +34,27 @@ struct progress { /* shared by all readers */
 };
 static struct progress *progress;
 
-static void become_user(void)
-{
-	if (setgroups(0, NULL) < 0 || setresgid(USER, USER, USER) < 0 || setresuid(USER, USER, USER) < 0)
-		sample_fail("becoming an ordinary user");
-}
-
-static int join_and_attach(const char *key, int fd)
-{
-	struct server_request request
-		= { .dir = runtime, .key = key, .uid = USER, .gid = USER, .image_fd = fd, .linger_ms = LINGER_MS, .cache_bytes = 1 << 20 };
-	struct server_reply reply;
-	struct err err = { 0 };
-	int clone;
-
-	if (server_join(&request, &reply, &err) < 0) {
-		fprintf(stderr, "cannot %s: %s\n", err.step, err.detail);
-		return -1;
-	}
-	if (setns(reply.userns_fd, CLONE_NEWUSER) < 0 || unshare(CLONE_NEWNS) < 0)
-		return -1;
-	clone = reply.mount_is_own ? reply.mount_fd : (int)syscall(SYS_open_tree, reply.mount_fd, "", 1 | O_CLOEXEC | AT_EMPTY_PATH);
-	if (!reply.mount_is_own)
-		close(reply.mount_fd);
-	if (clone < 0 || syscall(SYS_move_mount, clone, "", AT_FDCWD, attach, 4) < 0)
-		return -1;
-	close(clone);
-	return 0;
-}
-
 /* TSan's fork starts a thread in the child, and setns wants a process without. */
 static pid_t start(const char *key, int image_fd, int (*what)(unsigned), unsigned number)
 {
 	pid_t pid = (pid_t)syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0);
 
 	if (pid == 0) {
+		struct server_request request;
 		int fd;
 
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
 		become_user();
 		fd = image_fd >= 0 ? image_fd : open(image, O_RDONLY | O_CLOEXEC);
-		if (join_and_attach(key, fd) < 0)
+		request = request_for(key, fd);
+		request.cache_bytes = 1 << 20;
+		if (join_and_attach(&request) < 0)
 			_exit(90);
 		close(fd);
 		atomic_fetch_add(&progress->joined, 1);
 		_exit(what(number));
 	}
 	return pid;
-}
-
-static int status_of(pid_t pid)
-{
-	int status = -1;
-
-	waitpid(pid, &status, 0);
-	return WIFEXITED(status) ? WEXITSTATUS(status) : 1000 + WTERMSIG(status);
-}
-
-/* --- waiting for what others do; a pause is no more than the time between two looks --- */
-
-static bool comes_true(bool (*fact)(void *), void *ctx)
-{
-	int64_t end = server_now_ms() + PATIENCE_MS;
-
-	while (!fact(ctx)) {
-		if (server_now_ms() > end)
-			return false;
-		poll(NULL, 0, 1);
-	}
-	return true;
-}
-
-static pid_t server_pid(const char *key)
-{
-	int sock = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
-	struct sockaddr_un address = { .sun_family = AF_UNIX };
-	struct ucred peer = { 0 };
-	socklen_t len = sizeof peer;
-
-	snprintf(address.sun_path, sizeof address.sun_path, "%.80s/%.16s.%d.sock", runtime, key, WIRE_PROTOCOL);
-	if (connect(sock, (struct sockaddr *)&address, sizeof address) == 0)
-		getsockopt(sock, SOL_SOCKET, SO_PEERCRED, &peer, &len);
-	close(sock);
-	return peer.pid;
 }
 
 /* The (only) serving process of a server; 0 while there is none. */
@@ -269,13 +194,12 @@ static int look_for_nothing(unsigned number)
 static bool is_told_to_read(void *ctx)
 {
 	(void)ctx;
-	return atomic_load(&progress->reads) == 1;
+	return atomic_load(&progress->reads) >= 1;
 }
 
 static bool has_begun(void *ctx)
 {
-	(void)ctx;
-	return atomic_load(&progress->reads) == 2;
+	return atomic_load(&progress->reads) == 1 + *(unsigned *)ctx;
 }
 
 static bool is_told_to_end(void *ctx)
@@ -297,13 +221,18 @@ static int read_when_told(unsigned number)
 {
 	static unsigned char block[4096] __attribute__((aligned(4096)));
 	int fd = open(sample_text("%s/files/10", attach), O_RDONLY | O_DIRECT | O_CLOEXEC);
+	uint64_t at = number * 65536u; /* a block of its own for each */
 
-	(void)number;
 	atomic_fetch_add(&progress->joined, 1);
 	if (fd < 0 || !comes_true(is_told_to_read, NULL))
 		return 2;
 	atomic_fetch_add(&progress->reads, 1);
-	return pread(fd, block, sizeof block, 2 << 20) == (ssize_t)sizeof block ? 0 : 3;
+	if (pread(fd, block, sizeof block, (off_t)at) != (ssize_t)sizeof block)
+		return 3;
+	for (unsigned i = 0; i < sizeof block; i++)
+		if (block[i] != sample_byte(10, at + i))
+			return 4;
+	return 0;
 }
 
 static void begin(void)
@@ -403,11 +332,24 @@ static void test_no_successor(void)
 	CHECK("a new run is served again", status_of(start("doomed", -1, look_for_nothing, 0)) == 0);
 }
 
+#define WAITING 40u   /* more than there are workers */
+#define SURVIVORS 5u
+
+static bool all_wait_in_kernel(void *ctx)
+{
+	(void)ctx;
+	for (unsigned i = 0; i < WAITING; i++)
+		if (!waits_in_kernel(&readers[i]))
+			return false;
+	return true;
+}
+
 /* An image that lies in another image, whose server stops: as a network file system does whose server is gone. */
 static void test_hanging_storage(void)
 {
-	pid_t keeper, outer, outer_serving, reader, inner;
+	pid_t keeper, outer, outer_serving, inner, inner_serving;
 	char plain[PATH_MAX];
+	unsigned gone = 0, well = 0;
 	int fd, pidfd;
 
 	sample_run("mkdir %s/outer && cp %s %s/outer/inner && mksquashfs %s/outer %s/outer.image -noappend -quiet -no-progress -noD >/dev/null", top, image,
@@ -421,20 +363,28 @@ static void test_hanging_storage(void)
 	outer_serving = serving_pid(outer);
 	pidfd = (int)syscall(SYS_pidfd_open, keeper, 0);
 	fd = (int)syscall(SYS_pidfd_getfd, pidfd, INNER_FD, 0);
-	reader = start("inner", fd, read_when_told, 0);
-	CHECK("the inner image is mounted", comes_true(all_joined, &(unsigned) { 4 }));
+	for (unsigned i = 0; i < WAITING; i++)
+		readers[i] = start("inner", fd, read_when_told, i + 1);
+	CHECK("the inner image is mounted", comes_true(all_joined, &(unsigned) { 2 + 2 * WAITING }));
 	posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
 	inner = server_pid("inner");
+	inner_serving = serving_pid(inner);
 	kill(outer, SIGSTOP);
 	kill(outer_serving, SIGSTOP);
 	atomic_store(&progress->reads, 1);
-	CHECK("the reader waits", comes_true(has_begun, NULL) && comes_true(waits_in_kernel, &reader));
+	CHECK("the readers wait", comes_true(has_begun, &(unsigned) { WAITING }) && comes_true(all_wait_in_kernel, NULL));
 	poll(NULL, 0, 5 * WATCH_TICK_MS);
-	CHECK("the process that serves it is not taken for one that hangs", serving_pid(inner) > 0 && waitpid(reader, NULL, WNOHANG) == 0);
-	kill(reader, SIGKILL);
-	CHECK("a reader can be killed while the image's file system hangs", comes_true(is_gone, &reader));
+	CHECK("the process that serves them is not taken for one that hangs", serving_pid(inner) == inner_serving && inner_serving > 0);
+	for (unsigned i = SURVIVORS; i < WAITING; i++)
+		kill(readers[i], SIGKILL);
+	for (unsigned i = SURVIVORS; i < WAITING; i++)
+		gone += comes_true(is_gone, &readers[i]);
+	CHECK("readers can be killed while the image's file system hangs, also when everyone who could answer them hangs in it", gone == WAITING - SURVIVORS);
 	kill(outer, SIGCONT);
 	kill(outer_serving, SIGCONT);
+	for (unsigned i = 0; i < SURVIVORS; i++)
+		well += status_of(readers[i]) == 0;
+	CHECK("those who were not killed get right data when it is back", well == SURVIVORS);
 	atomic_store(&progress->stop, true);
 	CHECK("the outer image's user ends well", status_of(keeper) == 0);
 	close(fd);
@@ -505,23 +455,11 @@ int main(int argc, char **argv)
 {
 	if (argc > 1 && strcmp(argv[1], "@server") == 0)
 		_exit(server_main(argc - 1, argv + 1)); /* the leak check wants /proc, which the server has left behind */
-	if (access("/dev/fuse", R_OK | W_OK) < 0 || geteuid() != 0) {
-		SKIP("FUSE: this test wants to begin as root, and /dev/fuse");
+	if (!begin_server_test())
 		return check_end();
-	}
-	chmod("/dev/fuse", 0666);
-	umask(022);
-	if (mkdtemp(top) == NULL || chmod(top, 0755) < 0)
-		sample_fail("mkdtemp");
-	snprintf(root, sizeof root, "%s/root", top);
-	snprintf(runtime, sizeof runtime, "%s/run", top);
-	snprintf(image, sizeof image, "%s/image", top);
-	snprintf(attach, sizeof attach, "%s/attach", top);
 	progress = mmap(NULL, sizeof *progress, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	if (progress == MAP_FAILED || mkdir(attach, 0755) < 0 || mkdir(runtime, 0700) < 0 || chown(runtime, USER, USER) < 0)
-		sample_fail("mkdir");
-	prctl(PR_SET_CHILD_SUBREAPER, 1);
-	sample_make(root);
+	if (progress == MAP_FAILED)
+		sample_fail("mmap");
 	sample_image(root, image, "-comp zstd -b 16K");
 
 	test_kills();

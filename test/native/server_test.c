@@ -1,117 +1,5 @@
 /* The image server, for real: as an ordinary user, joined by processes that attach the image as the launcher does. */
-#include "check.h"
-#include "sample_tree.h"
-
-#include "../../native/server.h"
-#include "../../native/server_wire.h"
-
-#include <grp.h>
-#include <poll.h>
-#include <sched.h>
-#include <signal.h>
-#include <sys/file.h>
-#include <sys/mount.h>
-#include <sys/prctl.h>
-#include <sys/socket.h>
-#include <sys/syscall.h>
-#include <sys/un.h>
-#include <sys/xattr.h>
-
-#define USER 54321 /* an ordinary user needs no name */
-#define LINGER_MS 150
-
-static char top[] = "/tmp/tsrun-server-test-XXXXXX";
-static char root[PATH_MAX], runtime[PATH_MAX], image[PATH_MAX], attach[PATH_MAX];
-static uid_t user;
-static gid_t group;
-
-static void become_user(void)
-{
-	if (geteuid() == 0 && (setgroups(0, NULL) < 0 || setresgid(group, group, group) < 0 || setresuid(user, user, user) < 0))
-		sample_fail("becoming an ordinary user");
-}
-
-static struct server_request request_for(const char *key, int fd)
-{
-	return (struct server_request) {
-		.dir = runtime,
-		.key = key,
-		.uid = user,
-		.gid = group,
-		.image_fd = fd,
-		.linger_ms = LINGER_MS,
-	};
-}
-
-/* Joins and attaches the image at `attach` in a mount namespace of its own. Prints what failed. */
-static int join_and_attach(const struct server_request *request)
-{
-	struct server_reply reply;
-	struct err err = { 0 };
-	int rc = server_join(request, &reply, &err);
-	int clone;
-
-	if (rc < 0) {
-		fprintf(stderr, "cannot %s: %s: %s\n", err.step, err.detail, strerror(-rc));
-		return rc;
-	}
-	if (setns(reply.userns_fd, CLONE_NEWUSER) < 0 || (reply.view_fd >= 0 && setns(reply.view_fd, CLONE_NEWNS) < 0) || unshare(CLONE_NEWNS) < 0) {
-		perror("setns, unshare");
-		return -errno;
-	}
-	if (reply.view_fd >= 0) {
-		if (mount(reply.path, attach, NULL, MS_BIND, NULL) < 0 || umount2(runtime, MNT_DETACH) < 0) {
-			perror("binding the image");
-			return -errno;
-		}
-		close(reply.view_fd);
-		close(reply.userns_fd);
-		return 0;
-	}
-	if (reply.mount_fd < 0)
-		return 0;
-	clone = reply.mount_is_own ? reply.mount_fd : (int)syscall(SYS_open_tree, reply.mount_fd, "", 1 | O_CLOEXEC | AT_EMPTY_PATH);
-	if (!reply.mount_is_own)
-		close(reply.mount_fd);
-	close(reply.userns_fd);
-	if (clone < 0 || syscall(SYS_move_mount, clone, "", AT_FDCWD, attach, 4) < 0) {
-		perror("attaching the image");
-		return -errno;
-	}
-	close(clone);
-	return 0;
-}
-
-/* TSan's fork starts a thread in the child, and setns wants a process without. */
-static pid_t plain_fork(void)
-{
-	return (pid_t)syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0);
-}
-
-/* A process of the user that does something and ends with its result as exit status (0: it holds). */
-static pid_t start_as_user(int (*what)(void *), void *ctx)
-{
-	pid_t pid = plain_fork();
-
-	if (pid == 0) {
-		become_user();
-		_exit(what(ctx));
-	}
-	return pid;
-}
-
-static int status_of(pid_t pid)
-{
-	int status = -1;
-
-	waitpid(pid, &status, 0);
-	return WIFEXITED(status) ? WEXITSTATUS(status) : 1000 + WTERMSIG(status);
-}
-
-static int as_user(int (*what)(void *), void *ctx)
-{
-	return status_of(start_as_user(what, ctx));
-}
+#include "server_client.h"
 
 static int join_image(const char *key)
 {
@@ -121,48 +9,6 @@ static int join_image(const char *key)
 
 	close(fd);
 	return rc;
-}
-
-/* --- waiting without sleeping: for files of the runtime directory to go, and for processes to end --- */
-
-static pid_t server_pid(const char *key)
-{
-	int sock = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
-	struct sockaddr_un address = { .sun_family = AF_UNIX };
-	struct ucred peer = { 0 };
-	socklen_t len = sizeof peer;
-
-	snprintf(address.sun_path, sizeof address.sun_path, "%.80s/%.16s.2.sock", runtime, key);
-	if (connect(sock, (struct sockaddr *)&address, sizeof address) == 0)
-		getsockopt(sock, SOL_SOCKET, SO_PEERCRED, &peer, &len);
-	close(sock);
-	return peer.pid;
-}
-
-static bool ends_within(pid_t pid, int milliseconds)
-{
-	struct pollfd wait = { .fd = (int)syscall(SYS_pidfd_open, pid, 0), .events = POLLIN };
-	bool ended = wait.fd < 0 || poll(&wait, 1, milliseconds) == 1;
-
-	if (wait.fd >= 0)
-		close(wait.fd);
-	return ended;
-}
-
-static bool runtime_is_empty(void)
-{
-	struct dirent **list;
-	int n = scandir(runtime, &list, NULL, alphasort);
-	bool empty = n == 2;
-
-	for (int i = 0; i < n; i++) {
-		if (list[i]->d_name[0] != '.')
-			fprintf(stderr, "left over: %s\n", list[i]->d_name);
-		free(list[i]);
-	}
-	if (n >= 0)
-		free(list);
-	return empty;
 }
 
 /* --- what joined processes look at --- */
@@ -413,7 +259,7 @@ static void test_death(void)
 	CHECK("a killed server is gone", ends_within(server, 5000));
 	close(stay.go[1]);
 	CHECK("a run whose server was killed reads on: the process that reads its image lives as long as the mount", status_of(keeper) == 0);
-	CHECK("its socket stays", access(sample_text("%s/killed.2.sock", runtime), F_OK) == 0);
+	CHECK("its socket stays", access(sample_text("%s/killed.%d.sock", runtime, WIRE_PROTOCOL), F_OK) == 0);
 	keeper = start_staying(&stay, "killed");
 	next = server_pid("killed");
 	CHECK("the next run starts a new server", next > 0 && next != server);
@@ -575,8 +421,8 @@ static void test_errors(void)
 	CHECK("an image replaced by rename disturbs nobody", as_user(replaced_image, NULL) == 0);
 	CHECK("an image changed in place is an I/O error", as_user(changed_image, NULL) == 0);
 	server = server_pid("changed");
-	CHECK("and noted in the scope's log", sample_run("grep -q 'changed in place' %s/changed.2.log", runtime) == 0);
-	unlink(sample_text("%s/changed.2.log", runtime));
+	CHECK("and noted in the scope's log", sample_run("grep -q 'changed in place' %s/changed.%d.log", runtime, WIRE_PROTOCOL) == 0);
+	unlink(sample_text("%s/changed.%d.log", runtime, WIRE_PROTOCOL));
 	CHECK("the server ends all the same", server == 0 || ends_within(server, 20 * LINGER_MS));
 }
 
@@ -604,24 +450,8 @@ int main(int argc, char **argv)
 #endif
 		return rc;
 	}
-	user = geteuid() == 0 ? USER : geteuid();
-	group = geteuid() == 0 ? USER + 1 : getegid();
-	if (access("/dev/fuse", R_OK | W_OK) < 0 || geteuid() != 0) {
-		SKIP("FUSE: this test wants to begin as root, and /dev/fuse");
+	if (!begin_server_test())
 		return check_end();
-	}
-	chmod("/dev/fuse", 0666);
-	umask(022);
-	if (mkdtemp(top) == NULL || chmod(top, 0755) < 0)
-		sample_fail("mkdtemp");
-	snprintf(root, sizeof root, "%s/root", top);
-	snprintf(runtime, sizeof runtime, "%s/run", top);
-	snprintf(image, sizeof image, "%s/image", top);
-	snprintf(attach, sizeof attach, "%s/attach", top);
-	prctl(PR_SET_CHILD_SUBREAPER, 1); /* the servers become our children, so their ends are seen */
-	if (mkdir(attach, 0755) < 0 || mkdir(runtime, 0700) < 0 || chown(runtime, user, group) < 0)
-		sample_fail("mkdir");
-	sample_make(root);
 
 	test_tree();
 	test_sharing();

@@ -242,6 +242,22 @@ const PLAN: Op[] = [
 const told = (index: number, op: string, errno: number, step: string, detail: string, files: Record<string, string> = {}) =>
   explainFailure(machine({ files }), { ops: PLAN }, parseFailure(`${index}\0${op}\0${errno}\0${step}\0${detail}\0`));
 
+const BUILD: Op[] = [
+  { op: 'userns_ranges', newuidmap: '/usr/bin/newuidmap', newgidmap: '/usr/bin/newgidmap', uidMap: '0 1 1', gidMap: '0 1 1', why: '' },
+  { op: 'upper', directory: '/u', work: '/w', why: '' },
+];
+
+test('a failing build step: ranges and overlay are named', () => {
+  const of = (text: string) => explainFailure(machine({}), { ops: BUILD }, parseFailure(text));
+  const ranges = of('0\0userns_ranges\x001\0enter a user namespace\0/usr/bin/newuidmap cannot write the uid_map "0 1 1": not allowed\0');
+  assert.is(ranges.code, 'E_SUBUID');
+  assert.match(ranges.message, /newuidmap cannot write the uid_map "0 1 1": not allowed/);
+  const overlay = of('2\0root\x0022\0make the root\0an overlay that keeps what is written in /u\0');
+  assert.is(overlay.code, 'E_OVERLAY');
+  assert.match(overlay.message, /written in \/u: /);
+  assert.is(of('2\0unshare\x002\0merge the layers\0/u\0').code, 'E_OVERLAY');
+});
+
 const FAILURES: readonly [string, Parameters<typeof told>, string, RegExp, number][] = [
   [
     'a source that vanished',

@@ -26,13 +26,13 @@ export const encode = (strings: readonly (string | number | Buffer)[]): Buffer =
 export const encodePlan = (ops: readonly Op[]): Buffer => encode(['plan', 1, ...ops.flat(), 'end']);
 
 /** Compiled once per change of the source. */
-export const helperProgram = (name: 'payload' | 'deny'): string => {
+export const helperProgram = (name: 'payload' | 'deny' | 'calls' | 'race', ...flags: readonly string[]): string => {
   const source = join(top, `test/native/payload/${name}.c`);
-  const program = join(top, `build/test/${name}`);
+  const program = join(top, `build/test/${name}${flags.join('')}`);
   if (!existsSync(program) || statSync(program).mtimeMs < statSync(source).mtimeMs) {
     mkdirSync(join(top, 'build/test'), { recursive: true });
     const fresh = `${program}.${process.pid}`;
-    execFileSync('cc', ['-std=gnu11', '-O1', '-Wall', '-Wextra', '-Werror', '-static', '-o', fresh, source]);
+    execFileSync('cc', ['-std=gnu11', '-O1', '-Wall', '-Wextra', '-Werror', '-static', '-pthread', ...flags, '-o', fresh, source]);
     execFileSync('mv', ['-f', fresh, program]);
   }
   return program;

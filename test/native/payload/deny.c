@@ -22,6 +22,7 @@ static const struct {
 	{"fsopen", SYS_fsopen},         {"fsmount", SYS_fsmount},       {"close_range", SYS_close_range}, {"pivot_root", SYS_pivot_root},
 	{"unshare", SYS_unshare},       {"setns", SYS_setns},           {"pidfd_open", SYS_pidfd_open}, {"clone3", SYS_clone3},
 	{"mount", SYS_mount},           {"statx", SYS_statx},           {"faccessat2", SYS_faccessat2},   {"fsconfig", SYS_fsconfig},
+	{"seccomp", SYS_seccomp},       {"process_vm_readv", SYS_process_vm_readv},
 };
 static const struct {
 	const char *name;

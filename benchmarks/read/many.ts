@@ -1,0 +1,76 @@
+/**
+ * How long do 16 and 64 imports at once take that begin with nothing in memory, and what do they leave there? The memory is that of a cgroup that holds all of them,
+ * tsrun's server, and the pages read for them.
+ *
+ *     node benchmarks/read/many.ts [--short] [--rounds N] [--out FILE]
+ *
+ * As root, see import.ts. With the memory controller of version 1 or 2.
+ */
+import { existsSync, mkdirSync, readFileSync, rmdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { inTurn, keep, type Measured, optionsOf, type Question, show } from './report.ts';
+import { directory, dropCaches, IMPORT, kernelSquash, leave, makePlace, type Side, squashfuse, timeOfMany, tsrun } from './sides.ts';
+
+const options = optionsOf('many', 5);
+const place = makePlace(options.data, 'many');
+const sides = [directory(place), kernelSquash(place), tsrun(place), squashfuse(place)].filter((side) => side !== undefined);
+const top = ['/sys/fs/cgroup/memory', '/sys/fs/cgroup'].find((path) => existsSync(join(path, 'cgroup.procs'))) ?? '';
+const usageFile = existsSync(join(top, 'memory.usage_in_bytes')) ? 'memory.usage_in_bytes' : 'memory.current';
+
+let groups = 0;
+
+type Many = { readonly seconds: number; readonly megabytes: number };
+
+const runMany = async (side: Side, count: number): Promise<Many> => {
+  side.renew();
+  dropCaches();
+  const group = join(top, `tsrun-bench-${process.pid}-${groups++}`);
+  mkdirSync(group);
+  const seconds = await timeOfMany(side, IMPORT, count, group);
+  // All have ended: what is there is the page cache, and a server that waits for the next run.
+  const megabytes = Number(readFileSync(join(group, usageFile), 'utf8')) / 1e6;
+  left.push(group);
+  return { seconds, megabytes };
+};
+
+const left: string[] = [];
+const questions: Question[] = [];
+const memory: Measured[] = [];
+
+for (const count of options.short ? [1, 16] : [1, 16, 64]) {
+  const used = new Map<string, number[]>();
+  const rounds = count > 16 ? Math.min(options.rounds, 3) : options.rounds;
+  const measured = await inTurn(sides, rounds, async (side) => {
+    const { seconds, megabytes } = await runMany(side, count);
+    used.set(side.name, [...(used.get(side.name) ?? []), megabytes]);
+    return seconds;
+  });
+  for (const { name } of sides) memory.push({ side: `${name}, ${count}`, samples: used.get(name) ?? [] });
+  const question: Question = {
+    title: `${count} cold imports at once`,
+    unit: 's: median, least',
+    measured,
+    goals: count === 1 ? [] : [{ of: 'tsrun', beside: 'directory', atMost: 1.1 }],
+  };
+  questions.push(question);
+  show(question);
+}
+
+const kept: Question = {
+  title: 'memory of all when they have ended',
+  unit: 'MB: median, least',
+  measured: memory,
+  goals: (options.short ? [16] : [16, 64]).map((count) => ({ of: `tsrun, ${count}`, beside: 'tsrun, 1', atMost: 1.3 })),
+};
+questions.push(kept);
+show(kept);
+
+leave(place, sides);
+keep(options, questions);
+for (const group of left) {
+  try {
+    rmdirSync(group);
+  } catch {
+    process.stderr.write(`${group} is still in use: a server has not ended yet\n`);
+  }
+}

@@ -1,0 +1,119 @@
+/**
+ * What does tsrun keep in memory, and what does it cost when nobody asks it anything? Processes left beside the payload, the memory of a scope's server after an import and a
+ * walk through everything, and a job on one core beside an idle server.
+ *
+ *     node benchmarks/read/memory.ts [--short] [--rounds N] [--out FILE]
+ *
+ * As root, see import.ts.
+ */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
+import { environmentOf } from '../../test/helpers/product.ts';
+import { testUser } from '../../test/helpers/user.ts';
+import { inTurn, keep, optionsOf, type Question, show } from './report.ts';
+import { directory, IMPORT, leave, makePlace, type Side, timesWithin, tsrun } from './sides.ts';
+
+const options = optionsOf('memory', 9);
+const place = makePlace(options.data, 'memory');
+const served = tsrun(place);
+const beside = directory(place);
+const user = testUser();
+
+const textOf = (path: string): string => {
+  try {
+    return readFileSync(path, 'utf8');
+  } catch {
+    return ''; // it has ended
+  }
+};
+
+/** Runs a script in the image; resolves when it has said "ready", and then waits for its standard input. */
+const start = async (script: string): Promise<ChildProcess> => {
+  const [program = '', ...args] = served.enter(['/bin/sh', '-c', `${script}; echo ready; read line`]);
+  const env = environmentOf({ env: served.env() });
+  const child = spawn(program, args, { uid: user.uid, gid: user.gid, cwd: '/tmp', env, stdio: ['pipe', 'pipe', 'inherit'] });
+  await new Promise<void>((done, fail) => {
+    child.stdout?.on('data', (chunk) => String(chunk).includes('ready') && done());
+    child.on('exit', (status) => fail(new Error(`the run ended with ${status}`)));
+  });
+  return child;
+};
+
+/** Every process of the payload's user namespace but the payload: the scope's server, and whatever else there were. */
+const othersOf = (payload: number): readonly number[] => {
+  const namespace = readlinkSync(`/proc/${payload}/ns/user`);
+  return readdirSync('/proc')
+    .filter((name) => /^\d+$/.test(name))
+    .map(Number)
+    .filter((pid) => {
+      try {
+        return pid !== payload && readlinkSync(`/proc/${pid}/ns/user`) === namespace;
+      } catch {
+        return false;
+      }
+    });
+};
+
+/** Shared pages counted in parts. */
+const megabytesOf = (pid: number): number => Number(/^Pss:\s+(\d+)/m.exec(textOf(`/proc/${pid}/smaps_rollup`))?.[1] ?? 0) / 1e3;
+const ticksOf = (pid: number): number => {
+  const fields = textOf(`/proc/${pid}/stat`).split(') ')[1]?.split(' ') ?? [];
+  return Number(fields[11]) + Number(fields[12]);
+};
+const nameOf = (pid: number): string => textOf(`/proc/${pid}/comm`).trim();
+
+const question = (
+  title: string,
+  unit: string,
+  values: Readonly<Record<string, number>>,
+  goal?: { of: string; beside: string; atMost: number },
+): Question => ({
+  title,
+  unit,
+  measured: Object.entries(values).map(([side, value]) => ({ side, samples: [value] })),
+  goals: goal === undefined ? [] : [goal],
+});
+
+const questions: Question[] = [];
+const tell = (asked: Question): void => {
+  questions.push(asked);
+  show(asked);
+};
+
+served.renew();
+const fresh = await start('true');
+const servers = othersOf(fresh.pid ?? 0);
+const strangers = servers.filter((pid) => !nameOf(pid).startsWith('tsrun-'));
+tell(question('processes beside one payload', 'count', { server: servers.length - strangers.length, other: strangers.length }));
+const sum = (): number => servers.reduce((total, pid) => total + megabytesOf(pid), 0);
+const atRest = sum();
+const quoted = IMPORT.map((word) => `'${word}'`).join(' ');
+const second = await start(
+  `${quoted}; find /usr -size +100000k; cat /usr/lib/python3/dist-packages/*/*.py >/dev/null; cat /opt/large >/dev/null`,
+);
+tell(
+  question(
+    'memory of the server',
+    'MB',
+    { 'at rest': atRest, 'after reading everything': sum(), 'goal: 16 MiB and the cache': 16.8 + 67.1 },
+    { of: 'after reading everything', beside: 'goal: 16 MiB and the cache', atMost: 1 },
+  ),
+);
+
+const JOB = ['/usr/bin/python3', '-I', '-S', '-c', 'sum(i * i for i in range(6_000_000))'];
+const alone: Side = { ...beside, name: 'job, with an idle server' };
+const before = servers.reduce((total, pid) => total + ticksOf(pid), 0);
+const idle = await inTurn([alone], options.rounds, (side) => timesWithin(side, JOB, 1)[0] ?? Number.NaN);
+const ticks = servers.reduce((total, pid) => total + ticksOf(pid), 0) - before;
+for (const run of [fresh, second]) {
+  const ended = new Promise((done) => run.on('exit', done));
+  run.removeAllListeners('exit');
+  run.on('exit', () => undefined);
+  run.stdin?.end('\n');
+  void ended;
+}
+tell({ title: 'a one-core job beside an idle server', unit: 's: median, least', measured: idle, goals: [] });
+tell(question('CPU time of the idle server meanwhile', 'hundredths of a second', { server: ticks }));
+
+leave(place, [served, beside]);
+keep(options, questions);

@@ -1,0 +1,110 @@
+/* The role's arguments. */
+#include "layer.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "image.h"
+#include "image_owners.h"
+#include "owners.h"
+#include "tree_tar.h"
+#include "userns.h"
+
+static int usage(void)
+{
+	fputs("tsrun: @layer [-m NEWUIDMAP NEWGIDMAP UID_MAP GID_MAP] tar|unpack|remove|probe … (internal; see native/layer.h)\n", stderr);
+	return 2;
+}
+
+static int report(int result, const struct err *err)
+{
+	if (result == 0 && (fflush(stdout) != 0 || ferror(stdout))) {
+		fprintf(stderr, "tsrun: cannot write the output: %s\n", strerror(errno));
+		return 1;
+	}
+	if (result < 0)
+		fprintf(stderr, "tsrun: cannot %s: %s: %s\n", err->step, err->detail, strerror(-result));
+	return result < 0;
+}
+
+/* *table stays NULL for "" and, when it is only to be read, for a file that is not there: nothing has been recorded then. */
+static int open_table(const char *path, int flags, struct owner_table **table, struct err *err)
+{
+	int fd;
+
+	if (path == NULL || path[0] == '\0')
+		return 0;
+	fd = open(path, flags | O_NOFOLLOW | O_CLOEXEC, 0600);
+	if (fd < 0)
+		return errno == ENOENT && flags == O_RDONLY ? 0 : fail(err, errno, "open the table of owners", "%s", path);
+	return owner_table_open(fd, path, table, err);
+}
+
+static int tar(char **args, bool real_owners, struct err *err)
+{
+	struct owner_table *table = NULL;
+	int result = open_table(args[1], O_RDONLY, &table, err);
+	struct tree_records records = {.table = table, .real_owners = real_owners};
+
+	if (result == 0)
+		result = tree_tar(args[0], STDOUT_FILENO, &records, err);
+	owner_table_close(table);
+	return result;
+}
+
+static int unpack(char **args, bool real_owners, struct err *err)
+{
+	struct image_owners owners = {.real = real_owners, .lock = PTHREAD_MUTEX_INITIALIZER};
+	struct image_source source;
+	uint64_t offset, size;
+	int result = image_open(&source, args[0], args[1], args[2], err);
+
+	if (result == 0)
+		result = open_table(args[4], O_RDWR | O_CREAT | O_APPEND, &owners.table, err);
+	if (result == 0) {
+		/* Decimal numbers, or the image would not be open. */
+		offset = strtoull(args[1], NULL, 10);
+		size = strtoull(args[2], NULL, 10);
+		result = image_extract(source.fd, offset, size, args[3], &owners, NULL, err);
+	}
+	image_close(&source);
+	owner_table_close(owners.table);
+	return result;
+}
+
+static int remove_all(char **paths, struct err *err)
+{
+	int result = 0;
+
+	while (result == 0 && *paths != NULL)
+		result = layer_remove(*paths++, err);
+	return result;
+}
+
+int layer_main(int argc, char **argv)
+{
+	struct err err = {0};
+	bool several = argc > 1 && strcmp(argv[1], "-m") == 0;
+	char **args = argv + (several ? 7 : 2);
+	int count = argc - (several ? 7 : 2), result;
+	const char *verb;
+
+	if (count < 1 || count > 1000000)
+		return usage();
+	verb = args[-1];
+	result = several ? userns_ranges(argv[2], argv[3], argv[4], argv[5], &err) : userns_new(0, 0, &err);
+	if (result < 0)
+		return report(result, &err);
+	umask(0);
+	if (strcmp(verb, "tar") == 0 && count <= 2)
+		return report(tar(args, several, &err), &err);
+	if (strcmp(verb, "unpack") == 0 && (count == 4 || count == 5))
+		return report(unpack(args, several, &err), &err);
+	if (strcmp(verb, "remove") == 0)
+		return report(remove_all(args, &err), &err);
+	if (strcmp(verb, "probe") == 0 && count == 1)
+		return report(layer_probe(args[0], &err), &err);
+	return usage();
+}

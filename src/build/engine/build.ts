@@ -1,0 +1,148 @@
+/**
+ * A recipe carried out:
+ *
+ *     BuildSpec ─► the stages its target needs ─► for each step a layer, found or made ─► base layers + these ─► the converter ─► tests ─► rename
+ *
+ * The output appears whole or not at all; finished steps stay in the cache whatever becomes of the build.
+ */
+import { randomBytes } from 'node:crypto';
+import { rename, stat, unlink } from 'node:fs/promises';
+import { basename, dirname } from 'node:path';
+import type { OciImage } from '../../oci/image.ts';
+import type { LayerSource } from '../../oci/layer.ts';
+import type { Stage } from '../../recipe/spec.ts';
+import { neededStages } from '../../recipe/stages.ts';
+import { EMPTY_ENTRY, type TarEntry } from '../../tar/entry.ts';
+import type { TarHandler } from '../../tar/read.ts';
+import { writeTar } from '../../tar/write.ts';
+import { TsrunError } from '../../util/errors.ts';
+import { type ConvertOptions, convertImage, refuseExisting } from '../convert.ts';
+import type { BuildEvent } from '../events.ts';
+import { normalizeLayer } from '../normalize.ts';
+import { type Base, imageBase } from './base.ts';
+import { sweep } from './cache.ts';
+import { type Engine, note, withTask } from './engine.ts';
+import { layerSource } from './native.ts';
+import { writeSandbox } from './sandbox.ts';
+import { type BuiltStage, buildStage, stageInfo } from './stage.ts';
+import { configBytes } from './stage-state.ts';
+import { runTests } from './test-steps.ts';
+
+export type Output = {
+  /** Absolute. */
+  readonly target: string;
+  readonly kind: 'sif' | 'sandbox';
+  readonly tests: boolean;
+  readonly convert: Omit<ConvertOptions, 'signal' | 'onProgress'>;
+};
+
+/** What the caller may have to know of the finished image. */
+export type Built = { readonly treeDigest: string; readonly epoch: number; readonly notes: readonly string[] };
+
+/** @throws TsrunError of every kind that a recipe, its steps and its files can be wrong in; `engine.signal`'s reason */
+export const buildRecipe = async (engine: Engine, output: Output): Promise<Built> => {
+  const started = performance.now();
+  const emit = (event: BuildEvent): void => engine.emit(event);
+  const bases = new Map<string, Promise<Base>>();
+  try {
+    const { spec } = engine;
+    const order = neededStages(spec);
+    const stages = order.map((index) => stageInfo(spec.stages[index] as Stage, index));
+    const steps = stages.reduce((sum, stage) => sum + stage.steps, 0);
+    emit({ kind: 'plan', at: started, target: output.target, stages, steps });
+    if (output.kind === 'sif') refuseExisting(output.target, output.convert.force);
+    await sweep(engine.cache);
+    const built = await buildStages(engine, order, bases);
+    const made = await writeOutput(engine, output, built);
+    for (const text of made.notes) note(engine, text);
+    const { size } = await stat(output.target);
+    const at = performance.now();
+    emit({ kind: 'done', at, target: output.target, bytes: size, milliseconds: at - started, steps, cached: engine.count.cached });
+    return made;
+  } catch (error) {
+    emit({ kind: 'failed', at: performance.now(), error: error instanceof TsrunError ? error : undefined });
+    throw error;
+  } finally {
+    for (const base of bases.values()) await (await base.catch(() => undefined))?.close();
+  }
+};
+
+const buildStages = async (engine: Engine, order: readonly number[], bases: Map<string, Promise<Base>>): Promise<BuiltStage> => {
+  const done = new Map<number, BuiltStage>();
+  const others = {
+    stage: (index: number): BuiltStage => done.get(index) as BuiltStage,
+    image: (reference: string): Promise<Base> => {
+      let base = bases.get(reference);
+      if (base === undefined) {
+        base = imageBase(engine, reference, undefined);
+        base.catch(() => undefined);
+        bases.set(reference, base);
+      }
+      return base;
+    },
+  };
+  for (const index of order) done.set(index, await buildStage(engine, index, others));
+  return done.get(engine.spec.target) as BuiltStage;
+};
+
+/** The image as the converter takes it. */
+const imageOf = async (engine: Engine, built: BuiltStage): Promise<OciImage> => {
+  const { spec, platform } = engine;
+  const { base, layers } = built.tree;
+  const own = layers.map((layer, at): LayerSource => {
+    const normal = (next: TarHandler): TarHandler => normalizeLayer(next, { epoch: built.epoch, ran: built.ran.has(layer) });
+    return layerSource(engine, layer, `step ${at + 1} of ${layers.length}`, normal);
+  });
+  return {
+    name: spec.recipe.path,
+    origin: base.origin,
+    definition: spec.recipe.text,
+    layers: [...(await base.layers()), ...own, ...(built.hidden.length === 0 ? [] : [hidingLayer(built.hidden)])],
+    config: configBytes(built.state, platform.architecture, built.epoch),
+    manifest: undefined,
+    manifestDigest: undefined,
+    platform,
+    close: async () => {},
+  };
+};
+
+/** Takes files away. */
+const hidingLayer = (paths: readonly string[]): LayerSource => ({
+  label: 'what only the build needed',
+  mediaType: undefined,
+  digest: undefined,
+  size: undefined,
+  diffId: undefined,
+  reopenable: true,
+  open: () =>
+    writeTar(
+      paths.map((path) => {
+        const slash = path.lastIndexOf('/') + 1;
+        const name = `${path.slice(1, slash)}.wh.${path.slice(slash)}`;
+        const entry: TarEntry = { ...EMPTY_ENTRY, path: name };
+        return { entry };
+      }),
+    ),
+});
+
+/** Beside the target until its tests have passed. */
+const writeOutput = async (engine: Engine, output: Output, built: BuiltStage): Promise<Built> => {
+  const { target } = output;
+  const image = await imageOf(engine, built);
+  const beside = `${dirname(target)}/.${basename(target).slice(0, 200)}.${randomBytes(6).toString('hex')}.build`;
+  try {
+    const converted = await withTask(engine, 'write', target, (progress) =>
+      convertImage(image, beside, { ...output.convert, force: false, signal: engine.signal, onProgress: progress }),
+    );
+    if (output.tests) await runTests(engine, beside, built.tests);
+    if (output.kind === 'sandbox') await writeSandbox(engine, beside, target, output.convert.force);
+    else {
+      // Somebody else may have made it in the meantime.
+      refuseExisting(target, output.convert.force);
+      await rename(beside, target);
+    }
+    return { ...converted, epoch: built.epoch };
+  } finally {
+    await unlink(beside).catch(() => undefined);
+  }
+};

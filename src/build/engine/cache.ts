@@ -1,0 +1,196 @@
+/**
+ * Finished results by key, in the work space of this node:
+ *
+ *     build/<ids>/made/<token>/   files/ (an overlay's upper directory, or a base image unpacked), owners, entry.json
+ *     build/<ids>/layers/<key>    a link to one of those
+ *     build/<ids>/work/<token>/   the same under way, with work/ of the overlay; and <token>.lease, who does it
+ *     build/<ids>/keys/<key>.lease   one build at a time makes a result, others wait for it
+ *     build/<ids>/mounts/<id>/    of RUN --mount=type=cache
+ *
+ * A result appears by rename: it is whole or not there. One that has been replaced (--no-cache) stays for a day: a build under way may stand on it.
+ */
+import { randomBytes } from 'node:crypto';
+import { lstat, mkdir, readdir, readFile, readlink, rename, symlink, utimes, writeFile } from 'node:fs/promises';
+import { basename } from 'node:path';
+import { isLeased, type Lease, newWatch, tryLease } from '../../store/lease.ts';
+import { TsrunError } from '../../util/errors.ts';
+import { makeDirectories } from '../../util/make-directories.ts';
+import type { Timing } from '../../util/timing.ts';
+import type { Key } from './key.ts';
+
+export type Cache = {
+  /** …/build/<ids> */
+  readonly root: string;
+  /** Removes a directory whatever the modes and owners in it. */
+  readonly remove: (path: string) => Promise<void>;
+  readonly timing: Timing;
+};
+
+/** A finished result. */
+export type Layer = {
+  readonly key: Key;
+  /** Of this result: a new one is made under the same key when it must not be taken from the cache. */
+  readonly id: string;
+  readonly files: string;
+  readonly owners: string;
+  /** Uncompressed bytes, roughly; for people. */
+  readonly bytes: number;
+};
+
+/** Where a result is made. */
+export type Workplace = {
+  readonly path: string;
+  readonly files: string;
+  readonly work: string;
+  readonly owners: string;
+  readonly lease: Lease;
+};
+
+const FOLDERS = ['layers', 'made', 'work', 'keys', 'mounts'];
+
+const DAY = 86_400_000;
+
+export const openCache = async (space: string, idsName: string, remove: Cache['remove'], timing: Timing): Promise<Cache> => {
+  const root = `${space}/build/${idsName}`;
+  try {
+    for (const folder of FOLDERS) await makeDirectories(`${root}/${folder}`, 0o700);
+  } catch (error) {
+    throw spaceError(error, root);
+  }
+  return { root, remove, timing };
+};
+
+const spaceError = (error: unknown, path: string): unknown => {
+  const code = error instanceof Error && 'code' in error ? error.code : undefined;
+  const full = code === 'ENOSPC' || code === 'EDQUOT';
+  return new TsrunError({
+    code: full ? 'E_NO_SPACE' : 'E_BUILD_SPACE',
+    what: `cannot work in ${path}`,
+    why: full ? 'the file system or your quota is full' : error instanceof Error ? error.message : String(error),
+    hint: 'make room there, or set TSRUN_TMPDIR to a directory of your own on another disk of this node',
+    cause: error,
+  });
+};
+
+/** The finished result, or undefined. */
+export const findLayer = async (cache: Cache, key: Key): Promise<Layer | undefined> => {
+  try {
+    const path = `${cache.root}/made/${basename(await readlink(`${cache.root}/layers/${key}`))}`;
+    const { bytes } = JSON.parse(await readFile(`${path}/entry.json`, 'utf8')) as { bytes?: unknown };
+    // When it was last of use, for cleaning.
+    const now = new Date();
+    await utimes(`${path}/entry.json`, now, now).catch(() => undefined);
+    return { key, id: basename(path), files: `${path}/files`, owners: `${path}/owners`, bytes: typeof bytes === 'number' ? bytes : 0 };
+  } catch {
+    return undefined;
+  }
+};
+
+export type Making = {
+  readonly signal: AbortSignal;
+  /** Called once when another build makes the same. */
+  readonly onWait: () => void;
+  /** Fills `files` of the workplace. Returns roughly how many bytes. */
+  readonly make: (place: Workplace) => Promise<number>;
+  /** What is there already counts for nothing (--no-cache). */
+  readonly anew: boolean;
+};
+
+const FIRST_WAIT = 50;
+const LONGEST_WAIT = 1_000;
+
+/**
+ * The result of that key: found, waited for, or made. What `make` leaves behind when it fails is removed.
+ * @returns the layer, and whether it was there already
+ */
+export const produceLayer = async (cache: Cache, key: Key, making: Making): Promise<{ readonly layer: Layer; readonly found: boolean }> => {
+  const { signal, onWait, anew } = making;
+  const path = `${cache.root}/keys/${key}.lease`;
+  const watch = newWatch();
+  let waited = false;
+  for (let wait = FIRST_WAIT; ; wait = Math.min(wait * 2, LONGEST_WAIT)) {
+    signal.throwIfAborted();
+    const found = anew && !waited ? undefined : await findLayer(cache, key);
+    if (found !== undefined) return { layer: found, found: true };
+    const attempt = await tryLease(path, watch, cache.timing).catch((error: unknown) => {
+      throw spaceError(error, cache.root);
+    });
+    if (attempt.kind === 'held') {
+      try {
+        const meanwhile = anew ? undefined : await findLayer(cache, key);
+        return meanwhile === undefined ? { layer: await makeLayer(cache, key, making), found: false } : { layer: meanwhile, found: true };
+      } finally {
+        await attempt.lease.release();
+      }
+    }
+    if (!waited) onWait();
+    waited = true;
+    await cache.timing.sleep(wait * (0.5 + cache.timing.random()), signal);
+  }
+};
+
+const makeLayer = async (cache: Cache, key: Key, { make }: Making): Promise<Layer> => {
+  const place = await openWorkplace(cache);
+  try {
+    const bytes = await make(place);
+    await writeFile(`${place.path}/entry.json`, `${JSON.stringify({ version: 1, bytes })}\n`);
+    await cache.remove(place.work);
+    return { key, ...(await publish(cache, key, place)), bytes };
+  } finally {
+    await closeWorkplace(cache, place);
+  }
+};
+
+const publish = async (cache: Cache, key: Key, { path }: Workplace): Promise<Pick<Layer, 'id' | 'files' | 'owners'>> => {
+  const name = basename(path);
+  const made = `${cache.root}/made/${name}`;
+  try {
+    await rename(path, made);
+    await symlink(`../made/${name}`, `${path}.link`);
+    await rename(`${path}.link`, `${cache.root}/layers/${key}`);
+  } catch (error) {
+    throw spaceError(error, cache.root);
+  }
+  return { id: name, files: `${made}/files`, owners: `${made}/owners` };
+};
+
+/** A place to work in that belongs to nobody else. */
+export const openWorkplace = async (cache: Cache): Promise<Workplace> => {
+  const path = `${cache.root}/work/${randomBytes(8).toString('hex')}`;
+  const attempt = await tryLease(`${path}.lease`, newWatch(), cache.timing).catch((error: unknown) => {
+    throw spaceError(error, cache.root);
+  });
+  if (attempt.kind !== 'held') throw new Error(`${path} is taken`);
+  try {
+    await mkdir(path, { mode: 0o700 });
+    await mkdir(`${path}/files`, { mode: 0o755 });
+    await mkdir(`${path}/work`, { mode: 0o755 });
+  } catch (error) {
+    await attempt.lease.release();
+    throw spaceError(error, cache.root);
+  }
+  return { path, files: `${path}/files`, work: `${path}/work`, owners: `${path}/owners`, lease: attempt.lease };
+};
+
+/** Also after the result has moved away: then there is nothing left to remove. */
+export const closeWorkplace = async (cache: Cache, place: Workplace): Promise<void> => {
+  await cache.remove(place.path);
+  await place.lease.release();
+};
+
+/** What builds that were killed have left, and results that have been replaced long ago. */
+export const sweep = async (cache: Cache): Promise<void> => {
+  const work = `${cache.root}/work`;
+  for (const name of await readdir(work)) {
+    const path = `${work}/${name}`;
+    if (!(await isLeased(`${path.replace(/\.(?:lease|link).*$/, '')}.lease`))) await cache.remove(path);
+  }
+  const linked = new Set<string>();
+  for (const key of await readdir(`${cache.root}/layers`))
+    linked.add(basename(await readlink(`${cache.root}/layers/${key}`).catch(() => '')));
+  for (const name of await readdir(`${cache.root}/made`)) {
+    const path = `${cache.root}/made/${name}`;
+    const used = await lstat(`${path}/entry.json`).catch(() => undefined);
+    if (!linked.has(name) && (used === undefined || Date.now() - used.mtimeMs > DAY)) await cache.remove(path);
+  }
+};

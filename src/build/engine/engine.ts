@@ -1,0 +1,77 @@
+/** What every part of a build is given: the recipe, what was asked for, and where work is done. */
+import type { StepSupply } from '../../lock/vendor.ts';
+import type { Platform } from '../../oci/descriptor.ts';
+import type { StepIds } from '../../plan/step.ts';
+import type { BuildSpec } from '../../recipe/spec.ts';
+import type { Host } from '../../util/host.ts';
+import type { BuildListener, Task } from '../events.ts';
+import type { Source } from '../sources.ts';
+import type { Cache } from './cache.ts';
+import type { Ignore } from './host-files.ts';
+
+/** What `--secret` gives: a file of the host, or a value. */
+export type Secret = { readonly kind: 'file'; readonly path: string } | { readonly kind: 'value'; readonly value: string };
+
+export type EngineOptions = {
+  /** Where COPY finds files: an absolute directory. */
+  readonly context: string;
+  readonly ignore: Ignore;
+  /** Where relative paths of `cp` and `host-run` begin. */
+  readonly directory: string;
+  readonly noCache: boolean;
+  readonly secrets: ReadonlyMap<string, Secret>;
+  /** A failing step opens a shell in the terminal. */
+  readonly debugShell: boolean;
+  /** SOURCE_DATE_EPOCH, seconds; undefined: the base image's date. */
+  readonly epoch: number | undefined;
+  /** Proxies of the caller: steps that use the network see them, the image does not. */
+  readonly proxies: ReadonlyMap<string, string>;
+  /** TERM of the caller. */
+  readonly terminal: string | undefined;
+  /** What the steps of a stage are given besides (--vendor); absent: nothing. */
+  readonly supply?: ((stage: number) => Promise<StepSupply>) | undefined;
+  /** No step has a network, whatever the recipe says. */
+  readonly offline?: boolean | undefined;
+};
+
+export type Engine = {
+  readonly spec: BuildSpec;
+  readonly options: EngineOptions;
+  readonly platform: Platform;
+  readonly cache: Cache;
+  readonly ids: StepIds;
+  readonly host: Host;
+  readonly signal: AbortSignal;
+  readonly emit: BuildListener;
+  /** Opens what a recipe names as base or as source of a copy; closed by whoever opened it. */
+  readonly open: (reference: string, platform: string | undefined) => Promise<Source>;
+  /** Bytes of a URL, for ADD. */
+  readonly fetch: (url: string) => Promise<AsyncIterable<Uint8Array>>;
+  readonly readSecret: (secret: Secret) => Promise<string>;
+  /** Of this build alone: salts keys that must not be found. */
+  readonly nonce: string;
+  /** Unique numbers for tasks and steps. */
+  readonly count: { tasks: number; steps: number; cached: number };
+};
+
+/** Tells of work that takes time, whatever becomes of it. */
+export const withTask = async <T>(
+  { emit, count }: Engine,
+  task: Task,
+  label: string,
+  work: (progress: (done: number, total: number | undefined) => void) => Promise<T>,
+): Promise<T> => {
+  const id = ++count.tasks;
+  emit({ kind: 'task-started', at: performance.now(), task, id, label });
+  let bytes = 0;
+  try {
+    return await work((done, total) => {
+      bytes = done;
+      emit({ kind: 'task-progress', at: performance.now(), id, done, total });
+    });
+  } finally {
+    emit({ kind: 'task-done', at: performance.now(), id, bytes });
+  }
+};
+
+export const note = ({ emit }: Engine, text: string): void => emit({ kind: 'note', at: performance.now(), text });

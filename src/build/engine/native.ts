@@ -1,0 +1,48 @@
+/** What the native program does for a build outside of a step: unpacking a base, a layer as an archive, removing what only root inside may remove. */
+import type { LayerSource } from '../../oci/layer.ts';
+import type { StepIds } from '../../plan/step.ts';
+import type { TarHandler } from '../../tar/read.ts';
+import { nativeProgram } from '../../util/native-program.ts';
+import { childOutput } from '../child-stream.ts';
+import type { SquashFile } from '../squash-file.ts';
+import type { Layer } from './cache.ts';
+import type { Engine } from './engine.ts';
+import { runRole } from './process.ts';
+
+/** The arguments that say whose ids there are; none: the caller's only. See native/layer.h. */
+const idArguments = (ids: StepIds): readonly string[] =>
+  ids.kind === 'single' ? [] : ['-m', ids.newuidmap, ids.newgidmap, ids.uidMap, ids.gidMap];
+
+/** The files of a SquashFS into an empty directory, with their owners; those that fit on no inode go into the table. */
+export const unpackSquash = async (
+  { ids, signal }: Pick<Engine, 'ids' | 'signal'>,
+  { path, offset, size }: Pick<SquashFile, 'path' | 'offset' | 'size'>,
+  directory: string,
+  owners: string,
+): Promise<void> =>
+  runRole(
+    ['@layer', ...idArguments(ids), 'unpack', path, String(offset), String(size), directory, owners],
+    `cannot unpack ${path}`,
+    signal,
+  );
+
+/** What a step changed (or all files of an unpacked base), as a layer of an image. */
+export const layerSource = (
+  engine: Engine,
+  { files, owners }: Pick<Layer, 'files' | 'owners'>,
+  label: string,
+  through: ((next: TarHandler) => TarHandler) | undefined,
+): LayerSource => ({
+  label,
+  mediaType: undefined,
+  digest: undefined,
+  size: undefined,
+  diffId: undefined,
+  reopenable: true,
+  through,
+  open: () => childOutput([nativeProgram(), '@layer', ...idArguments(engine.ids), 'tar', files, owners], `cannot read ${label}`),
+});
+
+/** A directory with all that is in it, whatever the modes and owners. No error where there is none. */
+export const removeTree = async (ids: StepIds, path: string): Promise<void> =>
+  runRole(['@layer', ...idArguments(ids), 'remove', path], `cannot remove ${path}`, undefined);

@@ -1,0 +1,221 @@
+/** RUN, %post and the like: a program in the tree of a stage. */
+
+import { STEP_FILES, type StepMount, type StepProgram } from '../../plan/step.ts';
+import type { Command, RunMount, Step } from '../../recipe/spec.ts';
+import { TsrunError } from '../../util/errors.ts';
+import { makeDirectories } from '../../util/make-directories.ts';
+import { type Account, accountOf } from './accounts.ts';
+import type { Workplace } from './cache.ts';
+import type { Engine } from './engine.ts';
+import type { KeyPart } from './key.ts';
+import { placeText } from './names.ts';
+import { runPlan } from './process.ts';
+import { DEFAULT_PATH, type StageState, variablesOf } from './stage-state.ts';
+import { accountsIn, planIn, type Tree } from './tree.ts';
+
+/** A mount whose words have been expanded and whose source has been found. */
+export type ReadyMount =
+  | {
+      readonly type: 'bind';
+      readonly target: string;
+      readonly readWrite: boolean;
+      readonly key: string;
+      readonly source: () => Promise<{ path: string; isFile: boolean }>;
+    }
+  | { readonly type: 'cache'; readonly id: string; readonly target: string; readonly readOnly: boolean; readonly mode: number }
+  | { readonly type: 'tmpfs'; readonly target: string; readonly size: number | undefined }
+  | (Extract<RunMount, { type: 'secret' }> & { readonly path: string });
+
+export type RunStep = Extract<Step, { kind: 'run' }>;
+
+const SCRIPT = `${STEP_FILES}/script`;
+const APT_CONFIG = `${STEP_FILES}/apt.conf`;
+
+const argvOf = (command: Command, shell: readonly string[]): readonly string[] => {
+  switch (command.form) {
+    case 'shell':
+      return [...shell, command.text];
+    case 'argv':
+      return command.argv;
+    case 'script':
+      return [...command.interpreter, ...command.args, SCRIPT];
+    default:
+      return command satisfies never;
+  }
+};
+
+/** All that can change what the step leaves behind. */
+export const runKey = (
+  step: RunStep,
+  state: StageState,
+  epoch: number,
+  mounts: readonly ReadyMount[],
+): { readonly [name: string]: KeyPart } => ({
+  step: 'run',
+  argv: argvOf(step.command, state.shell),
+  script: step.command.form === 'script' ? step.command.text : undefined,
+  environment: [...variablesOf(state)].map(([name, value]) => `${name}=${value}`),
+  cwd: state.workdir,
+  user: state.user,
+  network: step.network,
+  epoch,
+  mounts: mounts.map((mount): KeyPart => {
+    switch (mount.type) {
+      case 'bind':
+        return { type: 'bind', target: mount.target, key: mount.key };
+      case 'cache':
+        return { type: 'cache', id: mount.id, target: mount.target };
+      case 'tmpfs':
+        return { type: 'tmpfs', target: mount.target };
+      case 'secret':
+        return { type: 'secret', id: mount.id, target: mount.path, env: mount.env };
+      default:
+        return mount satisfies never;
+    }
+  }),
+});
+
+const ROOT: Account = { uid: 0, gid: 0, name: 'root', home: '/root', groups: [] };
+
+/** Runs it; returns its exit status. */
+export const runProgram = async (
+  engine: Engine,
+  step: RunStep,
+  tree: Tree,
+  state: StageState,
+  epoch: number,
+  mounts: readonly ReadyMount[],
+  place: Workplace,
+  onLine: (stream: 'stdout' | 'stderr', line: string) => void,
+): Promise<number> => {
+  const given = await givenTo(engine, step, tree, state, epoch, mounts);
+  const plan = await planIn(engine, tree, { ...given, place, network: networkOf(engine, step) });
+  return runPlan(plan, { signal: engine.signal, onLine });
+};
+
+/** A shell in the terminal, in the state in which the step failed. */
+export const debugShell = async (
+  engine: Engine,
+  step: RunStep,
+  tree: Tree,
+  state: StageState,
+  epoch: number,
+  mounts: readonly ReadyMount[],
+  place: Workplace,
+): Promise<void> => {
+  const given = await givenTo(engine, step, tree, state, epoch, mounts);
+  const term = engine.options.terminal;
+  const environment = new Map([
+    ...given.program.environment,
+    ...(term === undefined ? [] : [['TERM', term] as const]),
+    ['PS1', 'tsrun build> '],
+  ]);
+  const program = { ...given.program, file: '/bin/sh', argv: ['sh', '-i'], environment };
+  await runPlan(await planIn(engine, tree, { ...given, program, place, network: networkOf(engine, step) }), {
+    signal: engine.signal,
+    onLine: () => {},
+    terminal: true,
+  });
+};
+
+/** Offline it is as if the recipe had said so; the key of the step's result stays the same. */
+const networkOf = ({ options }: Engine, step: RunStep): RunStep['network'] => (options.offline === true ? 'none' : step.network);
+
+const stageOf = ({ spec }: Engine, step: RunStep): number => {
+  const found = spec.stages.findIndex((stage) => stage.steps.includes(step));
+  return found < 0 ? spec.target : found;
+};
+
+const givenTo = async (
+  engine: Engine,
+  step: RunStep,
+  tree: Tree,
+  state: StageState,
+  epoch: number,
+  mounts: readonly ReadyMount[],
+): Promise<{ readonly program: StepProgram; readonly mounts: readonly StepMount[] }> => {
+  const place = placeText(step.at);
+  const account =
+    state.user === '' || state.user === 'root' || state.user === '0' ? ROOT : accountOf(await accountsIn(engine, tree), state.user, place);
+  const network = networkOf(engine, step);
+  const ready: StepMount[] = [];
+  const environment = new Map<string, string>([
+    ['PATH', DEFAULT_PATH],
+    ['HOME', account.home],
+    ['SOURCE_DATE_EPOCH', String(epoch)],
+    ...(network === 'host' ? engine.options.proxies : []),
+    ...variablesOf(state),
+  ]);
+  for (const mount of mounts) ready.push(...(await readyMount(engine, mount, place, environment)));
+  if (network === 'host') {
+    for (const path of ['/etc/resolv.conf', '/etc/hosts'])
+      ready.push({ kind: 'bind', source: path, target: path, readOnly: true, isFile: true, optional: true, why: "the host's network" });
+  }
+  const supply = await engine.options.supply?.(stageOf(engine, step));
+  for (const { source, target, why } of supply?.mounts ?? [])
+    ready.push({ kind: 'bind', source, target, readOnly: false, isFile: false, optional: false, why });
+  if (engine.ids.kind === 'single' || supply !== undefined) {
+    // apt would become another user for its downloads and then look whether it did; and what is kept is to stay the caller's.
+    const content = `APT::Sandbox::User "root";\n${supply?.aptConfig ?? ''}`;
+    ready.push({ kind: 'file', target: APT_CONFIG, mode: 0o644, content, why: 'how apt works in a build' });
+    if (!environment.has('APT_CONFIG')) environment.set('APT_CONFIG', APT_CONFIG);
+  }
+  if (step.command.form === 'script') {
+    ready.push({ kind: 'file', target: SCRIPT, mode: 0o755, content: step.command.text, why: 'the text of the step' });
+  }
+  const argv = argvOf(step.command, state.shell);
+  const user = account === ROOT ? undefined : { uid: account.uid, gid: account.gid, groups: account.groups };
+  return { program: { file: argv[0] ?? '', argv, environment, cwd: state.workdir, user }, mounts: ready };
+};
+
+const readyMount = async (
+  engine: Engine,
+  mount: ReadyMount,
+  place: string,
+  environment: Map<string, string>,
+): Promise<readonly StepMount[]> => {
+  const target = mount.type === 'secret' ? mount.path : mount.target;
+  switch (mount.type) {
+    case 'bind': {
+      const { path, isFile } = await mount.source();
+      return [{ kind: 'bind', source: path, target, readOnly: !mount.readWrite, isFile, optional: false, why: place }];
+    }
+    case 'cache': {
+      const directory = `${engine.cache.root}/mounts/${Buffer.from(mount.id).toString('hex').slice(0, 120)}`;
+      await makeDirectories(directory, 0o700);
+      return [{ kind: 'bind', source: directory, target, readOnly: mount.readOnly, isFile: false, optional: false, why: place }];
+    }
+    case 'tmpfs':
+      return [{ kind: 'tmpfs', target, size: mount.size ?? 0, mode: 0o1777, why: place }];
+    case 'secret':
+      return secretMount(engine, mount, target, place, environment);
+    default:
+      return mount satisfies never;
+  }
+};
+
+const secretMount = async (
+  engine: Engine,
+  mount: Extract<ReadyMount, { type: 'secret' }>,
+  target: string,
+  place: string,
+  environment: Map<string, string>,
+): Promise<readonly StepMount[]> => {
+  const secret = engine.options.secrets.get(mount.id);
+  if (secret === undefined) {
+    if (!mount.required) return [];
+    throw new TsrunError({
+      code: 'E_SECRET',
+      what: `${place}: cannot give the secret ${JSON.stringify(mount.id)} to the step`,
+      why: 'it was not given',
+      hint: `add --secret id=${mount.id},src=FILE`,
+    });
+  }
+  const content = await engine.readSecret(secret);
+  if (mount.env !== undefined) environment.set(mount.env, content.replace(/\n$/, ''));
+  if (mount.env !== undefined && mount.target === undefined) return [];
+  const directory = target.slice(0, target.lastIndexOf('/')) || '/';
+  const files: StepMount = { kind: 'file', target, mode: mount.mode, content, why: place };
+  // Nothing of it reaches a disk.
+  return directory === '/run/secrets' ? [{ kind: 'tmpfs', target: directory, size: 0, mode: 0o755, why: place }, files] : [files];
+};

@@ -1,0 +1,243 @@
+/** `tsrun build OUT RECIPE`: a recipe is read, and carried out by the build engine; whoever watches sees how far it is. */
+import { randomBytes } from 'node:crypto';
+import { existsSync, readFileSync, statSync } from 'node:fs';
+import { readFile } from 'node:fs/promises';
+import { dirname, resolve } from 'node:path';
+import type { ConvertOptions } from '../build/convert.ts';
+import { buildRecipe } from '../build/engine/build.ts';
+import { openCache } from '../build/engine/cache.ts';
+import type { Engine, EngineOptions, Secret } from '../build/engine/engine.ts';
+import { type Ignore, NOTHING_IGNORED } from '../build/engine/host-files.ts';
+import { machineIds } from '../build/engine/ids.ts';
+import { removeTree } from '../build/engine/native.ts';
+import { chooseSpace } from '../build/engine/space.ts';
+import type { BuildListener } from '../build/events.ts';
+import { createFetchEvents } from '../build/fetch-events.ts';
+import { withRegistry } from '../build/with-registry.ts';
+import type { Platform } from '../oci/descriptor.ts';
+import { formatPlatform, parsePlatform } from '../oci/platform.ts';
+import { parseReference, type Reference } from '../oci/reference.ts';
+import { isProxyVariable, readBuildArgs } from '../recipe/arguments.ts';
+import { hasRecipeName, readRecipe, recipeLanguage } from '../recipe/front.ts';
+import { hasExceptions, ignoreFileNames, ignoreRules } from '../recipe/ignore.ts';
+import type { BuildSpec } from '../recipe/spec.ts';
+import { createHttp } from '../registry/http.ts';
+import { nodeHost } from '../run/host-node.ts';
+import { TsrunError } from '../util/errors.ts';
+import { realTiming } from '../util/timing.ts';
+import { encodeUtf8 } from '../util/utf8.ts';
+import { type LockArguments, prepareLock } from './build-lock.ts';
+import type { Settings } from './settings.ts';
+
+export type RecipeArguments = LockArguments & {
+  /** As it was typed. */
+  readonly recipe: string;
+  /** Where COPY finds files, when it is not the recipe's directory. */
+  readonly context: string | undefined;
+  readonly buildArgs: readonly string[];
+  readonly buildArgFile: string | undefined;
+  readonly stage: string | undefined;
+  readonly sections: readonly string[];
+  readonly noTest: boolean;
+  readonly sandbox: boolean;
+  readonly noCache: boolean;
+  readonly secrets: readonly string[];
+  readonly debugShell: boolean;
+};
+
+const usage = (what: string, why: string, hint?: string): TsrunError => new TsrunError({ code: 'E_USAGE', what, why, hint });
+
+const RECIPE_NAMES = ['Dockerfile', 'Containerfile'];
+
+/** The recipe that a SOURCE names: a recipe file, or a directory with a Dockerfile in it; undefined: it is an image. */
+export const recipeOf = (source: string): { readonly recipe: string; readonly context: string | undefined } | undefined => {
+  const found = statSync(source, { throwIfNoEntry: false });
+  if (found?.isDirectory() === true) {
+    const name = RECIPE_NAMES.find((each) => existsSync(`${source}/${each}`));
+    return name === undefined ? undefined : { recipe: `${source}/${name}`, context: source };
+  }
+  if (found?.isFile() !== true || found.size > MAX_RECIPE) return undefined;
+  return isRecipe(source) ? { recipe: source, context: undefined } : undefined;
+};
+
+/** Larger texts are none that people write. */
+const MAX_RECIPE = 1024 * 1024;
+
+const isRecipe = (path: string): boolean => {
+  if (hasRecipeName(path)) return true;
+  const text = readFileSync(path, 'latin1');
+  try {
+    return !text.includes('\0') && recipeLanguage(encodeUtf8(path), text) !== undefined;
+  } catch {
+    return false;
+  }
+};
+
+const readText = (path: string): string => {
+  try {
+    return readFileSync(path, 'latin1');
+  } catch (error) {
+    const missing = error instanceof Error && 'code' in error && error.code === 'ENOENT';
+    throw new TsrunError({
+      code: 'E_RECIPE',
+      what: `cannot use the recipe ${path}`,
+      why: missing ? 'there is no such file' : error instanceof Error ? error.message : String(error),
+      hint: 'give the name of a Dockerfile, definition file or YAML recipe',
+    });
+  }
+};
+
+const readSpec = (args: RecipeArguments, platform: Platform, env: Settings['env']): BuildSpec => {
+  const lookup = (name: string): string | undefined => (env[name] === undefined ? undefined : encodeUtf8(env[name]));
+  const files = args.buildArgFile === undefined ? [] : [{ path: args.buildArgFile, text: readText(args.buildArgFile) }];
+  return readRecipe({
+    path: encodeUtf8(args.recipe),
+    text: readText(args.recipe),
+    platform: formatPlatform(platform),
+    buildPlatform: formatPlatform(parsePlatform(process.arch)),
+    target: args.stage,
+    buildArgs: readBuildArgs(args.buildArgs.map(encodeUtf8), files, lookup),
+    sections: args.sections.length === 0 ? undefined : args.sections,
+    environment: lookup,
+    notest: args.noTest,
+  });
+};
+
+/** "id=token,src=FILE", "id=token,env=NAME", "id=token" (the variable of that name, else the file). */
+export const secretOf = (text: string): readonly [string, Secret] => {
+  const fields = new Map(text.split(',').map((part) => [part.slice(0, part.indexOf('=')), part.slice(part.indexOf('=') + 1)] as const));
+  const id = fields.get('id') ?? '';
+  const file = fields.get('src') ?? fields.get('source');
+  const variable = fields.get('env') ?? (file === undefined ? id : undefined);
+  if (id === '') throw usage(`cannot use --secret ${text}`, 'it has no id', 'write --secret id=NAME,src=FILE');
+  if (file !== undefined) return [id, { kind: 'file', path: resolve(file) }];
+  const value = process.env[variable ?? ''];
+  if (value === undefined)
+    throw usage(`cannot use --secret ${text}`, `the variable ${variable} is not set`, `write --secret id=${id},src=FILE`);
+  return [id, { kind: 'value', value }];
+};
+
+const readSecret = async (secret: Secret): Promise<string> => {
+  if (secret.kind === 'value') return encodeUtf8(secret.value);
+  try {
+    return await readFile(secret.path, 'latin1');
+  } catch (error) {
+    throw new TsrunError({
+      code: 'E_SECRET',
+      what: `cannot read the secret ${secret.path}`,
+      why: error instanceof Error ? error.message : String(error),
+      hint: 'check the file named by --secret',
+    });
+  }
+};
+
+const ignoreOf = (recipe: string, context: string): Ignore => {
+  const { besideRecipe, inContext } = ignoreFileNames(recipe);
+  const file = [besideRecipe, `${context}/${inContext}`].find((path) => existsSync(path));
+  if (file === undefined) return NOTHING_IGNORED;
+  const text = readFileSync(file, 'latin1');
+  return { ignores: ignoreRules(text), hasExceptions: hasExceptions(text) };
+};
+
+const PROXIES = ['http_proxy', 'https_proxy', 'ftp_proxy', 'no_proxy', 'all_proxy'];
+
+const proxiesOf = (env: Settings['env']): ReadonlyMap<string, string> => {
+  const names = PROXIES.flatMap((name) => [name, name.toUpperCase()]);
+  return new Map(names.flatMap((name) => (env[name] === undefined || !isProxyVariable(name) ? [] : [[name, encodeUtf8(env[name] ?? '')]])));
+};
+
+const epochOf = (env: Settings['env']): number | undefined => {
+  const text = env['SOURCE_DATE_EPOCH'];
+  if (text === undefined || text === '') return undefined;
+  if (/^[0-9]{1,10}$/.test(text) && Number(text) < 2 ** 32) return Number(text);
+  throw usage(`cannot use SOURCE_DATE_EPOCH=${text}`, 'it is not a number of seconds since 1970');
+};
+
+export type RecipeWork = {
+  readonly args: RecipeArguments;
+  /** Absolute. */
+  readonly target: string;
+  readonly settings: Settings;
+  readonly platform: Platform;
+  readonly convert: Omit<ConvertOptions, 'signal' | 'onProgress'>;
+  readonly signal: AbortSignal;
+  readonly hear: BuildListener;
+  /** --offline: no registry is asked, and no step has a network. */
+  readonly offline: boolean;
+};
+
+/** @throws TsrunError */
+export const buildFromRecipe = async ({ args, target, settings, platform, convert, signal, hear, offline }: RecipeWork): Promise<void> => {
+  const { env, places } = settings;
+  const recipe = resolve(args.recipe);
+  const spec = readSpec(args, platform, env);
+  const context = resolve(args.context ?? (spec.language === 'definition' ? '.' : dirname(recipe)));
+  const locked = await prepareLock(args, { path: recipe, text: spec.recipe.text }, offline);
+  const options: EngineOptions = {
+    context: encodeUtf8(context),
+    ignore: spec.language === 'dockerfile' ? ignoreOf(recipe, context) : NOTHING_IGNORED,
+    directory: encodeUtf8(process.cwd()),
+    noCache: args.noCache || locked.noCache,
+    secrets: new Map(args.secrets.map(secretOf)),
+    debugShell: args.debugShell,
+    epoch: locked.epoch ?? epochOf(env),
+    proxies: proxiesOf(env),
+    terminal: env['TERM'],
+    supply: locked.supply,
+    offline,
+  };
+  const space = await chooseSpace(env, places);
+  const ids = machineIds(env['TSRUN_BUILD_IDS']);
+  const cache = await openCache(space.path, ids.kind, (path) => removeTree(ids, path), realTiming);
+  const note = (text: string): void => hear({ kind: 'note', at: performance.now(), text });
+  await withRegistry(
+    settings,
+    { onWarning: note, onProgress: createFetchEvents(hear, () => performance.now()), signal },
+    async (registry) => {
+      const http = createHttp({ config: settings.registry, env, onWarning: note });
+      const engine: Engine = {
+        spec,
+        options,
+        platform,
+        cache,
+        ids,
+        host: nodeHost({ args: ['tsrun'] }),
+        signal,
+        emit: hear,
+        open: (text, wanted) =>
+          locked.bases.open(fromContext(parseReference(text), context), {
+            platform: wanted === undefined ? platform : parsePlatform(wanted),
+            limits: convert.limits,
+            scratch: cache.root,
+            registry,
+            signal,
+          }),
+        fetch: async (text) => {
+          const url = new URL(text);
+          const response = await http.request({ url, signal });
+          if (response.status === 200) return response.chunks();
+          response.discard();
+          throw new TsrunError({
+            code: 'E_FETCH',
+            what: `cannot fetch ${text}`,
+            why: `the server answers with status ${response.status}`,
+            hint: 'check the address',
+          });
+        },
+        readSecret,
+        nonce: randomBytes(8).toString('hex'),
+        count: { tasks: 0, steps: 0, cached: 0 },
+      };
+      try {
+        const built = await buildRecipe(engine, { target, kind: args.sandbox ? 'sandbox' : 'sif', tests: !args.noTest, convert });
+        for (const text of await locked.finish(built, target)) note(text);
+      } finally {
+        http.close();
+      }
+    },
+  );
+};
+
+/** Relative paths of a recipe begin at its context. */
+const fromContext = (reference: Reference, context: string): Reference =>
+  'path' in reference && typeof reference.path === 'string' ? { ...reference, path: resolve(context, reference.path) } : reference;

@@ -1,0 +1,25 @@
+/** --stage: the image is copied to this node before it is used, once for all runs of the user there. */
+import type { SquashImage } from '../image/image.ts';
+import { stagedIn, stagedInMemory } from '../store/staged.ts';
+import type { Op } from './ops.ts';
+import type { Situation } from './situation.ts';
+
+/**
+ * The op, or none where nothing was asked for. The copy is named after the file's identity: device and inode, then size and times, by which a changed file is
+ * another one.
+ * @param local the node-local place of the user
+ */
+export const stageOps = ({ request, identity }: Situation, { key, device = '0' }: SquashImage, local: string): Op[] => {
+  if (request.stage === 'no') return [];
+  const memory = request.stage === 'memory';
+  const directory = memory ? stagedInMemory(identity.ids.euid) : stagedIn(local);
+  const flags = memory ? ['memory'] : [];
+  return [
+    {
+      op: 'stage',
+      path: `${directory}/${device}-${key}`,
+      flags,
+      why: `--stage: copied to ${memory ? 'memory' : 'this node'} by the first run, used by all`,
+    },
+  ];
+};

@@ -1,0 +1,374 @@
+// time limit: 300 s
+/** `tsrun build OUT RECIPE` as an ordinary user: steps, copies, stages, cache, failures, interruptions. With one id, and with those of /etc/subuid. */
+import { spawn, spawnSync } from 'node:child_process';
+import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { suite } from 'uvu';
+import * as assert from 'uvu/assert';
+import { environmentOf, makeBusyboxTree, type Ran, scratch, tsrun, tsrunOk, tsrunPath } from '../helpers/product.ts';
+import { testUser } from '../helpers/user.ts';
+
+const test = suite('recipes are built');
+const place = scratch('recipes');
+const user = testUser();
+
+const own = (path: string): void => {
+  spawnSync('chown', ['-hR', `${user.uid}:${user.gid}`, path]);
+};
+
+const base = join(place, 'base');
+mkdirSync(base);
+makeBusyboxTree(base);
+symlinkSync('../../../../../../../../../../etc', join(base, 'outside'));
+own(base);
+
+let count = 0;
+/** A context with these files; returns its path. */
+const context = (files: Readonly<Record<string, string>>): string => {
+  const directory = join(place, `context-${++count}`);
+  for (const [name, content] of Object.entries(files)) {
+    const path = join(directory, name);
+    mkdirSync(dirname(path), { recursive: true });
+    writeFileSync(path, content);
+  }
+  own(directory);
+  return directory;
+};
+
+const space = join(place, 'space');
+const env = { TSRUN_STORE: join(place, 'store'), TSRUN_TMPDIR: space, TSRUN_BUILD_IDS: 'single' };
+const build = (directory: string, out: string, args: readonly string[] = [], more: Readonly<Record<string, string>> = {}): Ran =>
+  tsrun(['build', '--force', ...args, join(place, out), directory], { env: { ...env, ...more }, cwd: directory });
+
+const ok = (ran: Ran): Ran => {
+  if (ran.status !== 0) throw new Error(`status ${ran.status} ${ran.signal ?? ''}\n${ran.stdout}${ran.stderr}`);
+  return ran;
+};
+
+const inside = (out: string, ...command: readonly string[]): string =>
+  tsrunOk(['exec', '--containall', '--pwd', '/', join(place, out), ...command], { env });
+
+/** Of each entry: mode, owner, path. */
+const listing = (out: string, path: string): readonly string[] =>
+  tsrunOk(['image', 'ls', join(place, out), path], { env })
+    .trim()
+    .split('\n')
+    .map((line) => line.replace(/^(\S+)\s+(\d+)\s+(\d+).*?Z (.*)$/, '$1 $2:$3 $4'));
+
+/** What a build that has ended must not leave. */
+const assertClean = (out: string): void => {
+  for (const ids of existsSync(join(space, 'build')) ? readdirSync(join(space, 'build')) : []) {
+    assert.equal(readdirSync(join(space, 'build', ids, 'work')), [], `left in work of ${ids}`);
+    assert.equal(readdirSync(join(space, 'build', ids, 'keys')), [], `left in keys of ${ids}`);
+  }
+  assert.equal(
+    readdirSync(place).filter((name) => name.includes(out) && name !== out),
+    [],
+  );
+  assert.not.match(readFileSync('/proc/self/mounts', 'utf8'), new RegExp(space));
+};
+
+const FULL = `FROM ${base} AS maker
+ENV GREETING=hello
+RUN echo "$GREETING" > /made; chown 5:6 /made; chmod 4751 /made; mkdir -m 0 /closed; ln -s made /link; chown -h 7:8 /link
+RUN chmod 700 /closed && touch /closed/in && chmod 0 /closed && mkdir -p /out/sub && echo art > /out/sub/file
+
+FROM ${base} AS unused
+RUN false
+
+FROM ${base}
+WORKDIR /work/deep
+COPY --chown=3:4 --chmod=640 a.txt dir/ ./data/
+COPY --from=maker /out /made /copied/
+COPY a.txt /outside/from-the-recipe
+COPY <<EOF /inline
+written $WORD in the recipe
+EOF
+ARG WORD=here
+RUN echo "$WORD" > word && rm -rf /opt && mkdir /opt && id -u > uid && test -z "$SECRET_OF_THE_HOST"
+ENV PATH=/work/bin:$PATH
+LABEL maker="some body"
+USER 9:9
+ENTRYPOINT ["/bin/echo"]
+CMD ["word:", "default"]
+`;
+
+test('RUN, COPY, WORKDIR, ENV and the rest do what they do in Docker, and owners are those the steps saw', () => {
+  const directory = context({ Dockerfile: FULL, 'a.txt': 'A\n', 'dir/b': 'B\n', 'dir/in/c': 'C\n' });
+  const ran = ok(build(directory, 'full.sif', [], { SECRET_OF_THE_HOST: 'x' }));
+  assert.not.match(ran.stderr, /RUN false/);
+  assert.equal(listing('full.sif', '/work'), [
+    'drwxr-xr-x 0:0 /work',
+    'drwxr-xr-x 0:0 /work/deep',
+    'drwxr-xr-x 3:4 /work/deep/data',
+    '-rw-r----- 3:4 /work/deep/data/a.txt',
+    '-rw-r----- 3:4 /work/deep/data/b',
+    'drw-r----- 3:4 /work/deep/data/in',
+    '-rw-r----- 3:4 /work/deep/data/in/c',
+    '-rw-r--r-- 0:0 /work/deep/uid',
+    '-rw-r--r-- 0:0 /work/deep/word',
+  ]);
+  assert.is(inside('full.sif', 'cat', '/work/deep/word', '/work/deep/uid', '/inline'), 'here\n0\nwritten  in the recipe\n');
+  assert.is(inside('full.sif', 'cat', '/copied/sub/file', '/copied/made'), 'art\nhello\n');
+  assert.equal(listing('full.sif', '/opt'), ['drwxr-xr-x 0:0 /opt']);
+  // The link of the image leads to its own /etc.
+  assert.is(inside('full.sif', 'cat', '/etc/from-the-recipe'), 'A\n');
+  assert.not.ok(existsSync('/etc/from-the-recipe'));
+  assert.is(tsrunOk(['run', join(place, 'full.sif')], { env }), 'word: default\n');
+  assert.match(tsrunOk(['inspect', join(place, 'full.sif')], { env }), /maker: some body/);
+  assertClean('full.sif');
+});
+
+test('owners, set-id bits and modes that keep everybody out reach the image', () => {
+  ok(build(context({ Dockerfile: FULL, 'a.txt': '', 'dir/b': '' }), 'maker.sif', ['--target', 'maker']));
+  assert.equal(listing('maker.sif', '/closed'), ['d--------- 0:0 /closed', '-rw-r--r-- 0:0 /closed/in']);
+  assert.equal(listing('maker.sif', '/made'), ['-rwsr-x--x 5:6 /made']);
+  assert.match(listing('maker.sif', '/link')[0] ?? '', /^lrwxrwxrwx 7:8 \/link/);
+});
+
+test('one id and the ids of /etc/subuid give the same image', () => {
+  if (!readFileSync('/etc/subuid', 'utf8').includes(`${user.name}:`)) throw new Error(`no line for ${user.name} in /etc/subuid`);
+  const directory = context({ Dockerfile: FULL, 'a.txt': 'A\n', 'dir/b': 'B\n', 'dir/in/c': 'C\n' });
+  ok(build(directory, 'one.sif'));
+  ok(build(directory, 'many.sif', [], { TSRUN_BUILD_IDS: 'ranges' }));
+  assert.is(tsrunOk(['image', 'diff', join(place, 'one.sif'), join(place, 'many.sif')], { env }), '');
+  assertClean('many.sif');
+});
+
+const THREE = (last: string): string => `FROM ${base}
+RUN echo one > /one
+RUN date +%s%N > /stamp
+RUN ${last}
+`;
+
+test('a second build takes every step from the cache and gives the same bytes; a changed step keeps those before it', () => {
+  const directory = context({ Dockerfile: THREE('echo three > /three') });
+  assert.match(ok(build(directory, 'first.sif')).stderr, /3 steps \(0 cached\)/);
+  assert.match(ok(build(directory, 'second.sif')).stderr, /3 steps \(3 cached\)/);
+  assert.ok(readFileSync(join(place, 'first.sif')).equals(readFileSync(join(place, 'second.sif'))));
+  const changed = context({ Dockerfile: THREE('echo four > /three') });
+  assert.match(ok(build(changed, 'changed.sif')).stderr, /3 steps \(2 cached\)/);
+  assert.is(inside('changed.sif', 'cat', '/three'), 'four\n');
+  assert.is(inside('changed.sif', 'cat', '/stamp'), inside('first.sif', 'cat', '/stamp'));
+});
+
+test('--no-cache does every step again, and what stands on a step made anew is made anew', () => {
+  const directory = context({ Dockerfile: THREE('cat /stamp > /copy') });
+  ok(build(directory, 'cached.sif'));
+  assert.match(ok(build(directory, 'anew.sif', ['--no-cache'])).stderr, /3 steps \(0 cached\)/);
+  assert.is.not(inside('anew.sif', 'cat', '/copy'), inside('cached.sif', 'cat', '/copy'));
+  assert.match(ok(build(directory, 'after.sif')).stderr, /3 steps \(3 cached\)/);
+  assert.is(inside('after.sif', 'cat', '/copy'), inside('anew.sif', 'cat', '/copy'));
+});
+
+test('content, mode and name of copied files decide whether a copy is taken from the cache; times do not', () => {
+  const directory = context({ Dockerfile: `FROM ${base}\nCOPY a.txt /a\n`, 'a.txt': 'A\n' });
+  ok(build(directory, 'copy.sif'));
+  spawnSync('touch', ['-d', '2001-01-01', join(directory, 'a.txt')]);
+  assert.match(ok(build(directory, 'copy.sif')).stderr, /1 steps \(1 cached\)/);
+  chmodSync(join(directory, 'a.txt'), 0o600);
+  assert.match(ok(build(directory, 'copy.sif')).stderr, /1 steps \(0 cached\)/);
+  writeFileSync(join(directory, 'a.txt'), 'B\n');
+  assert.match(ok(build(directory, 'copy.sif')).stderr, /1 steps \(0 cached\)/);
+  assert.is(inside('copy.sif', 'cat', '/a'), 'B\n');
+});
+
+test('a failing step tells its last lines, place, and status; nothing is left, and the steps before it are kept', () => {
+  const directory = context({
+    Dockerfile: `FROM ${base}\nRUN echo kept > /kept\nRUN echo some output; mkdir -m 0 /closed; echo words >&2; exit 7\n`,
+  });
+  const ran = build(directory, 'failing.sif');
+  assert.is(ran.status, 125);
+  assert.match(ran.stderr, /some output\n/);
+  assert.match(ran.stderr, /words\n/);
+  assert.match(ran.stderr, /Dockerfile:3: the step failed: RUN echo some output.*: its exit status is 7 \(E_STEP\)\nhint: .*--debug-shell/);
+  assert.not.ok(existsSync(join(place, 'failing.sif')));
+  assertClean('failing.sif');
+  assert.match(build(directory, 'failing.sif').stderr, /RUN echo kept > \/kept: cached/);
+});
+
+test('what a recipe gets wrong is named with its place', () => {
+  const cases: readonly (readonly [string, RegExp])[] = [
+    ['COPY missing /x', /Dockerfile:2: cannot copy "missing": there is no such file.*E_COPY_SOURCE/],
+    ['COPY ../../etc/passwd /x', /cannot copy "\.\.\/\.\.\/etc\/passwd": there is no such file/],
+    ['COPY a.txt b.txt /one', /E_RECIPE|several files are copied, and it is no directory/],
+    ['COPY --chown=nosuch a.txt /x', /cannot use "nosuch": the image has no user "nosuch" in \/etc\/passwd \(E_ACCOUNT\)/],
+    ['COPY ignored /x', /it is left out by \.dockerignore/],
+    ['COPY --chmod=rwx a.txt /x', /E_MODE/],
+    ['RUN --mount=type=secret,id=token,required=true true', /the secret "token".*E_SECRET/],
+    ['RUN nosuchprogram', /nosuchprogram: not found[\s\S]*exit status is 127/],
+    ['ADD http://127.0.0.1:9/file /x', /127\.0\.0\.1/],
+  ];
+  for (const [line, expected] of cases) {
+    const files = { Dockerfile: `FROM ${base}\n${line}\n`, '.dockerignore': 'ignored\n', ignored: '', 'a.txt': '', 'b.txt': '' };
+    const ran = build(context(files), 'wrong.sif');
+    assert.is(ran.status, 125, line);
+    assert.match(ran.stderr, expected);
+    assert.not.ok(existsSync(join(place, 'wrong.sif')));
+  }
+  assertClean('wrong.sif');
+});
+
+test('a secret can be read by its step and is nowhere in the image or the cache', () => {
+  const directory = context({
+    Dockerfile: `FROM ${base}\nRUN --mount=type=secret,id=token test "$(cat /run/secrets/token)" = very-secret-word && touch /seen\n`,
+    token: 'very-secret-word',
+  });
+  // The recipe itself is kept in the image, so the word must not stand there.
+  const recipe = join(directory, 'Dockerfile');
+  writeFileSync(recipe, readFileSync(recipe, 'utf8').replace('= very-secret-word', '!= ""'));
+  ok(build(directory, 'secret.sif', ['--secret', `id=token,src=${join(directory, 'token')}`]));
+  assert.match(listing('secret.sif', '/seen')[0] ?? '', /\/seen/);
+  assert.is(spawnSync('grep', ['-rl', 'very-secret-word', space], { encoding: 'utf8' }).stdout, '');
+  assert.not.ok(readFileSync(join(place, 'secret.sif')).includes('very-secret-word'));
+});
+
+test('mounts of a step: files of the context, a cache that stays, memory; and a network that is not there', () => {
+  const directory = context({
+    Dockerfile: `FROM ${base}
+RUN --mount=type=bind,source=dir,target=/ctx --mount=type=tmpfs,target=/mem cp /ctx/b /b && echo x > /mem/x
+RUN --mount=type=cache,target=/var/cache/thing,id=thing echo kept > /var/cache/thing/file
+RUN --mount=type=cache,target=/elsewhere,id=thing cp /elsewhere/file /from-cache
+RUN --network=none ip -o link | wc -l > /links
+`,
+    'dir/b': 'B\n',
+  });
+  ok(build(directory, 'mounts.sif'));
+  assert.is(inside('mounts.sif', 'cat', '/b', '/from-cache', '/links'), 'B\nkept\n1\n');
+  assert.equal(
+    listing('mounts.sif', '/').filter((line) => /\/(?:ctx|mem|elsewhere|var\/cache)/.test(line)),
+    [],
+  );
+});
+
+type Interrupted = { readonly signal: NodeJS.Signals | null; readonly stderr: string };
+
+/** Sends the signal as soon as the build says `word` on a line of its own. */
+const interrupted = (directory: string, out: string, word: string, signal: NodeJS.Signals): Promise<Interrupted> =>
+  new Promise((resolve, reject) => {
+    const child = spawn(tsrunPath, ['build', '--verbose', join(place, out), directory], {
+      cwd: directory,
+      env: environmentOf({ env }),
+      stdio: ['ignore', 'ignore', 'pipe'],
+      uid: user.uid,
+      gid: user.gid,
+    });
+    let stderr = '';
+    let sent = false;
+    child.stderr.setEncoding('utf8').on('data', (text: string) => {
+      stderr += text;
+      if (!sent && stderr.split('\n').includes(`  ${word}`)) {
+        sent = true;
+        child.kill(signal);
+      }
+    });
+    child.on('error', reject);
+    child.on('close', (_, ended) => resolve({ signal: ended, stderr }));
+  });
+
+const processesOf = (word: string): string => spawnSync('pgrep', ['-u', String(user.uid), '-af', word], { encoding: 'utf8' }).stdout;
+
+test('an interrupted build leaves no image, process, mount or directory, and keeps the steps it had finished', async () => {
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+    const directory = context({
+      Dockerfile: `FROM ${base}\nRUN echo ${signal} > /kept\nRUN mkdir -m 0 /closed; (setsid sleep 98765 &); echo is running; sleep 98765\n`,
+    });
+    const ended = await interrupted(directory, 'interrupted.sif', 'is running', signal);
+    assert.is(ended.signal, signal, ended.stderr);
+    assert.is(processesOf('sleep 98765'), '');
+    assert.not.ok(existsSync(join(place, 'interrupted.sif')));
+    assertClean('interrupted.sif');
+    writeFileSync(join(directory, 'Dockerfile'), `FROM ${base}\nRUN echo ${signal} > /kept\n`);
+    assert.match(ok(build(directory, 'resumed.sif')).stderr, /1 steps \(1 cached\)/);
+  }
+});
+
+test('what a build that was killed has left is removed by the next one', async () => {
+  const directory = context({ Dockerfile: `FROM ${base}\nRUN mkdir -m 0 /closed; touch /file; echo is running; sleep 3\n` });
+  const ended = await interrupted(directory, 'killed.sif', 'is running', 'SIGKILL');
+  assert.is(ended.signal, 'SIGKILL', ended.stderr);
+  writeFileSync(join(directory, 'Dockerfile'), `FROM ${base}\nRUN true\n`);
+  ok(build(directory, 'killed.sif'));
+  assertClean('killed.sif');
+});
+
+test('two builds of one recipe at once: each step is done once, both images are whole', async () => {
+  const directory = context({ Dockerfile: `FROM ${base}\nRUN sleep 1; date +%s%N > /stamp\nRUN sleep 1; echo two > /two\n` });
+  const start = (out: string): Promise<string> =>
+    new Promise((resolve, reject) => {
+      const child = spawn(tsrunPath, ['build', join(place, out), directory], {
+        cwd: directory,
+        env: environmentOf({ env }),
+        stdio: ['ignore', 'ignore', 'pipe'],
+        uid: user.uid,
+        gid: user.gid,
+      });
+      let stderr = '';
+      child.stderr.on('data', (text: Buffer) => {
+        stderr += text;
+      });
+      child.on('error', reject);
+      child.on('close', (status) => (status === 0 ? resolve(stderr) : reject(new Error(stderr))));
+    });
+  const said = await Promise.all([start('twin-a.sif'), start('twin-b.sif')]);
+  const cached = said.map((text) => Number(/\((\d+) cached\)/.exec(text)?.[1]));
+  assert.is((cached[0] ?? 0) + (cached[1] ?? 0), 2, said.join('\n'));
+  assert.ok(readFileSync(join(place, 'twin-a.sif')).equals(readFileSync(join(place, 'twin-b.sif'))));
+  assertClean('twin-a.sif');
+});
+
+const DEFINITION = (testLine: string): string => `Bootstrap: localimage
+From: ${base}
+
+%setup
+  echo made > "$APPTAINER_ROOTFS/by-setup"
+%files
+  a.txt /data/
+%post
+  chown 11:12 /by-setup
+  echo 'export ADDED=later' >> "$APPTAINER_ENVIRONMENT"
+%environment
+  export SET=yes
+%runscript
+  echo "$SET $ADDED $*"
+%test
+  ${testLine}
+`;
+
+test('a definition file is built: sections of the host and of the image, its environment, its test', () => {
+  const directory = context({ 'x.def': DEFINITION('test -f /data/a.txt'), 'a.txt': 'A\n' });
+  ok(tsrun(['build', join(place, 'def.sif'), 'x.def'], { env, cwd: directory }));
+  assert.is(tsrunOk(['run', join(place, 'def.sif'), 'a', 'b'], { env }), 'yes later a b\n');
+  assert.equal(listing('def.sif', '/by-setup'), ['-rw-r--r-- 11:12 /by-setup']);
+  assertClean('def.sif');
+});
+
+test('an image whose test fails is not written, with --notest it is', () => {
+  const directory = context({ 'x.def': DEFINITION('echo tested; exit 3'), 'a.txt': 'A\n' });
+  const ran = tsrun(['build', join(place, 'untested.sif'), 'x.def'], { env, cwd: directory });
+  assert.is(ran.status, 125);
+  assert.match(ran.stderr, /tested\n[\s\S]*the test failed.*exit status is 3 \(E_TEST\)/);
+  assert.not.ok(existsSync(join(place, 'untested.sif')));
+  assertClean('untested.sif');
+  ok(tsrun(['build', '--notest', join(place, 'untested.sif'), 'x.def'], { env, cwd: directory }));
+  assert.ok(existsSync(join(place, 'untested.sif')));
+});
+
+test('--sandbox writes a directory that runs, and an image built on it has the owners that were recorded', () => {
+  const directory = context({ Dockerfile: `FROM ${base}\nRUN echo x > /x && chown 21:22 /x && mkdir -m 700 /private\n` });
+  ok(build(directory, 'box', ['--sandbox']));
+  assert.is(tsrunOk(['exec', join(place, 'box'), 'cat', '/x'], { env }), 'x\n');
+  assert.is(statSync(join(place, 'box/x')).uid, user.uid);
+  const on = context({ Dockerfile: `FROM ${join(place, 'box')}\nRUN echo y > /y\n` });
+  ok(build(on, 'on-box.sif'));
+  assert.equal(listing('on-box.sif', '/x'), ['-rw-r--r-- 21:22 /x']);
+});
+
+test('without a place to build in nothing is begun', () => {
+  const directory = context({ Dockerfile: `FROM ${base}\nRUN true\n` });
+  const ran = build(directory, 'nowhere.sif', [], { TSRUN_TMPDIR: '/proc/nowhere' });
+  assert.is(ran.status, 125);
+  assert.match(ran.stderr, /cannot find a place to build in: \/proc\/nowhere \(TSRUN_TMPDIR\).*E_BUILD_SPACE\)\nhint: set TSRUN_TMPDIR/);
+});
+
+test.run();

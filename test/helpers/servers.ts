@@ -1,0 +1,85 @@
+/** Runs that stay until they are told to go, and the image server's processes behind them. */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { chownSync, existsSync, mkdirSync, readdirSync, readFileSync, readlinkSync } from 'node:fs';
+import { join } from 'node:path';
+import { environmentOf, tsrunPath } from './product.ts';
+import { testUser } from './user.ts';
+
+const user = testUser();
+
+export const textOf = (path: string): string => {
+  try {
+    return readFileSync(path, 'utf8');
+  } catch {
+    return '';
+  }
+};
+export const childrenOf = (pid: number): number[] =>
+  textOf(`/proc/${pid}/task/${pid}/children`).trim().split(/\s+/).filter(Boolean).map(Number);
+export const field = (pid: number, name: string): string | undefined =>
+  new RegExp(`^${name}:\\s*(.*)$`, 'm').exec(textOf(`/proc/${pid}/status`))?.[1];
+
+/** Processes of the payload's user namespace beside it. */
+const neighboursOf = (payload: number): readonly number[] => {
+  const namespace = readlinkSync(`/proc/${payload}/ns/user`);
+  return readdirSync('/proc')
+    .filter((name) => /^\d+$/.test(name))
+    .map(Number)
+    .filter((pid) => {
+      try {
+        return pid !== payload && readlinkSync(`/proc/${pid}/ns/user`) === namespace;
+      } catch {
+        return false;
+      }
+    });
+};
+
+/** Server and serving process of the payload's scope: found by their names in its user namespace. */
+export const processesOf = (payload: number): { readonly server: number; readonly serving: number } => {
+  const mine = neighboursOf(payload);
+  const named = (name: string): number => mine.find((pid) => field(pid, 'Name') === name) ?? 0;
+  return { server: named('tsrun-server'), serving: named('tsrun-image') };
+};
+
+/** A runtime directory of its own in `place`: with it each test has servers of its own, and nobody else's are killed. */
+export const runtimeIn = (place: string, name: string): string => {
+  const runtime = join(place, name);
+  if (!existsSync(runtime)) {
+    mkdirSync(runtime, { mode: 0o700 });
+    if (process.getuid?.() === 0) chownSync(runtime, user.uid, user.gid);
+  }
+  return runtime;
+};
+
+export type Staying = ChildProcess & { readonly text: () => string };
+
+/** A run of `sh -c script` that resolves when it has said "ready"; the script then waits for a line of its standard input. `before`: words before tsrun's. */
+export const startStaying = async (runtime: string, words: readonly string[], before: readonly string[] = []): Promise<Staying> => {
+  const [program = '', ...args] = [...before, tsrunPath, 'exec', ...words];
+  const child = spawn(program, args, {
+    env: environmentOf({ env: { XDG_RUNTIME_DIR: runtime } }),
+    // Words before are root's: they may become the user in their own way.
+    ...(before[0] === 'setpriv' ? {} : { uid: user.uid, gid: user.gid }),
+    cwd: '/tmp',
+    stdio: ['pipe', 'pipe', 'inherit'],
+  });
+  let text = '';
+  await new Promise<void>((resolve, reject) => {
+    child.stdout?.on('data', (chunk) => {
+      text += chunk;
+      if (text.includes('ready\n')) resolve();
+    });
+    child.on('exit', () => reject(new Error(`ended early: ${text}`)));
+  });
+  return Object.assign(child, { text: () => text });
+};
+
+export const endOf = (child: ChildProcess): Promise<number | null> =>
+  child.exitCode !== null ? Promise.resolve(child.exitCode) : new Promise((resolve) => child.on('exit', resolve));
+
+export const until = async (fact: () => boolean): Promise<void> => {
+  for (const end = Date.now() + 30_000; !fact(); ) {
+    if (Date.now() > end) throw new Error('it did not come true within 30 s');
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+};

@@ -1,0 +1,159 @@
+/** The lock as a file, and what it says of a build that is not as it was. */
+import { createHash } from 'node:crypto';
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { suite } from 'uvu';
+import * as assert from 'uvu/assert';
+import {
+  type Lock,
+  lockedBase,
+  lockText,
+  packageDifferences,
+  parseLock,
+  requirePackages,
+  requireRecipe,
+} from '../../src/lock/lock-file.ts';
+import type { Package } from '../../src/lock/packages.ts';
+import { requireVendored, supplyOf, withArchiveDigests } from '../../src/lock/vendor.ts';
+import { directoryFiles } from '../../src/oci/files.ts';
+import { openLayout } from '../../src/oci/layout.ts';
+import { addToLayout } from '../../src/oci/write-layout.ts';
+import { makeTar, sha256, writeLayout } from '../helpers/layers.ts';
+import { memoryLayer } from '../helpers/merge.ts';
+import { failure } from '../helpers/throws.ts';
+
+const test = suite('lock');
+const place = mkdtempSync(join(tmpdir(), 'tsrun-lock-'));
+test.after(() => rmSync(place, { recursive: true, force: true }));
+
+const digest = (letter: string): string => `sha256:${letter.repeat(64)}`;
+const CURL: Package = { manager: 'dpkg', name: 'curl', version: '1', architecture: 'amd64', files: digest('c') };
+const LOCK: Lock = {
+  version: 1,
+  tsrun: '0.1.0',
+  recipe: digest('a'),
+  epoch: 1_700_000_000,
+  treeDigest: digest('b'),
+  bases: [
+    { reference: 'docker://debian:12', platform: 'linux/amd64', digest: digest('d') },
+    { reference: 'docker://alpine', platform: 'linux/amd64', digest: digest('e') },
+  ],
+  packages: [{ manager: 'pip', name: 'x', version: '1', place: '/opt/v' }, CURL],
+};
+
+test('a lock is written in a fixed order, one thing on a line, and read again', () => {
+  const text = lockText(LOCK);
+  assert.is(
+    text,
+    `{
+  "version": 1,
+  "tsrun": "0.1.0",
+  "recipe": "${digest('a')}",
+  "epoch": 1700000000,
+  "treeDigest": "${digest('b')}",
+  "bases": [
+    {"reference":"docker://alpine","platform":"linux/amd64","digest":"${digest('e')}"},
+    {"reference":"docker://debian:12","platform":"linux/amd64","digest":"${digest('d')}"}
+  ],
+  "packages": [
+    {"manager":"dpkg","name":"curl","version":"1","architecture":"amd64","files":"${digest('c')}"},
+    {"manager":"pip","name":"x","version":"1","place":"/opt/v"}
+  ]
+}
+`,
+  );
+  assert.is(lockText(parseLock(text, 'tsrun.lock')), text);
+  assert.is(lockText(parseLock(lockText({ ...LOCK, bases: [], packages: [] }), 'l')), lockText({ ...LOCK, bases: [], packages: [] }));
+});
+
+test('what is no lock is refused with what is wrong about it', async () => {
+  const good = JSON.parse(lockText(LOCK)) as Record<string, unknown>;
+  const cases: readonly (readonly [unknown, RegExp])[] = [
+    [[], /no object/],
+    [{ ...good, version: 2 }, /version 2, not 1/],
+    [{ ...good, recipe: 'md5' }, /"recipe" is not what/],
+    [{ ...good, epoch: -1 }, /"epoch"/],
+    [{ ...good, epoch: 2 ** 40 }, /"epoch"/],
+    [{ ...good, bases: 'x' }, /"bases" is no list/],
+    [{ ...good, bases: [1] }, /"bases" is no list/],
+    [{ ...good, packages: [{ manager: 'npm', name: 'a', version: '1' }] }, /"manager"/],
+    [{ ...good, packages: [{ manager: 'pip', name: 'a' }] }, /"version" is missing/],
+  ];
+  for (const [value, pattern] of cases)
+    assert.match((await failure(() => parseLock(JSON.stringify(value), 'l'), 'E_LOCK')).message, pattern);
+  assert.match((await failure(() => parseLock('{', 'l'), 'E_LOCK')).message, /not JSON/);
+});
+
+test('another recipe, an unknown base and other packages are named', async () => {
+  requireRecipe(LOCK, digest('a'), 'l');
+  await failure(() => requireRecipe(LOCK, digest('f'), 'l'), 'E_LOCK_CHANGED');
+  assert.is(lockedBase(LOCK, 'docker://alpine', 'linux/amd64', 'l').digest, digest('e'));
+  assert.match(
+    (await failure(() => lockedBase(LOCK, 'docker://alpine', 'linux/arm64', 'l'), 'E_LOCK_CHANGED')).message,
+    /alpine \(linux\/arm64\)/,
+  );
+  requirePackages(LOCK, [...LOCK.packages], 'l');
+  assert.match((await failure(() => requirePackages(LOCK, [CURL], 'l'), 'E_LOCK_CHANGED')).message, /- pip x 1 in \/opt\/v/);
+  assert.equal(packageDifferences([CURL], [{ ...CURL, version: '2' }]), ['- dpkg curl 1 amd64', '+ dpkg curl 2 amd64']);
+  assert.equal(packageDifferences([CURL], [{ ...CURL, files: digest('0') }]), ['! dpkg curl 1 amd64: its files have other hashes']);
+  assert.equal(packageDifferences([CURL], [{ ...CURL, digest: digest('0') }]), [], 'only one of the two knows it');
+});
+
+test('kept archives give dpkg packages their digests, also those with an epoch in the version', async () => {
+  const directory = join(place, 'vendor');
+  mkdirSync(join(directory, 'apt/0/archives'), { recursive: true });
+  writeFileSync(join(directory, 'apt/0/archives/git_1%3a2.39-1_amd64.deb'), 'git');
+  writeFileSync(join(directory, 'apt/0/archives/lock'), '');
+  const git: Package = { manager: 'dpkg', name: 'git', version: '1:2.39-1', architecture: 'amd64' };
+  const found = await withArchiveDigests(directory, [git, CURL]);
+  assert.equal(found, [{ ...git, digest: sha256(Buffer.from('git')) }, CURL]);
+  assert.equal(await withArchiveDigests(join(place, 'nothing'), [git]), [git]);
+});
+
+test('a step finds archives and lists outside of the image, per stage', async () => {
+  const keep = await supplyOf({ directory: join(place, 'v'), purpose: 'keep' }, 2);
+  assert.equal(
+    keep.mounts.map(({ source }) => source),
+    [join(place, 'v/apt/2')],
+  );
+  assert.match(keep.aptConfig, /^Dir::Cache::archives "(\/dev\/[^"]*)\/archives";\nDir::State::lists "\1\/lists";\n/);
+  const use = await supplyOf({ directory: join(place, 'v'), purpose: 'use' }, 2);
+  assert.match(use.aptConfig, /Acquire::Retries "0"/);
+  writeFileSync(join(place, 'file'), '');
+  await failure(() => supplyOf({ directory: join(place, 'file'), purpose: 'keep' }, 0), 'E_VENDOR');
+  await failure(() => requireVendored(join(place, 'v')), 'E_VENDOR');
+});
+
+test('base images are kept in a layout under their names, with the digests they had', async () => {
+  const from = join(place, 'from');
+  const tar = makeTar([{ path: 'a', content: 'x' }]);
+  const { manifest } = writeLayout(from, { layers: [tar], tag: 'one' });
+  const platform = { os: 'linux', architecture: 'amd64' };
+  const origin = { bootstrap: 'oci', from: '' };
+  const image = await openLayout(await directoryFiles(from, from), { tag: 'one', platform, origin });
+  const to = join(place, 'to');
+  assert.is(await addToLayout(to, image, 'docker://debian:12'), manifest.digest);
+  const bare = { ...image, manifest: undefined, manifestDigest: undefined, config: undefined, layers: [memoryLayer(tar, 0, 1)] };
+  const own = await addToLayout(to, bare, 'tar:rootfs.tar');
+  assert.is(await addToLayout(to, bare, 'tar:rootfs.tar'), own, 'the same again replaces itself');
+  await requireVendored(place).then(
+    () => assert.unreachable(),
+    () => {},
+  );
+  for (const [tag, found] of [
+    ['docker://debian:12', manifest.digest],
+    ['tar:rootfs.tar', own],
+  ] as const) {
+    const again = await openLayout(await directoryFiles(to, to), { tag, platform, origin });
+    assert.is(again.manifestDigest, found);
+    for (const layer of again.layers) {
+      const bytes: Uint8Array[] = [];
+      for await (const chunk of layer.open()) bytes.push(chunk);
+      assert.is(sha256(Buffer.concat(bytes)), layer.digest);
+      assert.is(layer.diffId, `sha256:${createHash('sha256').update(tar).digest('hex')}`);
+    }
+  }
+});
+
+test.run();

@@ -1,0 +1,161 @@
+/* Hot lists and records: what is accepted of files that anybody may have written. */
+#include "../../native/hot.h"
+#include "check.h"
+
+#include <fcntl.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#define PARTITION (4u << 20)
+
+static int file_of(const void *bytes, size_t len)
+{
+	int fd = memfd_create("hot-test", MFD_CLOEXEC);
+
+	if (fd < 0 || write_full(fd, bytes, len) < 0)
+		abort();
+	return fd;
+}
+
+/* A list with one piece in a file behind 5 other bytes, read back. */
+static int read_one(struct hot_piece piece, struct hot_list *list)
+{
+	char file[5 + HOT_LIST_HEADER + sizeof piece] = "front" HOT_LIST_MAGIC;
+	const uint32_t numbers[2] = { HOT_LIST_VERSION, 1 };
+	struct err err = { 0 };
+	int rc, fd;
+
+	memcpy(file + 5 + 8, numbers, sizeof numbers);
+	memcpy(file + 5 + HOT_LIST_HEADER, &piece, sizeof piece);
+	fd = file_of(file, sizeof file);
+	rc = hot_list_read(list, fd, 5, sizeof file - 5, PARTITION, &err);
+	close(fd);
+	return rc;
+}
+
+static bool accepted(uint64_t position, uint32_t stored, uint32_t kind)
+{
+	struct hot_list list;
+	int rc = read_one((struct hot_piece) { position, stored, kind }, &list);
+
+	hot_list_free(&list);
+	return rc == 0;
+}
+
+static void checks_pieces(void)
+{
+	struct hot_list list;
+
+	CHECK("a list is read back", read_one((struct hot_piece) { 96, 1u << 24 | 4096, HOT_PIECE_DATA }, &list) == 0 && list.count == 1
+		&& list.pieces[0].position == 96 && hot_piece_length(&list.pieces[0]) == 4096);
+	hot_list_free(&list);
+	CHECK("a piece may end where the partition does", accepted(PARTITION - 100, 100, HOT_PIECE_PLAIN));
+	CHECK("not behind it", !accepted(PARTITION - 100, 101, HOT_PIECE_PLAIN));
+	CHECK("nor far behind it", !accepted(UINT64_MAX - 50, 100, HOT_PIECE_PLAIN) && !accepted(UINT64_MAX, UINT32_MAX, HOT_PIECE_DATA));
+	CHECK("a block has a length", !accepted(96, 0, HOT_PIECE_DATA) && !accepted(96, 1u << 24, HOT_PIECE_DATA));
+	CHECK("and not more than SquashFS permits", accepted(96, 1u << 20, HOT_PIECE_DATA) && !accepted(96, (1u << 20) + 1, HOT_PIECE_DATA)
+		&& !accepted(96, 1u << 25, HOT_PIECE_DATA) && accepted(96, 8194, HOT_PIECE_META) && !accepted(96, 8195, HOT_PIECE_META));
+	CHECK("other kinds are not known", !accepted(96, 10, 3) && !accepted(96, 10, UINT32_MAX));
+}
+
+static int read_list(const char *magic, uint32_t version, uint32_t count, size_t pieces, size_t extra)
+{
+	size_t len = HOT_LIST_HEADER + pieces * sizeof(struct hot_piece) + extra;
+	char *file = calloc(1, len);
+	const uint32_t numbers[2] = { version, count };
+	struct hot_list list;
+	struct err err = { 0 };
+	int rc, fd;
+
+	memcpy(file, magic, 8);
+	memcpy(file + 8, numbers, sizeof numbers);
+	for (size_t i = 0; i < pieces; i++)
+		memcpy(file + HOT_LIST_HEADER + i * sizeof(struct hot_piece), &(struct hot_piece) { i, 1, HOT_PIECE_PLAIN }, sizeof(struct hot_piece));
+	fd = file_of(file, len);
+	free(file);
+	rc = hot_list_read(&list, fd, 0, len, PARTITION, &err);
+	CHECK("what is refused is explained", rc == 0 || (err.errnum != 0 && err.detail[0] != '\0' && list.pieces == NULL));
+	hot_list_free(&list);
+	close(fd);
+	return rc;
+}
+
+static void checks_headers(void)
+{
+	struct hot_list list;
+	struct err err = { 0 };
+	int fd = file_of("short", 5);
+
+	CHECK("an empty list is one", read_list(HOT_LIST_MAGIC, 1, 0, 0, 0) == 0);
+	CHECK("several pieces are", read_list(HOT_LIST_MAGIC, 1, 3, 3, 0) == 0);
+	CHECK("as many as there may be", read_list(HOT_LIST_MAGIC, 1, HOT_PIECES_MAX, HOT_PIECES_MAX, 0) == 0);
+	CHECK("one more is too many", read_list(HOT_LIST_MAGIC, 1, HOT_PIECES_MAX + 1, HOT_PIECES_MAX + 1, 0) == -EUCLEAN);
+	CHECK("another magic is something else", read_list("tsruncol", 1, 0, 0, 0) == -EUCLEAN);
+	CHECK("another version is not understood", read_list(HOT_LIST_MAGIC, 2, 0, 0, 0) == -EUCLEAN);
+	CHECK("a count that is not the size's is damage",
+		read_list(HOT_LIST_MAGIC, 1, 4, 3, 0) == -EUCLEAN && read_list(HOT_LIST_MAGIC, 1, UINT32_MAX, 3, 0) == -EUCLEAN && read_list(HOT_LIST_MAGIC, 1, 2, 2, 7) == -EUCLEAN);
+	CHECK("a list may not be larger than any", hot_list_read(&list, fd, 0, UINT64_MAX, PARTITION, &err) == -EUCLEAN);
+	CHECK("nor lie behind the end of the file", hot_list_read(&list, fd, 1u << 30, 64, PARTITION, &err) == -EUCLEAN
+		&& hot_list_read(&list, fd, UINT64_MAX - 8, 64, PARTITION, &err) == -EUCLEAN);
+	close(fd);
+}
+
+static void refuses_repetition(void)
+{
+	struct {
+		char magic[8];
+		uint32_t numbers[2];
+		struct hot_piece pieces[5];
+	} file = { HOT_LIST_MAGIC, { 1, 5 }, { { 0 } } };
+	struct hot_list list;
+	struct err err = { 0 };
+	int fd;
+
+	for (unsigned i = 0; i < 5; i++)
+		file.pieces[i] = (struct hot_piece) { i, 1u << 20, HOT_PIECE_DATA };
+	fd = file_of(&file, sizeof file);
+	CHECK("more bytes than the partition has are not wanted", hot_list_read(&list, fd, 0, sizeof file, PARTITION, &err) == -EUCLEAN);
+	close(fd);
+}
+
+static void records(void)
+{
+	char image[HOT_SUPERBLOCK] = "hsqs of one", other[HOT_SUPERBLOCK] = "hsqs of another";
+	int image_fd = file_of(image, sizeof image), other_fd = file_of(other, sizeof other), fd = file_of("", 0), junk = file_of("junk", 4);
+	struct hot_record *record = NULL, *more = NULL;
+	struct hot_touch touches[2];
+	struct err err = { 0 };
+	struct stat st;
+
+	fcntl(fd, F_SETFL, O_APPEND);
+	if (!CHECK("a record begins in an empty file", hot_record_new(&record, fd, image_fd, 0, &err) == 0))
+		return;
+	hot_record_touch(record, HOT_DATA, 7, 4096, 100);
+	hot_record_touch(record, HOT_DATA, 7, 4096, 100);
+	hot_record_touch(record, HOT_INODE, 8, 0, 0);
+	hot_record_touch(NULL, HOT_INODE, 8, 0, 0);
+	CHECK("touches follow its head, the same one once", fstat(fd, &st) == 0 && st.st_size == 16 + HOT_SUPERBLOCK + 2 * (off_t)sizeof(struct hot_touch));
+	CHECK("they are what was told", pread(fd, touches, sizeof touches, 16 + HOT_SUPERBLOCK) == sizeof touches && touches[0].kind == HOT_DATA
+		&& touches[0].inode == 7 && touches[0].offset == 4096 && touches[0].length == 100 && touches[1].kind == HOT_INODE && touches[1].inode == 8);
+	CHECK("it is gone on with", hot_record_new(&more, fd, image_fd, 0, &err) == 0);
+	hot_record_touch(more, HOT_NAMES, 9, 0, 0);
+	CHECK("behind what is there", fstat(fd, &st) == 0 && st.st_size == 16 + HOT_SUPERBLOCK + 3 * (off_t)sizeof(struct hot_touch));
+	free(more);
+	free(record);
+	CHECK("not with another image", hot_record_new(&record, fd, other_fd, 0, &err) == -EEXIST && strstr(err.detail, "something else") != NULL);
+	CHECK("not in another file", hot_record_new(&record, junk, image_fd, 0, &err) == -EEXIST);
+	CHECK("nor without an image", hot_record_new(&record, fd, junk, 0, &err) == -EIO);
+	close(image_fd);
+	close(other_fd);
+	close(fd);
+	close(junk);
+}
+
+int main(void)
+{
+	checks_pieces();
+	checks_headers();
+	refuses_repetition();
+	records();
+	return check_end();
+}

@@ -1,0 +1,221 @@
+/**
+ * A real Slurm cluster on this machine: munged, slurmctld and some slurmd, each node with a network, host name, processes, /tmp and /dev/shm of its own.
+ * All of it lives in namespaces that end with the test's process; nothing of the machine's own configuration is read or changed. As root only.
+ */
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
+import {
+  chmodSync,
+  chownSync,
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
+import { availableParallelism } from 'node:os';
+import { join } from 'node:path';
+import { tsrunPath } from '../helpers/product.ts';
+import { testUser } from '../helpers/user.ts';
+
+export type Settings = {
+  /** 2 by default. */
+  readonly nodes?: number;
+  /** Tasks can be bound to cores; a node then has as many as the machine, else it says it has four. */
+  readonly bound?: boolean;
+  /** Who follows the processes of a step: their parents (the default), or control groups (version 1), which bar what is not the step's, too. */
+  readonly tracking?: 'linuxproc' | 'cgroup';
+  /** Each node's GPUs: device files with no device behind them. None by default. */
+  readonly gpus?: number;
+  /** More for slurm.conf. */
+  readonly lines?: readonly string[];
+};
+
+export type Cluster = {
+  readonly nodes: readonly string[];
+  /** Seen by all nodes at this path, and the test user's. `tsrun` in it is the program under test. */
+  readonly shared: string;
+  /** The words before a command that make it one of the test user on the login node, with a login's environment. */
+  readonly login: readonly string[];
+  /** Processes of this name (comm) on a node, as this machine knows them. */
+  readonly processes: (node: string, name: string) => readonly number[];
+  /** The first process of a node. */
+  readonly init: (node: string) => number;
+  readonly stop: () => Promise<void>;
+};
+
+/** Why there can be no cluster here; undefined when there can. */
+export const whyNot = (tracking: 'linuxproc' | 'cgroup' = 'linuxproc'): string | undefined => {
+  if (process.getuid?.() !== 0) return 'needs root to make the nodes of a cluster';
+  const missing = ['/usr/sbin/munged', '/usr/sbin/slurmctld', '/usr/sbin/slurmd', '/usr/bin/srun'].filter((path) => !existsSync(path));
+  if (missing.length > 0) return `needs Slurm: ${missing.join(', ')} missing`;
+  if (tracking === 'cgroup' && !existsSync('/sys/fs/cgroup/freezer/tasks')) return 'needs control groups of version 1';
+  return undefined;
+};
+
+const configuration = (directory: string, controller: string, nodes: readonly string[], settings: Settings): string => {
+  const cgroup = settings.tracking === 'cgroup';
+  const bound = settings.bound === true || cgroup;
+  const cpus = bound ? availableParallelism() : 4;
+  const gres = settings.gpus === undefined ? '' : ` Gres=gpu:lab:${settings.gpus}`;
+  const taskPlugins = [...(bound ? ['task/affinity'] : []), ...(cgroup ? ['task/cgroup'] : [])];
+  return `
+ClusterName=lab
+SlurmctldHost=${controller}(10.99.0.254)
+AuthType=auth/munge
+AuthInfo=socket=${directory}/munge/socket
+CredType=cred/munge
+SlurmUser=root
+SlurmdUser=root
+StateSaveLocation=${directory}/state
+SlurmdSpoolDir=${directory}/spool-%n
+SlurmctldPidFile=${directory}/slurmctld.pid
+SlurmdPidFile=${directory}/slurmd-%n.pid
+MailProg=/bin/true
+MpiDefault=none
+ProctrackType=proctrack/${cgroup ? 'cgroup' : 'linuxproc'}
+TaskPlugin=${taskPlugins.join(',') || 'task/none'}
+JobAcctGatherType=jobacct_gather/${cgroup ? 'cgroup' : 'none'}
+AccountingStorageType=accounting_storage/none
+SelectType=select/cons_tres
+SelectTypeParameters=${cgroup ? 'CR_Core_Memory' : 'CR_Core'}
+DefMemPerCPU=400
+SchedulerType=sched/backfill
+SchedulerParameters=batch_sched_delay=0,sched_min_interval=0,sched_interval=1,bf_interval=1
+SlurmdParameters=config_overrides
+ReturnToService=2
+EnforcePartLimits=ALL
+KillWait=2
+EpilogMsgTime=0
+${nodes
+  .map(
+    (name, i) =>
+      `NodeName=${name} NodeHostname=${name} NodeAddr=10.99.0.${i + 1} CPUs=${cpus} Boards=1 SocketsPerBoard=1 CoresPerSocket=${cpus} ThreadsPerCore=1 RealMemory=2000${gres} State=UNKNOWN`,
+  )
+  .join('\n')}
+PartitionName=debug Nodes=ALL Default=YES MaxTime=INFINITE State=UP
+${settings.gpus === undefined ? '' : 'GresTypes=gpu'}
+${(settings.lines ?? []).join('\n')}
+`;
+};
+
+const CGROUP = `CgroupMountpoint=/sys/fs/cgroup
+CgroupPlugin=cgroup/v1
+CgroupAutomount=no
+ConstrainCores=yes
+ConstrainRAMSpace=yes
+ConstrainDevices=yes
+`;
+
+const textOf = (path: string): string => {
+  try {
+    return readFileSync(path, 'utf8');
+  } catch {
+    return '';
+  }
+};
+
+const linkOf = (path: string): string => {
+  try {
+    return readlinkSync(path);
+  } catch {
+    return '';
+  }
+};
+
+const pids = (): number[] =>
+  readdirSync('/proc')
+    .filter((name) => /^\d+$/.test(name))
+    .map(Number);
+
+/** Slurm leaves the nodes' control groups behind. */
+const removeControlGroups = (nodes: readonly string[]): void => {
+  const removeBelow = (path: string): void => {
+    for (const entry of readdirSync(path, { withFileTypes: true })) if (entry.isDirectory()) removeBelow(join(path, entry.name));
+    spawnSync('rmdir', [path]);
+  };
+  for (const controller of readdirSync('/sys/fs/cgroup')) {
+    for (const node of nodes) {
+      const path = `/sys/fs/cgroup/${controller}/slurm_${node}`;
+      if (existsSync(path)) removeBelow(path);
+    }
+  }
+};
+
+const until = (child: ChildProcess, word: string): Promise<void> =>
+  new Promise((resolve, reject) => {
+    let text = '';
+    child.stdout?.on('data', (chunk) => {
+      text += chunk;
+      if (text.includes(word)) resolve();
+    });
+    child.on('exit', (status) => reject(new Error(`the cluster ended with ${status}: ${text}`)));
+  });
+
+/** Outside /tmp, which every node has for itself. */
+export const startCluster = async (settings: Settings = {}): Promise<Cluster> => {
+  const directory = mkdtempSync('/var/tmp/tsrun-slurm-');
+  const user = testUser();
+  // The machine's control groups are one for all clusters.
+  const nodes = Array.from({ length: settings.nodes ?? 2 }, (_, i) => `lab${process.pid}n${i + 1}`);
+  const controller = `lab${process.pid}`;
+  const shared = join(directory, 'shared');
+  for (const name of ['munge', 'state', 'log', 'shared', ...nodes.map((node) => `spool-${node}`)]) mkdirSync(join(directory, name));
+  for (const path of [directory, join(directory, 'munge')]) chmodSync(path, 0o755);
+  chownSync(shared, user.uid, user.gid);
+  copyFileSync(tsrunPath, join(shared, 'tsrun'));
+  const hosts = [['127.0.0.1', 'localhost'], ['10.99.0.254', controller], ...nodes.map((node, i) => [`10.99.0.${i + 1}`, node])];
+  writeFileSync(join(directory, 'hosts'), hosts.map((words) => `${words.join(' ')}\n`).join(''));
+  writeFileSync(join(directory, 'slurm.conf'), configuration(directory, controller, nodes, settings));
+  if (settings.tracking === 'cgroup') writeFileSync(join(directory, 'cgroup.conf'), CGROUP);
+  const gpus = Array.from({ length: settings.gpus ?? 0 }, (_, i) => join(directory, `fakegpu${i}`));
+  // Of a number that no driver has: opening one is refused, being allowed to is not.
+  for (const [i, path] of gpus.entries()) spawnSync('mknod', ['-m', '666', path, 'c', '240', String(i)]);
+  writeFileSync(
+    join(directory, 'gres.conf'),
+    `AutoDetect=off\n${gpus.map((path) => `Name=gpu Type=lab File=${path} Flags=nvidia_gpu_env\n`).join('')}`,
+  );
+  writeFileSync(join(directory, 'job_container.conf'), `AutoBasePath=true\nBasePath=${directory}/jobs\n`);
+
+  const words = ['--mount', '--net', '--uts', '--pid', '--fork', '--kill-child', '--mount-proc', 'bash'];
+  const script = join(import.meta.dirname, 'cluster.sh');
+  const child = spawn('unshare', [...words, script, directory, nodes.join(' ')], { stdio: ['pipe', 'pipe', 'inherit'], cwd: '/' });
+  const ended = new Promise<void>((resolve) => child.on('close', () => resolve()));
+  const remove = (): void => {
+    child.kill('SIGKILL');
+    rmSync(directory, { recursive: true, force: true, maxRetries: 3 });
+    if (settings.tracking === 'cgroup') removeControlGroups(nodes);
+  };
+  process.on('exit', remove);
+  await until(child, 'up\n');
+
+  const first = Number(textOf(`/proc/${child.pid}/task/${child.pid}/children`).trim());
+  const init = (node: string): number => {
+    const found = pids().find((pid) => textOf(`/proc/${pid}/cmdline`) === `slurmd\0-D\0-f\0${directory}/slurm.conf\0-N\0${node}\0`);
+    if (found === undefined) throw new Error(`${node} is down: ${textOf(join(directory, 'log', node))}`);
+    return found;
+  };
+  const inits = new Map(nodes.map((node) => [node, init(node)]));
+  return {
+    nodes,
+    shared,
+    login: [
+      ...['nsenter', '--all', `--target=${first}`, `--wd=${shared}`],
+      ...['setpriv', `--reuid=${user.uid}`, `--regid=${user.gid}`, '--init-groups', '--reset-env'],
+      ...['env', `SLURM_CONF=${directory}/slurm.conf`, `PATH=${shared}:/usr/local/bin:/usr/bin:/bin`],
+    ],
+    init: (node) => inits.get(node) ?? 0,
+    processes: (node, name) => {
+      const space = linkOf(`/proc/${inits.get(node)}/ns/pid`);
+      return pids().filter((pid) => textOf(`/proc/${pid}/comm`).trim() === name && linkOf(`/proc/${pid}/ns/pid`) === space);
+    },
+    stop: async () => {
+      child.stdin?.end();
+      await ended;
+      remove();
+    },
+  };
+};
