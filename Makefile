@@ -45,6 +45,8 @@ FLAGS_generated := -std=gnu11 -g0 -w -D_GNU_SOURCE -ffunction-sections -DWASM_RT
 MUSL_CC ?= musl-gcc
 CC_start := $(MUSL_CC)
 FLAGS_start := -O2 -fstack-protector-strong -idirafter $(BUILD)/gen/kernel
+# Its half of the program lies at a fixed place: linear memory is then addressed in one instruction.
+FLAGS_generated_start := -fno-pie
 FLAGS_watch := -O0 -DENGINE_WATCH -finstrument-functions
 
 # --- files ---
@@ -165,22 +167,24 @@ OWN_ALLOCATOR := s/^(static [a-z0-9]+ )w2c_(js_(malloc|calloc|realloc|free|mallo
 # Linear memory is one array at a place known to the compiler, so that an access need not look for it. (A tenth of the time of a call.)
 OWN_MEMORY := s/&mem->data\[addr\]/\&engine_space[addr]/; s/(define MEMCHECK.*) RANGE_CHECK\(mem, a, /\1 SPACE_CHECK(a, /; \
 	s/^  static inline (t3|void) name/  static inline __attribute__((always_inline)) \1 name/
+# The function table is the constant that the generated code fills it from, with one function of ours behind (module.c): nothing is filled at a start.
+OWN_TABLE := s/define CALL_INDIRECT\(/define TABLE_CALL_INDIRECT(/; s/instance->w2c___indirect_function_table\.data\[[^]]*\]\.module_instance/instance/
 $(BUILD)/gen/qjs.key: FORCE
 	@test -r $(QUICKJS_WASM) || { echo '$(QUICKJS_WASM) is missing: run npm install, or make ENGINE=none' >&2; exit 1; }
 	@command -v $(WASM2C) >/dev/null || { echo '$(WASM2C) is missing: install wabt, or make ENGINE=none' >&2; exit 1; }
-	@mkdir -p $(@D); { sha256sum < $(QUICKJS_WASM); $(WASM2C) --version; echo '$(OWN_ALLOCATOR) $(OWN_MEMORY)'; } > $@.new; $(keep)
+	@mkdir -p $(@D); { sha256sum < $(QUICKJS_WASM); $(WASM2C) --version; echo '$(OWN_ALLOCATOR) $(OWN_MEMORY) $(OWN_TABLE)'; } > $@.new; $(keep)
 $(BUILD)/gen/qjs.c: $(BUILD)/gen/qjs.key
 	echo '  wasm2c  $@'
 	$(WASM2C) $(QUICKJS_WASM) -n qjs -o $@
-	sed -i -E -e '$(OWN_ALLOCATOR)' -e '$(OWN_MEMORY)' $@
+	sed -i -E -e '$(OWN_ALLOCATOR)' -e '$(OWN_MEMORY)' -e '$(OWN_TABLE)' $@
 $(BUILD)/gen/module.key: FORCE
-	@mkdir -p $(@D); { cat native/engine/module.c native/engine/space.h | sha256sum; $(CC) --version | head -n 1; echo '$(FLAGS_generated) $(FLAGS_watch)'; } > $@.new; $(keep)
+	@mkdir -p $(@D); { cat native/engine/module.c native/engine/space.h | sha256sum; $(CC) --version | head -n 1; echo '$(FLAGS_generated) $(FLAGS_generated_start) $(FLAGS_watch)'; } > $@.new; $(keep)
 $(BUILD)/gen/module.o: $(BUILD)/gen/qjs.c $(BUILD)/gen/module.key
 	echo '  cc      $@ (takes a minute)'
 	$(CC) $(FLAGS_generated) -O2 -c native/engine/module.c -o $@
 $(BUILD)/gen/module-start.o: $(BUILD)/gen/qjs.c $(BUILD)/gen/module.key | $(BUILD)/gen/kernel
 	echo '  cc      $@ (takes a minute)'
-	$(MUSL_CC) $(FLAGS_generated) -idirafter $(BUILD)/gen/kernel -O2 -c native/engine/module.c -o $@
+	$(MUSL_CC) $(FLAGS_generated) $(FLAGS_generated_start) -idirafter $(BUILD)/gen/kernel -O2 -c native/engine/module.c -o $@
 # The same for mksnapshot, telling what it does.
 $(BUILD)/gen/watch.o: $(BUILD)/gen/qjs.c $(BUILD)/gen/module.key
 	echo '  cc      $@'

@@ -145,19 +145,28 @@ static bool make_below_plain(const struct tree *tree, const char *path, mode_t m
  * is what was asked for. False: to be walked step by step. */
 static bool walk_plain(const struct tree *tree, const char *path, mode_t make, struct spot *spot)
 {
-	cleanup_fd int fd = -1;
+	cleanup_fd int image = -1, fd = -1;
 	struct stat st = {.st_mode = make};
+	int why = ENOENT;
 
 	if (!is_clean(path) || is_below_mounted(tree, path))
 		return false;
-	fd = open_plain(tree->skeleton, path + 1, 0);
-	/* ENOENT: up to the name that is missing there are only directories, which are merged with the image's. */
-	if (fd < 0 && errno == ENOENT && tree->image >= 0)
-		fd = open_plain(tree->image, path + 1, 0);
-	if (fd < 0 && (errno != ENOENT || make == 0 || tree->image < 0 || !make_below_plain(tree, path, make)))
+	image = tree->image < 0 ? -1 : open_plain(tree->image, path + 1, 0);
+	if (image < 0 && tree->image >= 0)
+		why = errno;
+	if (image >= 0 && fstat(image, &st) < 0)
 		return false;
-	if (fd >= 0 && fstat(fd, &st) < 0)
+	/* A directory of the image is one of the root as well: what is no directory is not made in its place. */
+	if (image < 0 || !S_ISDIR(st.st_mode)) {
+		fd = open_plain(tree->skeleton, path + 1, 0);
+		/* ENOENT: up to the name that is missing there are only directories, which are merged with the image's. */
+		if (fd >= 0 ? fstat(fd, &st) < 0 : errno != ENOENT)
+			return false;
+	}
+	if (image < 0 && fd < 0 && (why != ENOENT || make == 0 || tree->image < 0 || !make_below_plain(tree, path, make)))
 		return false;
+	if (image < 0 && fd < 0)
+		st.st_mode = make;
 	strcpy(spot->path, path);
 	spot->mode = st.st_mode;
 	spot->below_mount = false;

@@ -4,7 +4,8 @@
 #include <math.h>
 #include <string.h>
 
-#define SCRATCH_MAX 4096          /* bytes taken from that stack for a string on its way in */
+#define BINARY_MIN 256   /* bytes; shorter texts are names that may become property names: those the engine makes itself */
+#define SCRATCH_MAX 4096 /* bytes taken from that stack for a string on its way in */
 
 bool engine_is_string(uint64_t value)
 {
@@ -46,14 +47,45 @@ void engine_release_scratch(struct engine *engine, uint32_t at, size_t len)
 		engine->wasm.w2c___stack_pointer += (uint32_t)(len + 15) & ~15u;
 }
 
+/* Binary data of some length, without a detour through UTF-8, which costs 20 instructions for each byte: a string of ASCII is made, and its bytes are
+ * then replaced where the engine keeps them. UNDEFINED: the engine does not lend that place. */
+static uint64_t binary_value(struct engine *engine, const char *bytes, size_t len)
+{
+	uint32_t at = engine_take_scratch(engine, len);
+	uint64_t value;
+	struct borrowed first, second;
+	bool lent;
+
+	if (at == 0)
+		return UNDEFINED;
+	memset(runtime_bytes(&engine->wasm, at, len), 'x', len);
+	value = Z_qjsZ_JS_NewStringLen(&engine->wasm, engine->context, at, (uint32_t)len);
+	engine_release_scratch(engine, at, len);
+	if (TAG(value) != TAG_STRING)
+		return value;
+	first = engine_borrow(engine, value);
+	second = engine_borrow(engine, value);
+	/* Copies would be two. */
+	lent = first.at != 0 && first.at == second.at && first.len == len;
+	if (lent)
+		memcpy(runtime_bytes(&engine->wasm, first.at, len), bytes, len);
+	engine_give_back(engine, &first);
+	engine_give_back(engine, &second);
+	if (!lent)
+		engine_free_value(engine, value);
+	return lent ? value : UNDEFINED;
+}
+
 /* A JavaScript string of these bytes, or EXCEPTION (out of memory). */
 uint64_t engine_string_value(struct engine *engine, const char *bytes, size_t len)
 {
 	size_t high = count_high(bytes, len), size = len + high;
-	uint32_t at = engine_take_scratch(engine, size);
-	uint64_t value;
+	uint64_t value = high > 0 && len >= BINARY_MIN && len <= UINT32_MAX / 2 ? binary_value(engine, bytes, len) : UNDEFINED;
+	uint32_t at = value == UNDEFINED ? engine_take_scratch(engine, size) : 0;
 	char *to;
 
+	if (value != UNDEFINED)
+		return value;
 	if (at == 0)
 		return Z_qjsZ_JS_ThrowOutOfMemory(&engine->wasm, engine->context);
 	to = runtime_bytes(&engine->wasm, at, size);

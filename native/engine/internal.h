@@ -25,7 +25,6 @@ struct engine {
 	const struct host_ops *host; /* NULL while the image is made: every host call answers -ENOSYS */
 	uint32_t runtime, context; /* addresses in linear memory */
 	uint32_t heap;
-	uint32_t host_function; /* its place in the function table */
 	uint64_t functions[ENGINE_FUNCTIONS];
 	unsigned int cpu_ms;
 	int64_t cpu_deadline_ns;

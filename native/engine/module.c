@@ -1,5 +1,5 @@
-/* The generated translation unit, included for its static functions: a start from an image must fill the function table without running the
- * module's memory initialisers, and the allocator is ours (heap.h): the Makefile gives QuickJS's own six functions another name. Compiled on its own,
+/* The generated translation unit, included for its static functions: a start from an image runs none of the module's initialisers, the
+ * function table is a constant, and the allocator is ours (heap.h): the Makefile gives QuickJS's own six functions another name. Compiled on its own,
  * with the flags for generated code: it takes most of a minute.
  *
  * With -DENGINE_WATCH, as mksnapshot has it, every access to linear memory is told to engine_watch(). */
@@ -21,16 +21,40 @@ void engine_watch(const void *to, const void *from, size_t len);
 	if (UNLIKELY((a) > ENGINE_SPACE - (size))) \
 		TRAP(OOB);
 
+/* Entry n + 1 of the function table is element n of the generated constant; behind them lies our own function, of type HOST_TYPE. */
+#define ELEMENTS (uint32_t)(sizeof elem_segment_exprs_w2c_e0 / sizeof *elem_segment_exprs_w2c_e0)
+#define HOST_TYPE 1 /* (i32, i64, i32, i32) -> i64; module_host_function() compares */
+#define TABLE_ENTRY(type, place)                                                                                           \
+	((place) < ELEMENTS ? (elem_segment_exprs_w2c_e0[place].func_type_index == (type) ? elem_segment_exprs_w2c_e0[place].func : NULL) \
+			    : (place) == ELEMENTS && (type) == HOST_TYPE ? (wasm_rt_function_ptr_t)&engine_host_function : NULL)
+#define CALL_INDIRECT(table, t, type, index, ...)                                \
+	({                                                                       \
+		uint32_t place_ = (index)-1u;                                    \
+		wasm_rt_function_ptr_t function_ = TABLE_ENTRY(type, place_);    \
+		if (UNLIKELY(function_ == NULL))                                 \
+			TRAP(CALL_INDIRECT);                                     \
+		((t)function_)(__VA_ARGS__);                                     \
+	})
+
+uint64_t engine_host_function(void *context, uint32_t js_context, uint64_t this_value, uint32_t argc, uint32_t argv);
+
 #include "qjs.c"
 
 struct Z_env_instance_t;
 void module_restore(Z_qjs_instance_t *instance, struct Z_env_instance_t *env, uint32_t stack_pointer);
+uint32_t module_host_function(void);
+
+uint32_t module_host_function(void)
+{
+	uint32_t type = wasm_rt_register_func_type(4, 1, WASM_RT_I32, WASM_RT_I64, WASM_RT_I32, WASM_RT_I32, WASM_RT_I64);
+
+	return func_types[HOST_TYPE] == type ? ELEMENTS + 1 : 0;
+}
 
 void module_restore(Z_qjs_instance_t *instance, struct Z_env_instance_t *env, uint32_t stack_pointer)
 {
 	init_instance_import(instance, env, (struct Z_wasi_snapshot_preview1_instance_t *)env);
 	instance->w2c___stack_pointer = stack_pointer;
-	init_tables(instance);
 	init_data_instances(instance);
 	init_elem_instances(instance);
 }

@@ -5,7 +5,6 @@
 #include <sys/mman.h>
 
 #define TYPES_MAX 256
-#define TABLE_SPARE 8 /* entries for functions of ours after the module's own */
 
 jmp_buf *runtime_trap_target;
 
@@ -131,34 +130,13 @@ void wasm_rt_free_memory(wasm_rt_memory_t *memory)
 	memory->data = NULL;
 }
 
-/* --- the function table --- */
+/* --- the function table: a constant of module.c; the instance's own stays empty --- */
 
-void wasm_rt_allocate_funcref_table(wasm_rt_funcref_table_t *table, uint32_t elements, uint32_t max_elements UNUSED)
+void wasm_rt_allocate_funcref_table(wasm_rt_funcref_table_t *table, uint32_t elements, uint32_t max_elements)
 {
-	table->data = calloc(elements + TABLE_SPARE, sizeof *table->data);
+	*table = (wasm_rt_funcref_table_t){.data = calloc(elements, sizeof *table->data), .size = elements, .max_size = max_elements};
 	if (table->data == NULL)
 		wasm_rt_trap(WASM_RT_TRAP_EXHAUSTION);
-	table->size = elements;
-	table->max_size = elements + TABLE_SPARE;
-}
-
-uint32_t wasm_rt_grow_funcref_table(wasm_rt_funcref_table_t *table, uint32_t delta, wasm_rt_funcref_t init)
-{
-	uint32_t old = table->size;
-
-	if (delta > table->max_size - old)
-		return UINT32_MAX;
-	for (uint32_t i = 0; i < delta; i++)
-		table->data[old + i] = init;
-	table->size = old + delta;
-	return old;
-}
-
-uint32_t runtime_add_function(Z_qjs_instance_t *instance, uint32_t type, wasm_rt_function_ptr_t function, void *context)
-{
-	wasm_rt_funcref_t entry = {.func_type = type, .func = function, .module_instance = context};
-
-	return wasm_rt_grow_funcref_table(&instance->w2c___indirect_function_table, 1, entry);
 }
 
 void wasm_rt_free_funcref_table(wasm_rt_funcref_table_t *table)

@@ -36,10 +36,9 @@ static inline char *runtime_bytes(Z_qjs_instance_t *instance, uint32_t at, size_
 	return (char *)instance->w2c_memory.data + at;
 }
 
-/* Puts a function of ours behind the module's own in the table, to be called with `context` first; gives its index. */
-uint32_t runtime_add_function(Z_qjs_instance_t *instance, uint32_t type, wasm_rt_function_ptr_t function, void *context);
-
 /* module.c: an instance whose memory and stack pointer come from an image instead of the module's own initialisers. */
 void module_restore(Z_qjs_instance_t *instance, struct Z_env_instance_t *env, uint32_t stack_pointer);
+/* The place of engine_host_function in the function table; 0 when it does not fit there. After Z_qjs_init_module(). */
+uint32_t module_host_function(void);
 
 #endif

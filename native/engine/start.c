@@ -17,16 +17,7 @@ static struct engine *new_engine(const struct host_ops *host)
 	engine->env = (struct Z_env_instance_t){.instance = &engine->wasm, .engine = engine};
 	engine->host = host;
 	engine->cpu_ms = ENGINE_CPU_MS;
-	Z_qjs_init_module();
 	return engine;
-}
-
-/* Our function behind the module's own in its table: always at the same place, which the image knows. */
-static void add_host_function(struct engine *engine)
-{
-	uint32_t type = wasm_rt_register_func_type(4, 1, WASM_RT_I32, WASM_RT_I64, WASM_RT_I32, WASM_RT_I32, WASM_RT_I64);
-
-	engine->host_function = runtime_add_function(&engine->wasm, type, (wasm_rt_function_ptr_t)engine_host_function, engine);
 }
 
 int engine_start(struct engine **out, const struct host_ops *host, struct err *err)
@@ -52,10 +43,8 @@ int engine_start(struct engine **out, const struct host_ops *host, struct err *e
 	used = true;
 	runtime_trap_target = &target;
 	error = setjmp(target);
-	if (error == 0) {
+	if (error == 0)
 		module_restore(&engine->wasm, &engine->env, image->stack_pointer);
-		add_host_function(engine);
-	}
 	runtime_trap_target = NULL;
 	engine->runtime = image->runtime;
 	engine->context = image->context;
@@ -120,7 +109,7 @@ static int evaluate(struct engine *engine, const char *bundle, size_t len, const
 	uint32_t text = place(engine, bundle, len), file = place(engine, name, strlen(name)), host_name = place(engine, "__host", 6);
 	uint64_t global = Z_qjsZ_JS_GetGlobalObject(wasm, engine->context), value;
 
-	value = Z_qjsZ_JS_NewCFunction2(wasm, engine->context, engine->host_function, host_name, 1, 0, 0);
+	value = Z_qjsZ_JS_NewCFunction2(wasm, engine->context, module_host_function(), host_name, 1, 0, 0);
 	Z_qjsZ_JS_SetPropertyStr(wasm, engine->context, global, host_name, value);
 	value = Z_qjsZ_JS_Eval(wasm, engine->context, text, (uint32_t)len, file, 0);
 	heap_return(engine, text);
@@ -170,11 +159,11 @@ int engine_load(struct engine **out, const struct host_ops *host, struct heap_pl
 		error = engine_trapped(engine, error, step, err);
 	} else {
 		engine_start_clock(engine);
+		Z_qjs_init_module();
 		Z_qjs_instantiate(&engine->wasm, &engine->env, (struct Z_wasi_snapshot_preview1_instance_t *)&engine->env);
-		add_host_function(engine);
 		Z_qjsZ__initialize(&engine->wasm);
 		create_context(engine);
-		if (!values_fit(engine))
+		if (module_host_function() == 0 || !values_fit(engine))
 			error = fail(err, EFAULT, step, "quickjs.wasm is not the version this was written for");
 		else if (evaluate(engine, bundle, len, name) != 0)
 			error = engine_exception(engine, step, err);

@@ -11,16 +11,23 @@ const plainText = (op: string, field: string, value: unknown): string => {
 };
 
 const fieldText = (op: string, field: string, kind: FieldKind, value: unknown): string => {
-  if (kind === 'N' || kind === 'H') {
-    if (typeof value !== 'number' || !Number.isSafeInteger(value) || value < (kind === 'H' ? -1 : 0))
-      throw wrong(op, field, `is no number: ${String(value)}`);
-    return String(value);
+  switch (kind) {
+    case 'S':
+      return plainText(op, field, value);
+    case 'T':
+      if (!isClean(plainText(op, field, value))) throw wrong(op, field, `is not an absolute, clean path: ${value}`);
+      return value as string;
+    case 'P':
+      if (plainText(op, field, value) === '') throw wrong(op, field, 'is empty');
+      return value as string;
+    case 'F':
+      return (value as readonly string[]).join(',');
+    case 'N':
+    case 'H':
+      if (typeof value !== 'number' || !Number.isSafeInteger(value) || value < (kind === 'H' ? -1 : 0))
+        throw wrong(op, field, `is no number: ${String(value)}`);
+      return String(value);
   }
-  if (kind === 'F') return (value as readonly string[]).join(',');
-  const text = plainText(op, field, value);
-  if (kind === 'T' && !isClean(text)) throw wrong(op, field, `is not an absolute, clean path: ${text}`);
-  if (kind === 'P' && text === '') throw wrong(op, field, 'is empty');
-  return text;
 };
 
 type Field = { readonly name: string; readonly kind: FieldKind };

@@ -29,26 +29,25 @@ export const makePlan = (situation: Situation): Plan => {
 
   const left = leftOutLine(env);
   const notices = noticeOps(situation, situation.warnings, [...situation.remarks, ...(left === undefined ? [] : [left])]);
-  const ops: Op[] = [
-    ...image,
+  const ops = image.concat(
     { op: 'unshare', flags: namespaces(situation), why: 'mounts of its own, and what was asked for' },
-    ...homePlace(situation, home.path),
-    ...etc,
-    ...driver,
+    homePlace(situation, home.path),
+    etc,
+    driver,
     {
       op: 'root',
       flags: request.writableTmpfs ? ['writable'] : [],
       size: 0,
       why: request.writableTmpfs ? '--writable-tmpfs' : 'the image, read-only',
     },
-    ...inMountOrder(table),
+    inMountOrder(table),
     { op: 'pivot', why: "leave the host's tree" },
-    ...(request.hostname === undefined ? [] : [{ op: 'hostname', name: request.hostname.text, why: request.hostname.origin } as const]),
+    request.hostname === undefined ? [] : [{ op: 'hostname', name: request.hostname.text, why: request.hostname.origin }],
     { op: 'no_new_privs', why: 'no program may gain rights' },
-    ...notices,
+    notices,
     { op: 'chdir', path: start.path, why: start.why },
-    ...payload,
-  ];
+    payload,
+  );
   return { ops };
 };
 
