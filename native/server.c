@@ -5,6 +5,7 @@
 
 #include <fcntl.h>
 #include <limits.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -17,6 +18,7 @@
 #endif
 
 #define NEVER INT64_MAX
+#define LOOK_MS 1000
 #define START_GRACE_MS 10000 /* for the run that started us to ask */
 #define CACHE_MAX (64u << 20)
 #define CACHE_MIN (8u << 20)
@@ -28,8 +30,10 @@ struct connection { /* a run that wants to join; from accept to the answer */
 
 struct run { /* one that has joined */
 	enum watched what;
-	int pidfd;
+	int pidfd;           /* -1: its end is not told (before Linux 5.3, or there are too many), so it is looked for */
+	pid_t pid;
 	struct image *image; /* NULL: it has the user namespace only */
+	struct run *next;    /* of those that are looked for */
 };
 
 struct server {
@@ -39,6 +43,8 @@ struct server {
 	int64_t bare_deadline;
 	uint32_t bare_linger_ms;
 	unsigned connections; /* that wait for their question to arrive */
+	struct run *looked_for;
+	int64_t look_due;
 	int epoll;
 	int fd_limit; /* of pidfds: beyond are only enough for runs that come and their images */
 };
@@ -58,18 +64,20 @@ static void unwatch(struct server *server, int fd)
 
 /* --- runs --- */
 
-static int pidfd_of_peer(int sock)
+static int pidfd_of_peer(int sock, pid_t *pid)
 {
 	struct ucred peer;
-	socklen_t len = sizeof(int);
+	socklen_t len = sizeof peer;
 	int fd;
 
-	if (getsockopt(sock, SOL_SOCKET, SO_PEERPIDFD, &fd, &len) == 0)
-		return fd;
-	len = sizeof peer;
 	if (getsockopt(sock, SOL_SOCKET, SO_PEERCRED, &peer, &len) < 0 || peer.pid <= 0)
 		return -ESRCH;
-	return (int)syscall(SYS_pidfd_open, peer.pid, 0); /* it waits for our answer, so the pid is still its own */
+	*pid = peer.pid;
+	len = sizeof fd;
+	if (getsockopt(sock, SOL_SOCKET, SO_PEERPIDFD, &fd, &len) == 0)
+		return fd;
+	fd = (int)syscall(SYS_pidfd_open, peer.pid, 0); /* it waits for our answer, so the pid is still its own */
+	return fd < 0 ? -errno : fd;
 }
 
 /* One run less, or one that was never seen: when it was the last, the linger time begins. */
@@ -81,18 +89,25 @@ static void linger(struct server *server, struct image *image)
 		image->deadline = server_now_ms() + image->linger_ms;
 }
 
-/* Without a pidfd (before Linux 5.3, or too many) the run's end is not seen: it then counts as ended, and the kernel keeps the mount for it. */
 static void add_run(struct server *server, int sock, struct image *image)
 {
 	struct run *run = malloc(sizeof *run);
-	int cleanup_fd pidfd = run == NULL ? -1 : pidfd_of_peer(sock);
+	pid_t pid = 0;
+	int cleanup_fd pidfd = run == NULL ? -1 : pidfd_of_peer(sock, &pid);
 
-	if (pidfd < 0 || pidfd >= server->fd_limit || fcntl(pidfd, F_SETFD, FD_CLOEXEC) < 0 || watch(server, pidfd, run) < 0) {
+	if (pidfd < 0 || pidfd >= server->fd_limit || fcntl(pidfd, F_SETFD, FD_CLOEXEC) < 0 || watch(server, pidfd, run) < 0)
+		close_fd(&pidfd);
+	if (pid == 0) { /* it has gone, or there is no memory to know it: the kernel keeps the mount for it */
 		free(run);
 		linger(server, image);
 		return;
 	}
-	*run = (struct run) { RUN, steal_fd(&pidfd), image };
+	*run = (struct run) { RUN, steal_fd(&pidfd), pid, image, NULL };
+	if (run->pidfd < 0) {
+		run->next = server->looked_for;
+		server->looked_for = run;
+		server->look_due = server_now_ms() + LOOK_MS;
+	}
 	*(image != NULL ? &image->runs : &server->bare_runs) += 1;
 	if (image != NULL)
 		supervised_used(image->serving, true);
@@ -102,13 +117,33 @@ static void end_run(struct server *server, struct run *run)
 {
 	struct image *image = run->image;
 
-	unwatch(server, run->pidfd);
-	close(run->pidfd);
+	if (run->pidfd >= 0) {
+		unwatch(server, run->pidfd);
+		close(run->pidfd);
+	}
 	free(run);
 	*(image != NULL ? &image->runs : &server->bare_runs) -= 1;
 	if (image != NULL && image->runs == 0)
 		supervised_used(image->serving, false);
 	linger(server, image);
+}
+
+/* Should another process of the user have its pid by now, the server stays a while longer. */
+static void look_for_runs(struct server *server)
+{
+	struct run **at = &server->looked_for;
+
+	while (*at != NULL) {
+		struct run *run = *at;
+
+		if (kill(run->pid, 0) == 0 || errno != ESRCH) {
+			at = &run->next;
+			continue;
+		}
+		*at = run->next;
+		end_run(server, run);
+	}
+	server->look_due = server_now_ms() + LOOK_MS;
 }
 
 /* --- joins --- */
@@ -330,6 +365,8 @@ static int until_due(const struct server *server)
 		if (supervised_due(image->serving) < due)
 			due = supervised_due(image->serving);
 	}
+	if (server->looked_for != NULL && server->look_due < due)
+		due = server->look_due;
 	if (due == NEVER)
 		return -1;
 	left = due - server_now_ms();
@@ -385,6 +422,8 @@ static void serve_scope(struct server *server)
 			n = epoll_wait(server->epoll, events, ARRAY_LEN(events), until_due(server));
 			for (int i = 0; i < n; i++)
 				handle(server, events[i].data.ptr);
+			if (server->looked_for != NULL && server->look_due <= server_now_ms())
+				look_for_runs(server);
 			for (struct image *image = server->images, *next; image != NULL; image = next) {
 				next = image->next;
 				settle_image(server, image);

@@ -3,9 +3,12 @@
 
 #include "hot.h"
 
+#include <dirent.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -38,6 +41,26 @@ static void say_recovered(void *ctx)
 }
 
 /* --- only what is needed stays open: other images' devices and mounts would keep them alive --- */
+
+/* Where images are mounted in the server's mount namespace (see server_images.c) this process would keep its own mount, and so itself, alive when the
+ * server is killed: it leaves for a namespace without them. */
+static void leave_mounts(void)
+{
+	DIR *listing = opendir(".");
+	struct dirent *entry;
+	bool left = false;
+
+	while (listing != NULL && (entry = readdir(listing)) != NULL) {
+		if (entry->d_name[0] < '0' || entry->d_name[0] > '9')
+			continue;
+		if (!left && unshare(CLONE_NEWNS) < 0)
+			break;
+		left = true;
+		umount2(entry->d_name, MNT_DETACH);
+	}
+	if (listing != NULL)
+		closedir(listing);
+}
 
 static int compare_ints(const void *a, const void *b)
 {
@@ -137,6 +160,7 @@ NORETURN void serving_main(const struct serving *serving)
 	struct hot_list hot = { .pieces = NULL };
 
 	prctl(PR_SET_NAME, "tsrun-image");
+	leave_mounts();
 	close_others(serving);
 	opened.rc = server_filter();
 	if (opened.rc < 0)
