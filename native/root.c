@@ -44,6 +44,11 @@ int root_begin(struct root *root, struct mount_source *image, const struct layer
 		return result;
 	cleanup_fd int target = openat(root->scratch, options->in_place ? "." : "image", DIR_FLAGS);
 	result = target < 0 ? -errno : mount_attach(image, target);
+	/* Without open_tree it shows only now that a directory has the host's mounts below it and may only be bound with them. */
+	if (result == -EINVAL && !image->is_copy && !image->flags.recursive) {
+		image->flags.recursive = true;
+		result = mount_attach(image, target);
+	}
 	if (result < 0)
 		return fail(err, -result, STEP, "attach the image");
 	if (options->in_place) {

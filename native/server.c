@@ -69,6 +69,8 @@ static int until_due(const struct server *server)
 		if (supervised_due(image->serving) < due)
 			due = supervised_due(image->serving);
 	}
+	if (server->looked_for != NULL && server->look_due < due)
+		due = server->look_due;
 	if (due == NEVER)
 		return -1;
 	left = due - server_now_ms();
@@ -124,6 +126,8 @@ static void serve_scope(struct server *server)
 			n = epoll_wait(server->epoll, events, ARRAY_LEN(events), until_due(server));
 			for (int i = 0; i < n; i++)
 				handle(server, events[i].data.ptr);
+			if (server->looked_for != NULL && server->look_due <= server_now_ms())
+				server_look_for_runs(server);
 			for (struct image *image = server->images, *next; image != NULL; image = next) {
 				next = image->next;
 				settle_image(server, image);

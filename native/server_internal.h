@@ -93,8 +93,10 @@ struct connection { /* a run that wants to join; from accept to the answer */
 
 struct run { /* one that has joined */
 	enum watched what;
-	int pidfd;
+	int pidfd;           /* -1: its end is not told (before Linux 5.3, or there are too many), so it is looked for */
+	pid_t pid;
 	struct image *image; /* NULL: it has the user namespace only */
+	struct run *next;    /* of those that are looked for */
 };
 
 /* The whole of a server: its control loop's. */
@@ -105,6 +107,8 @@ struct server {
 	int64_t bare_deadline;
 	uint32_t bare_linger_ms;
 	unsigned connections; /* that wait for their question to arrive */
+	struct run *looked_for;
+	int64_t look_due;
 	int epoll;
 	int fd_limit; /* of pidfds: beyond are only enough for runs that come and their images */
 };
@@ -121,6 +125,8 @@ void server_answer(struct server *server, struct connection *connection);
 /* The runs that wait for an image: it is there, or (`rc`) cannot be had. */
 void server_answer_waiters(struct server *server, struct image *image, int rc, const struct err *err);
 void server_end_run(struct server *server, struct run *run);
+/* At `look_due`: ends those whose end is not told. */
+void server_look_for_runs(struct server *server);
 
 /* --- supervisor.c: one image's serving process: started, watched, replaced when it dies --- */
 

@@ -2,6 +2,7 @@
 #include "server_internal.h"
 
 #include <fcntl.h>
+#include <signal.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -9,6 +10,7 @@
 #ifndef SO_PEERPIDFD
 #define SO_PEERPIDFD 77
 #endif
+#define LOOK_MS 1000
 
 int server_watch(struct server *server, int fd, void *what)
 {
@@ -24,18 +26,20 @@ void server_unwatch(struct server *server, int fd)
 
 /* --- runs --- */
 
-static int pidfd_of_peer(int sock)
+static int pidfd_of_peer(int sock, pid_t *pid)
 {
 	struct ucred peer;
-	socklen_t len = sizeof(int);
+	socklen_t len = sizeof peer;
 	int fd;
 
-	if (getsockopt(sock, SOL_SOCKET, SO_PEERPIDFD, &fd, &len) == 0)
-		return fd;
-	len = sizeof peer;
 	if (getsockopt(sock, SOL_SOCKET, SO_PEERCRED, &peer, &len) < 0 || peer.pid <= 0)
 		return -ESRCH;
-	return (int)syscall(SYS_pidfd_open, peer.pid, 0); /* it waits for our answer, so the pid is still its own */
+	*pid = peer.pid;
+	len = sizeof fd;
+	if (getsockopt(sock, SOL_SOCKET, SO_PEERPIDFD, &fd, &len) == 0)
+		return fd;
+	fd = (int)syscall(SYS_pidfd_open, peer.pid, 0); /* it waits for our answer, so the pid is still its own */
+	return fd < 0 ? -errno : fd;
 }
 
 /* One run less, or one that was never seen: when it was the last, the linger time begins. */
@@ -47,18 +51,25 @@ static void linger(struct server *server, struct image *image)
 		image->deadline = server_now_ms() + image->linger_ms;
 }
 
-/* Without a pidfd (before Linux 5.3, or too many) the run's end is not seen: it then counts as ended, and the kernel keeps the mount for it. */
 static void add_run(struct server *server, int sock, struct image *image)
 {
 	struct run *run = malloc(sizeof *run);
-	int cleanup_fd pidfd = run == NULL ? -1 : pidfd_of_peer(sock);
+	pid_t pid = 0;
+	int cleanup_fd pidfd = run == NULL ? -1 : pidfd_of_peer(sock, &pid);
 
-	if (pidfd < 0 || pidfd >= server->fd_limit || fcntl(pidfd, F_SETFD, FD_CLOEXEC) < 0 || server_watch(server, pidfd, run) < 0) {
+	if (pidfd < 0 || pidfd >= server->fd_limit || fcntl(pidfd, F_SETFD, FD_CLOEXEC) < 0 || server_watch(server, pidfd, run) < 0)
+		close_fd(&pidfd);
+	if (pid == 0) { /* it has gone, or there is no memory to know it: the kernel keeps the mount for it */
 		free(run);
 		linger(server, image);
 		return;
 	}
-	*run = (struct run) { RUN, steal_fd(&pidfd), image };
+	*run = (struct run) { RUN, steal_fd(&pidfd), pid, image, NULL };
+	if (run->pidfd < 0) {
+		run->next = server->looked_for;
+		server->looked_for = run;
+		server->look_due = server_now_ms() + LOOK_MS;
+	}
 	*(image != NULL ? &image->runs : &server->bare_runs) += 1;
 	if (image != NULL)
 		supervised_used(image->serving, true);
@@ -68,13 +79,33 @@ void server_end_run(struct server *server, struct run *run)
 {
 	struct image *image = run->image;
 
-	server_unwatch(server, run->pidfd);
-	close(run->pidfd);
+	if (run->pidfd >= 0) {
+		server_unwatch(server, run->pidfd);
+		close(run->pidfd);
+	}
 	free(run);
 	*(image != NULL ? &image->runs : &server->bare_runs) -= 1;
 	if (image != NULL && image->runs == 0)
 		supervised_used(image->serving, false);
 	linger(server, image);
+}
+
+/* Should another process of the user have its pid by now, the server stays a while longer. */
+void server_look_for_runs(struct server *server)
+{
+	struct run **at = &server->looked_for;
+
+	while (*at != NULL) {
+		struct run *run = *at;
+
+		if (kill(run->pid, 0) == 0 || errno != ESRCH) {
+			at = &run->next;
+			continue;
+		}
+		*at = run->next;
+		server_end_run(server, run);
+	}
+	server->look_due = server_now_ms() + LOOK_MS;
 }
 
 /* --- joins --- */

@@ -3,10 +3,13 @@
 
 #include "hot.h"
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <malloc.h>
+#include <sched.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -39,6 +42,26 @@ static void say_recovered(void *ctx)
 }
 
 /* --- only what is needed stays open: other images' devices and mounts would keep them alive --- */
+
+/* Where images are mounted in the server's mount namespace (see server_images.c) this process would keep its own mount, and so itself, alive when the
+ * server is killed: it leaves for a namespace without them. */
+static void leave_mounts(void)
+{
+	DIR *listing = opendir(".");
+	struct dirent *entry;
+	bool left = false;
+
+	while (listing != NULL && (entry = readdir(listing)) != NULL) {
+		if (entry->d_name[0] < '0' || entry->d_name[0] > '9')
+			continue;
+		if (!left && unshare(CLONE_NEWNS) < 0)
+			break;
+		left = true;
+		umount2(entry->d_name, MNT_DETACH);
+	}
+	if (listing != NULL)
+		closedir(listing);
+}
 
 static int compare_ints(const void *a, const void *b)
 {
@@ -143,6 +166,7 @@ NORETURN void serving_main(const struct serving *serving)
 	prctl(PR_SET_NAME, "tsrun-image");
 	/* What one thread has freed is there for the others: the cache's memory is used once, not once for each thread. */
 	mallopt(M_ARENA_MAX, 1);
+	leave_mounts();
 	close_others(serving);
 	opened.rc = server_filter();
 	if (opened.rc < 0)

@@ -3,6 +3,7 @@ import { chmodSync, existsSync, mkdirSync, readdirSync, symlinkSync, writeFileSy
 import { join } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
+import { isBefore } from '../../helpers/kernels.ts';
 import { makeImage, type Op, output, payload, type Setup, scratchDirectory, users } from './helpers.ts';
 
 const test = suite('launcher: targets of mounts');
@@ -86,6 +87,8 @@ for (const user of users) {
       ['bind', '/proc', '/proc', 'recursive'],
       ['bind', source, '/cwd/real', ''],
     ];
+    // A walk by hand takes such a link for what it says, "/", and that is the image's own.
+    if (isBefore('5.6')) return assert.is(output({ ...setup, mounts }, 'ls /cwd/real'), 'file sub \n');
     const refused = payload({ ...setup, mounts }, 'true');
     assert.is(refused.err, 'tsrun: cannot open the target: /cwd/real: Too many levels of symbolic links (E_LAUNCH)\n');
     assert.is(refused.status, 125);

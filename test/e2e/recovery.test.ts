@@ -1,0 +1,160 @@
+// time limit: 240 s
+/**
+ * The process that serves an image dies, hangs or runs out of memory while 64 ranks read: every rank ends with right data. (Storage that hangs, a request
+ * that kills, and the end of all successors: test/native/server_recovery_test.c.)
+ */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { chownSync, existsSync, mkdirSync, readdirSync, readFileSync, readlinkSync, rmdirSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { suite } from 'uvu';
+import * as assert from 'uvu/assert';
+import { environmentOf, makeBusyboxImage, scratch, tsrunPath } from '../helpers/product.ts';
+import { skip } from '../helpers/skip.ts';
+import { testUser } from '../helpers/user.ts';
+
+const test = suite('recovery');
+const place = scratch('recovery');
+const user = testUser();
+const isRoot = process.getuid?.() === 0;
+const RANKS = 64;
+const FILES = 150;
+
+/** Every file's content is its own path, so wrong data shows. */
+const image = makeBusyboxImage(place, (tree) => {
+  for (let rank = 0; rank < RANKS; rank++) {
+    mkdirSync(join(tree, `data/${rank}`), { recursive: true });
+    for (let file = 0; file < FILES; file++) {
+      writeFileSync(join(tree, `data/${rank}/${file}`), `/data/${rank}/${file}\n${String(file).repeat(5000)}\n`);
+    }
+  }
+});
+
+const textOf = (path: string): string => {
+  try {
+    return readFileSync(path, 'utf8');
+  } catch {
+    return '';
+  }
+};
+
+const until = async (what: string, fact: () => boolean): Promise<void> => {
+  for (const end = Date.now() + 90_000; !fact(); ) {
+    if (Date.now() > end) throw new Error(`it did not come true within 90 s: ${what}`);
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+};
+
+type Rank = { readonly child: ChildProcess; readonly text: () => string; readonly end: Promise<number | null> };
+type Ranks = { readonly all: readonly Rank[]; readonly server: number; readonly serving: () => number | undefined };
+
+const startRank = (runtime: string, rank: number): Rank => {
+  const read = `for f in /data/${rank}/*; do read -r x < $f; [ "$x" = "$f" ] || echo "wrong $f: $x"; [ ! -e /none$f ] || echo "there is /none$f"; done`;
+  const child = spawn(tsrunPath, ['exec', image, 'sh', '-c', `echo ready; read go; ${read}; echo read`], {
+    env: environmentOf({ env: { XDG_RUNTIME_DIR: runtime } }),
+    uid: user.uid,
+    gid: user.gid,
+    cwd: '/tmp',
+    stdio: ['pipe', 'pipe', 'pipe'],
+  });
+  let text = '';
+  for (const stream of [child.stdout, child.stderr]) stream?.on('data', (chunk) => (text += chunk));
+  return { child, text: () => text, end: new Promise((resolve) => child.on('close', resolve)) };
+};
+
+const named = (name: string, namespace: string): number[] =>
+  readdirSync('/proc')
+    .filter((pid) => {
+      try {
+        return /^\d+$/.test(pid) && textOf(`/proc/${pid}/comm`) === `${name}\n` && readlinkSync(`/proc/${pid}/ns/user`) === namespace;
+      } catch {
+        return false;
+      }
+    })
+    .map(Number);
+
+/** They wait for a line before they read. */
+const startRanks = async (name: string): Promise<Ranks> => {
+  const runtime = join(place, name);
+  mkdirSync(runtime, { mode: 0o700 });
+  chownSync(runtime, user.uid, user.gid);
+  const all = Array.from({ length: RANKS }, (_, rank) => startRank(runtime, rank));
+  await until('all ranks run', () => all.every((rank) => rank.text() === 'ready\n'));
+  const namespace = readlinkSync(`/proc/${all[0]?.child.pid}/ns/user`);
+  const [server = 0] = named('tsrun-server', namespace);
+  const serving = (): number | undefined =>
+    textOf(`/proc/${server}/task/${server}/children`).trim().split(' ').filter(Boolean).map(Number)[0];
+  return { all, server, serving };
+};
+
+const go = (ranks: Ranks): void => {
+  for (const rank of ranks.all) rank.child.stdin?.end('\n');
+};
+
+const allRight = async (ranks: Ranks): Promise<void> => {
+  for (const rank of ranks.all) assert.equal([await rank.end, rank.text()], [0, 'ready\nread\n']);
+  await until('the server has ended', () => !existsSync(`/proc/${ranks.server}`) || textOf(`/proc/${ranks.server}/stat`).includes(') Z '));
+};
+
+/** Hundredths of a second on a processor, in the program and for it (proc(5), fields 14 and 15). */
+const ticksOf = (pid: number): number => {
+  const fields = textOf(`/proc/${pid}/stat`)
+    .replace(/^.*\) /, '')
+    .split(' ');
+  return Number(fields[11]) + Number(fields[12]);
+};
+
+const replaced = (ranks: Ranks, before: number): Promise<void> =>
+  until('another process serves', () => {
+    const now = ranks.serving();
+    return now !== undefined && now !== before;
+  });
+
+test('killed again and again, by signals that a user, a fault and a watchdog send', async () => {
+  if (!isRoot) return skip('needs root to find the process');
+  const ranks = await startRanks('killed');
+  go(ranks);
+  let kills = 0;
+  for (const signal of ['SIGKILL', 'SIGSEGV', 'SIGKILL', 'SIGABRT', 'SIGKILL'] as const) {
+    const pid = ranks.serving();
+    if (pid === undefined || ranks.all.every((rank) => rank.text().endsWith('read\n'))) break;
+    process.kill(pid, signal);
+    kills++;
+    await replaced(ranks, pid);
+  }
+  await allRight(ranks);
+  assert.ok(kills >= 2, `${kills} kills while they read`);
+});
+
+test('stopped: it is found to hang, ended, and a successor answers what it had in hand', async () => {
+  if (!isRoot) return skip('needs root to find the process');
+  const ranks = await startRanks('stopped');
+  const pid = ranks.serving() ?? 0;
+  const before = ticksOf(pid);
+  go(ranks);
+  // In the midst of it, with more readers than workers: it has requests in hand.
+  await until('it works', () => ticksOf(pid) >= before + 5);
+  process.kill(pid, 'SIGSTOP');
+  await replaced(ranks, pid);
+  await allRight(ranks);
+});
+
+test('killed for lack of memory in its control group', async () => {
+  if (!isRoot || !existsSync('/sys/fs/cgroup/memory/tasks'))
+    return skip('needs root and the memory controller of control groups, version 1');
+  const ranks = await startRanks('memory');
+  const group = `/sys/fs/cgroup/memory/tsrun-test-${process.pid}`;
+  mkdirSync(group);
+  try {
+    writeFileSync(join(group, 'memory.limit_in_bytes'), String(256 * 1024));
+    const pid = ranks.serving() ?? 0;
+    writeFileSync(join(group, 'cgroup.procs'), String(pid));
+    go(ranks);
+    await replaced(ranks, pid);
+    assert.match(textOf(join(group, 'memory.oom_control')), /^oom_kill [1-9]/m);
+    await allRight(ranks);
+  } finally {
+    rmdirSync(group);
+  }
+});
+
+test.run();

@@ -1,0 +1,154 @@
+// time limit: 240 s
+/** A scope's server as many runs meet it: one, however many come at once; it outlives whoever started it; its end is the last run's end. */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { chownSync, mkdirSync, readdirSync, readFileSync, statSync } from 'node:fs';
+import { join } from 'node:path';
+import { suite } from 'uvu';
+import * as assert from 'uvu/assert';
+import { environmentOf, makeBusyboxImage, run, scratch, tsrunOk, tsrunPath } from '../helpers/product.ts';
+import { skip } from '../helpers/skip.ts';
+import { testUser } from '../helpers/user.ts';
+
+const test = suite('scope');
+const place = scratch('scope');
+const image = makeBusyboxImage(place);
+const user = testUser();
+const isRoot = process.getuid?.() === 0;
+
+const textOf = (path: string): string => {
+  try {
+    return readFileSync(path, 'utf8');
+  } catch {
+    return '';
+  }
+};
+
+/** WIRE_DIR_FD of native/server_wire.h. */
+const RUNTIME_FD = 4;
+
+/** Servers whose runtime directory this is, zombies apart. */
+const serversOf = (runtime: string): number[] =>
+  readdirSync('/proc')
+    .filter((name) => /^\d+$/.test(name) && textOf(`/proc/${name}/comm`) === 'tsrun-server\n')
+    .map(Number)
+    .filter((pid) => {
+      try {
+        const [own, its] = [statSync(join(runtime, 'tsrun')), statSync(`/proc/${pid}/fd/${RUNTIME_FD}`)];
+        return own.dev === its.dev && own.ino === its.ino;
+      } catch {
+        return false;
+      }
+    });
+
+const runtimeOf = (name: string): string => {
+  const runtime = join(place, name);
+  mkdirSync(runtime, { mode: 0o700 });
+  if (isRoot) chownSync(runtime, user.uid, user.gid);
+  return runtime;
+};
+
+const until = async (what: string, fact: () => boolean): Promise<void> => {
+  for (const end = Date.now() + 60_000; !fact(); ) {
+    if (Date.now() > end) throw new Error(`it did not come true within 60 s: ${what}`);
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+};
+
+type Run = { readonly child: ChildProcess; readonly text: () => string; readonly end: Promise<number | NodeJS.Signals | null> };
+
+const start = (runtime: string, script: string): Run => {
+  const child = spawn(tsrunPath, ['exec', image, 'sh', '-c', script], {
+    env: environmentOf({ env: { XDG_RUNTIME_DIR: runtime } }),
+    uid: user.uid,
+    gid: user.gid,
+    cwd: '/tmp',
+    stdio: ['pipe', 'pipe', 'pipe'],
+  });
+  let text = '';
+  for (const stream of [child.stdout, child.stderr]) stream?.on('data', (chunk) => (text += chunk));
+  child.stdin?.on('error', () => {});
+  return { child, text: () => text, end: new Promise((resolve) => child.on('close', (status, signal) => resolve(status ?? signal))) };
+};
+
+const MANY = 256;
+const SCRIPT = 'echo ready $(readlink /proc/self/ns/user); read line; cat /opt/tool/data.txt';
+const isReady = (each: Run): boolean => each.text().startsWith('ready ') && each.text().endsWith('\n');
+
+test(`${MANY} runs that come at once have one server, one user namespace and one image mount; the last one's end is its end`, async () => {
+  if (!isRoot) return skip('needs root to look into the server');
+  const runtime = runtimeOf('at-once');
+  const runs = Array.from({ length: MANY }, () => start(runtime, SCRIPT));
+  await until('all run', () => runs.every(isReady));
+  assert.is(serversOf(runtime).length, 1);
+  assert.is(new Set(runs.map((each) => each.text())).size, 1, 'one user namespace');
+  const [socket = ''] = readdirSync(join(runtime, 'tsrun')).filter((name) => name.endsWith('.sock'));
+  const told = JSON.parse(run(tsrunPath, ['@server-statistics', join(runtime, 'tsrun'), socket.replace(/\.\d+\.sock$/, '')]).stdout);
+  assert.equal(
+    told.images.map((each: { readonly runs: number }) => each.runs),
+    [MANY],
+  );
+  // Whoever started it is among those that go first.
+  for (const each of runs.slice(0, MANY / 2)) each.child.kill('SIGKILL');
+  for (const each of runs.slice(0, MANY / 2)) assert.is(await each.end, 'SIGKILL');
+  assert.is(serversOf(runtime).length, 1);
+  for (const each of runs.slice(MANY / 2)) each.child.stdin?.end('\n');
+  for (const each of runs.slice(MANY / 2)) {
+    assert.is(await each.end, 0);
+    assert.match(each.text(), /from the image\n$/);
+  }
+  await until('the server has ended', () => serversOf(runtime).length === 0);
+  assert.equal(readdirSync(join(runtime, 'tsrun')), []);
+});
+
+test('whoever starts the server may die at any moment: the others take over', async () => {
+  if (!isRoot) return skip('needs root to look into the server');
+  for (let round = 0; round < 12; round++) {
+    const runtime = runtimeOf(`starter-${round}`);
+    const starter = start(runtime, SCRIPT);
+    const others = Array.from({ length: 8 }, () => start(runtime, SCRIPT));
+    // A little later each time, so at different steps.
+    for (let turn = 0; turn < round * 4; turn++) await new Promise((resolve) => setImmediate(resolve));
+    starter.child.kill('SIGKILL');
+    await until('the others run', () => others.every(isReady));
+    assert.is(serversOf(runtime).length, 1);
+    for (const each of others) each.child.stdin?.end('\n');
+    for (const each of others) assert.is(await each.end, 0, each.text());
+    await until('the server has ended', () => serversOf(runtime).length === 0);
+  }
+});
+
+test('a server that is killed while runs wait for it is replaced by one of them', async () => {
+  if (!isRoot) return skip('needs root to find the server');
+  for (let round = 0; round < 6; round++) {
+    const runtime = runtimeOf(`killed-${round}`);
+    const runs = Array.from({ length: 16 }, () => start(runtime, SCRIPT));
+    await until('a server', () => serversOf(runtime).length > 0 || runs.some(isReady));
+    for (const pid of serversOf(runtime)) process.kill(pid, 'SIGKILL');
+    await until('all run', () => runs.every((each) => isReady(each) || each.child.exitCode !== null));
+    for (const each of runs) each.child.stdin?.end('\n');
+    for (const each of runs) assert.is(await each.end, 0, each.text());
+    await until('no server', () => serversOf(runtime).length === 0);
+  }
+});
+
+test('runs of other groups, and of another PID namespace, have scopes of their own', () => {
+  if (!isRoot) return skip('needs root to change groups');
+  const runtime = runtimeOf('groups');
+  const options = { env: { XDG_RUNTIME_DIR: runtime }, as: 'root' as const };
+  const as = (...words: string[]): string => {
+    const ran = run(
+      'setpriv',
+      [`--reuid=${user.uid}`, `--regid=${user.gid}`, ...words, tsrunPath, 'exec', image, 'readlink', '/proc/self/ns/user'],
+      options,
+    );
+    assert.is(ran.status, 0, ran.stderr);
+    return ran.stdout;
+  };
+  const keep = { env: { XDG_RUNTIME_DIR: runtime, TSRUN_LINGER: '5' } };
+  const plain = tsrunOk(['exec', image, 'readlink', '/proc/self/ns/user'], { ...keep });
+  assert.is(as('--clear-groups'), plain, 'the linger time keeps a scope for the next run');
+  assert.is.not(as('--groups=4242'), plain);
+  assert.is.not(as('--clear-groups', 'unshare', '--user', '--map-current-user', '--pid', '--fork', '--mount-proc'), plain);
+});
+
+test.run();
