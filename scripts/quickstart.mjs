@@ -4,7 +4,7 @@ import { createHash } from 'node:crypto';
 import { chmodSync, chownSync, copyFileSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { allowUserNamespaces } from './apparmor.mjs';
-import { machineAptOptions, machineSources } from './apt-sources.mjs';
+import { machineAptOptions, machineSources } from './apt-sources.mjs.mts';
 import { isRoot, main, makeJobs, must, root, runQuiet, runShown, Stop, say, seconds } from './lib.mjs';
 import { setUp } from './setup.mjs';
 
