@@ -61,9 +61,9 @@ static const struct {
 };
 
 /* The order of a plan: stages never go back, and `once` ones are there exactly once. */
-enum stage { USERNS, BEFORE_IMAGE, IMAGE, LAYERS, UNSHARE, SKELETON, ROOT, MOUNTS, PIVOT, SETTLE, PAYLOAD, EXEC, STAGE_COUNT };
+enum stage { USERNS, BEFORE_IMAGE, IMAGE, LAYERS, UNSHARE, SKELETON, ROOT, UNCOVERED, MOUNTS, PIVOT, SETTLE, PAYLOAD, EXEC, STAGE_COUNT };
 static const char *const stage_names[STAGE_COUNT] = {
-	"scope or userns", "what an image mount needs", "image", "layer", "unshare", "skeleton", "root", "mount", "pivot", "setting", "env or arg", "exec"};
+	"scope or userns", "what an image mount needs", "image", "layer", "unshare", "skeleton", "root", "uncovered", "mount", "pivot", "setting", "env or arg", "exec"};
 static const bool stage_once[STAGE_COUNT] = {
 	[USERNS] = true, [IMAGE] = true, [UNSHARE] = true, [ROOT] = true, [PIVOT] = true, [EXEC] = true};
 static const enum stage stages[OP_COUNT] = {
@@ -74,6 +74,7 @@ static const enum stage stages[OP_COUNT] = {
 	[OP_unshare] = UNSHARE,
 	[OP_directory] = SKELETON, [OP_file] = SKELETON, [OP_symlink] = SKELETON, /* or MOUNTS, after root */
 	[OP_root] = ROOT,
+	[OP_uncovered] = UNCOVERED,
 	[OP_bind] = MOUNTS, [OP_bind_cwd] = MOUNTS, [OP_tmpfs] = MOUNTS, [OP_proc] = MOUNTS, [OP_sysfs] = MOUNTS,
 	[OP_devpts] = MOUNTS, [OP_mqueue] = MOUNTS,
 	[OP_pivot] = PIVOT,
@@ -270,6 +271,8 @@ static const char *op_mistake(const struct op *op)
 	case OP_devpts:
 	case OP_mqueue:
 		return strcmp(op_target(op), "/") != 0 ? NULL : "target is the root";
+	case OP_uncovered:
+		return op_target(op)[1] != '\0' && strchr(op_target(op) + 1, '/') == NULL ? NULL : "target is not right below the root";
 	case OP_env:
 		return op->env.assignment[0] != '=' && strchr(op->env.assignment, '=') != NULL ? NULL : "not NAME=value";
 	case OP_exec:

@@ -159,39 +159,7 @@ static int mount_underlay(const struct root *root)
 	return result < 0 ? result : mount_restrict(into, &read_only);
 }
 
-/* An overlay makes looking at a file about half as dear again as the image's own mount: where programs are, and nothing is laid over them, that mount is
- * seen without it. (Everything else stays below the overlay: a few mounts cost less than one for each directory.) */
-static int bare_directories(const struct root *root)
-{
-	static const char *const names[] = {"usr", "opt"};
-	static const struct bind_flags as_they_are = {.recursive = false};
-	struct stat image;
-
-	if (fstat(root->tree.image, &image) < 0)
-		return -errno;
-	for (size_t i = 0; i < ARRAY_LEN(names); i++) {
-		cleanup_source struct mount_source copy = MOUNT_SOURCE_NONE;
-		struct stat st;
-		int result;
-
-		/* What is mounted there on the host is not of the image. */
-		if (fstatat(root->tree.image, names[i], &st, AT_SYMLINK_NOFOLLOW) < 0 || !S_ISDIR(st.st_mode) || st.st_dev != image.st_dev ||
-		    fstatat(root->tree.skeleton, names[i], &st, AT_SYMLINK_NOFOLLOW) == 0)
-			continue;
-		cleanup_fd int target = openat(root->fd, names[i], DIR_FLAGS | O_NOFOLLOW);
-		result = target < 0 ? -errno : mount_copy(&copy, root->tree.image, names[i], &as_they_are);
-		if (result == -EINVAL)
-			continue; /* something of the host's is mounted below: the overlay hides it */
-		if (result == 0)
-			result = mount_attach(&copy, target);
-		if (result < 0)
-			return result;
-	}
-	return 0;
-}
-
-/* `bare`: the root is an overlay that shows the image alone, read-only. */
-static int mount_root(const struct root *root, const struct root_options *options, bool *bare, struct err *err)
+static int mount_root(struct root *root, const struct root_options *options, struct err *err)
 {
 	bool needs_overlay = options->writable || root->layers->upper != NULL || root->layers->count > 0;
 	int overlay = layers_mount(root, options);
@@ -205,14 +173,13 @@ static int mount_root(const struct root *root, const struct root_options *option
 		if (underlay < 0)
 			return fail(err, -underlay, STEP, "binds of the image's directories, after an overlay was refused (%s)", strerror(-overlay));
 	}
-	*bare = overlay == 0 && !needs_overlay;
+	root->shows_image_alone = overlay == 0 && !needs_overlay;
 	return 0;
 }
 
 int root_seal(struct root *root, const struct root_options *options, struct err *err)
 {
-	bool bare = false;
-	int result = options->in_place ? 0 : mount_root(root, options, &bare, err);
+	int result = options->in_place ? 0 : mount_root(root, options, err);
 
 	if (result < 0)
 		return result;
@@ -220,8 +187,34 @@ int root_seal(struct root *root, const struct root_options *options, struct err 
 	/* Not to be seen in a recursive bind of the host's "/". (Not earlier: an overlay's layer may not be unbindable.) */
 	if (root->fd < 0 || fchdir(root->scratch) < 0 || mount(NULL, ".", NULL, MS_UNBINDABLE, NULL) < 0)
 		return fail(err, errno, STEP, "open it");
-	result = bare ? bare_directories(root) : 0;
-	return result < 0 ? fail(err, -result, STEP, "bind the image's directories") : 0;
+	return 0;
+}
+
+int root_uncover(const struct root *root, const char *name, struct err *err)
+{
+	static const struct bind_flags as_they_are = {.recursive = false};
+	cleanup_source struct mount_source copy = MOUNT_SOURCE_NONE;
+	char in_image[NAME_MAX + 16], in_skeleton[NAME_MAX + 16];
+	struct stat image, st;
+	int result;
+
+	if (!root->shows_image_alone)
+		return 0;
+	snprintf(in_image, sizeof in_image, "image/%s", name);
+	snprintf(in_skeleton, sizeof in_skeleton, "skeleton/%s", name);
+	if (fstatat(root->scratch, "image", &image, AT_SYMLINK_NOFOLLOW) < 0)
+		return fail(err, errno, STEP, "look at the image");
+	/* What is mounted there on the host is not of the image. */
+	if (fstatat(root->scratch, in_image, &st, AT_SYMLINK_NOFOLLOW) < 0 || !S_ISDIR(st.st_mode) || st.st_dev != image.st_dev ||
+	    fstatat(root->scratch, in_skeleton, &st, AT_SYMLINK_NOFOLLOW) == 0)
+		return 0;
+	cleanup_fd int target = openat(root->fd, name, DIR_FLAGS | O_NOFOLLOW);
+	result = target < 0 ? -errno : mount_copy(&copy, root->scratch, in_image, &as_they_are);
+	if (result == -EINVAL)
+		return 0; /* something of the host's is mounted below: the overlay hides it */
+	if (result == 0)
+		result = mount_attach(&copy, target);
+	return result < 0 ? fail(err, -result, STEP, "bind the image's directory %s", name) : 0;
 }
 
 /* It lies over the host's root already, and becomes the process's own: what is below is out of reach for whoever has no rights in this namespace.

@@ -18,6 +18,7 @@ struct root {
 	const struct layers *layers;
 	struct tree tree;
 	int fd; /* the root itself, once sealed */
+	bool shows_image_alone; /* it is a read-only overlay of skeleton and image */
 };
 #define ROOT_NONE ((struct root){.scratch = -1, .tree = TREE_NONE, .fd = -1})
 
@@ -38,6 +39,9 @@ int WARN_UNUSED root_begin(struct root *root, struct mount_source *image, const 
 
 /* Makes root->fd of skeleton, layers and image. */
 int WARN_UNUSED root_seal(struct root *root, const struct root_options *options, struct err *err);
+
+/* Shows the image's directory NAME, right below its root, without the overlay, where that and the skeleton allow it; else does nothing. Once sealed. */
+int WARN_UNUSED root_uncover(const struct root *root, const char *name, struct err *err);
 
 /* Makes it the process's root, with "/" as working directory. `lets_go`: and unmounts the host's tree, as it must where the payload will have rights in the
  * mount namespace. Else that tree only lies below, out of reach, to the end of the run: unmounting costs a twentieth of a start (two waits for

@@ -54,7 +54,7 @@ static int make_targets(struct run *run, struct err *err)
 		const struct op *op = &run->plan->ops[i];
 		int result;
 
-		if (run->sources[i].left_out || op->kind == OP_directory || op->kind == OP_file || op->kind == OP_symlink)
+		if (run->sources[i].left_out || op->kind == OP_uncovered || op->kind == OP_directory || op->kind == OP_file || op->kind == OP_symlink)
 			continue;
 		run->index = i;
 		result = make_target(run, op, &run->sources[i], err);
@@ -277,6 +277,8 @@ static int carry_out(struct run *run, const struct op *op, struct err *err)
 		return tree_symlink(&run->root.tree, op->symlink.target, op->symlink.link, err);
 	case OP_root:
 		return do_root(run, err);
+	case OP_uncovered:
+		return root_uncover(&run->root, op->uncovered.target + 1, err);
 	case OP_bind:
 		return do_bind(run, &op->bind, err);
 	case OP_bind_cwd:

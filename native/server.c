@@ -5,10 +5,12 @@
 
 #include <fcntl.h>
 #include <limits.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/resource.h>
+#include <sys/signalfd.h>
 #include <sys/socket.h>
 
 #define NEVER INT64_MAX
@@ -42,6 +44,15 @@ static void hear_image(struct server *server, struct image *image)
 		image->ended = true;
 		break;
 	}
+}
+
+static void hear_of_children(struct server *server)
+{
+	struct signalfd_siginfo told;
+
+	(void)!read(server->children, &told, sizeof told);
+	for (const struct image *image = server->images; image != NULL; image = image->next)
+		supervised_resume(image->serving);
 }
 
 /* Brings an image to the state it should be in; it may be gone afterwards. */
@@ -99,6 +110,9 @@ static void handle(struct server *server, enum watched *what)
 	case IMAGE:
 		hear_image(server, (struct image *)(void *)what);
 		break;
+	case CHILDREN:
+		hear_of_children(server);
+		break;
 	}
 }
 
@@ -146,17 +160,24 @@ static uint64_t cache_size(uint64_t asked)
 
 static int prepare_loop(struct server *server, struct err *err)
 {
-	static enum watched listener = LISTENER;
+	static enum watched listener = LISTENER, children = CHILDREN;
 	struct rlimit files;
+	sigset_t child;
 	int rc;
 
+	sigemptyset(&child);
+	sigaddset(&child, SIGCHLD);
+	sigprocmask(SIG_BLOCK, &child, NULL);
+	server->children = signalfd(-1, &child, SFD_CLOEXEC | SFD_NONBLOCK);
 	server->epoll = epoll_create1(EPOLL_CLOEXEC);
-	if (server->epoll < 0)
+	if (server->children < 0 || server->epoll < 0)
 		return fail(err, errno, SERVER_STEP_SERVER, "preparing its loop");
 	if (getrlimit(RLIMIT_NOFILE, &files) == 0)
 		server->fd_limit = files.rlim_cur > INT_MAX ? INT_MAX : (int)(files.rlim_cur / 4 * 3);
 	server->bare_deadline = server_now_ms() + START_GRACE_MS;
 	rc = server_watch(server, server->box.listener, &listener);
+	if (rc == 0)
+		rc = server_watch(server, server->children, &children);
 	return rc < 0 ? fail(err, -rc, SERVER_STEP_SERVER, "watching its descriptors") : 0;
 }
 

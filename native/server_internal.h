@@ -40,7 +40,7 @@ int WARN_UNUSED server_filter(void);
 
 /* --- server_images.c: the images being served --- */
 
-enum watched { LISTENER, CONNECTION, RUN, IMAGE };
+enum watched { LISTENER, CONNECTION, RUN, IMAGE, CHILDREN };
 
 struct waiter { /* a joining run whose image is still being opened */
 	struct waiter *next;
@@ -110,6 +110,7 @@ struct server {
 	struct run *looked_for;
 	int64_t look_due;
 	int epoll;
+	int children; /* tells of SIGCHLD */
 	int fd_limit; /* of pidfds: beyond are only enough for runs that come and their images */
 };
 
@@ -141,6 +142,8 @@ enum supervised_news supervised_hear(struct supervised *serving, struct err *err
 /* When it is to be looked after, in milliseconds of CLOCK_MONOTONIC; INT64_MAX: there is no need to. */
 int64_t supervised_due(const struct supervised *serving);
 void supervised_look(struct supervised *serving);
+/* After a SIGCHLD: has it go on if a signal has stopped it. */
+void supervised_resume(struct supervised *serving);
 const struct imagefs_shared *supervised_shared(const struct supervised *serving);
 pid_t supervised_pid(const struct supervised *serving);
 unsigned supervised_replacements(const struct supervised *serving);

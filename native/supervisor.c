@@ -272,14 +272,6 @@ static bool nothing_in_hand(const struct supervised *serving)
 	return imagefs_parked_count(serving->shared) == 0;
 }
 
-/* Stopped in the midst of a read, it counts as one that waits for the storage, and always would. */
-static bool is_stopped(const struct supervised *serving)
-{
-	siginfo_t info = { .si_pid = 0 };
-
-	return waitid(P_PID, (id_t)serving->pid, &info, WSTOPPED | WNOHANG | WNOWAIT) == 0 && info.si_pid != 0;
-}
-
 static void end_process(struct supervised *serving)
 {
 	server_log(serving->image->box, "a serving process hangs, it is ended");
@@ -302,7 +294,7 @@ void supervised_look(struct supervised *serving)
 		imagefs_listen(shared, serving->listening);
 	release_interrupted(serving);
 	if (serving->pid > 0
-		&& ((longest >= TICKS_STUCK && (atomic_load(&shared->reading) == 0 || is_stopped(serving))) || parked_are_forgotten(serving, hanging == shared->workers)))
+		&& ((longest >= TICKS_STUCK && atomic_load(&shared->reading) == 0) || parked_are_forgotten(serving, hanging == shared->workers)))
 		end_process(serving);
 	serving->due = server_now_ms() + WATCH_TICK_MS;
 	if (!nothing_in_hand(serving))
@@ -313,6 +305,18 @@ void supervised_look(struct supervised *serving)
 		serving->due = INT64_MAX;
 	else
 		atomic_store(&shared->watched, true);
+}
+
+/* Who stops a whole job stops the server too, and this waits until the job goes on. Stopped alone, with nothing in hand or in the midst of a read, it would
+ * not be missed by who looks at slots, only by its readers. */
+void supervised_resume(struct supervised *serving)
+{
+	siginfo_t info = { .si_pid = 0 };
+
+	if (serving->pid <= 0 || waitid(P_PID, (id_t)serving->pid, &info, WSTOPPED | WNOHANG) < 0 || info.si_pid == 0)
+		return;
+	server_log(serving->image->box, "a serving process was stopped, it is told to go on");
+	kill(serving->pid, SIGCONT);
 }
 
 void supervised_used(struct supervised *serving, bool used)

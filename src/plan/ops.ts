@@ -22,6 +22,7 @@ export const OPS = {
   file: { target: 'T', mode: 'N', content: 'S' },
   symlink: { target: 'T', link: 'S' },
   root: { flags: 'F', size: 'N' },
+  uncovered: { target: 'T' },
   bind: { source: 'P', target: 'T', flags: 'F' },
   bind_cwd: { target: 'T', flags: 'F' },
   tmpfs: { target: 'T', mode: 'N', size: 'N' },

@@ -32,6 +32,7 @@ const TEXTS: Readonly<Record<number, string>> = {
   87: 'too many users',
   95: 'not supported',
   103: 'the image server ended',
+  104: 'the connection was cut',
   107: 'the image server is gone',
   110: 'it took too long',
   111: 'nobody answers',

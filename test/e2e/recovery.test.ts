@@ -1,7 +1,7 @@
-// time limit: 240 s
+// time limit: 120 s
 /**
- * The process that serves an image dies, hangs or runs out of memory while 64 ranks read: every rank ends with right data. (Storage that hangs, a request
- * that kills, and the end of all successors: test/native/server_recovery_test.c.)
+ * The process that serves an image dies, is stopped or runs out of memory while 64 ranks read: every rank ends with right data. (Requests and storage that
+ * hang, a request that kills, and the end of all successors: test/native/server_recovery_test.c.)
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { chownSync, existsSync, mkdirSync, readdirSync, readFileSync, readlinkSync, rmdirSync, writeFileSync } from 'node:fs';
@@ -17,14 +17,14 @@ const place = scratch('recovery');
 const user = testUser();
 const isRoot = process.getuid?.() === 0;
 const RANKS = 64;
-const FILES = 150;
+const FILES = 80;
 
 /** Every file's content is its own path, so wrong data shows. */
 const image = makeBusyboxImage(place, (tree) => {
   for (let rank = 0; rank < RANKS; rank++) {
     mkdirSync(join(tree, `data/${rank}`), { recursive: true });
     for (let file = 0; file < FILES; file++) {
-      writeFileSync(join(tree, `data/${rank}/${file}`), `/data/${rank}/${file}\n${String(file).repeat(5000)}\n`);
+      writeFileSync(join(tree, `data/${rank}/${file}`), `/data/${rank}/${file}\n${String(file).repeat(3000)}\n`);
     }
   }
 });
@@ -40,7 +40,7 @@ const textOf = (path: string): string => {
 const until = async (what: string, fact: () => boolean): Promise<void> => {
   for (const end = Date.now() + 90_000; !fact(); ) {
     if (Date.now() > end) throw new Error(`it did not come true within 90 s: ${what}`);
-    await new Promise((resolve) => setImmediate(resolve));
+    await new Promise((resolve) => setTimeout(resolve, 10)); // what is waited for needs the processors
   }
 };
 
@@ -125,7 +125,7 @@ test('killed again and again, by signals that a user, a fault and a watchdog sen
   assert.ok(kills >= 2, `${kills} kills while they read`);
 });
 
-test('stopped: it is found to hang, ended, and a successor answers what it had in hand', async () => {
+test('stopped by a signal, it is told to go on', async () => {
   if (!isRoot) return skip('needs root to find the process');
   const ranks = await startRanks('stopped');
   const pid = ranks.serving() ?? 0;
@@ -134,7 +134,8 @@ test('stopped: it is found to hang, ended, and a successor answers what it had i
   // In the midst of it, with more readers than workers: it has requests in hand.
   await until('it works', () => ticksOf(pid) >= before + 5);
   process.kill(pid, 'SIGSTOP');
-  await replaced(ranks, pid);
+  await until('it is no longer stopped', () => !textOf(`/proc/${pid}/stat`).includes(') T '));
+  assert.is(ranks.serving(), pid);
   await allRight(ranks);
 });
 

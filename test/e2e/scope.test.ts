@@ -50,7 +50,7 @@ const runtimeOf = (name: string): string => {
 const until = async (what: string, fact: () => boolean): Promise<void> => {
   for (const end = Date.now() + 60_000; !fact(); ) {
     if (Date.now() > end) throw new Error(`it did not come true within 60 s: ${what}`);
-    await new Promise((resolve) => setImmediate(resolve));
+    await new Promise((resolve) => setTimeout(resolve, 10)); // what is waited for needs the processors
   }
 };
 

@@ -78,8 +78,8 @@ export const endOf = (child: ChildProcess): Promise<number | null> =>
   child.exitCode !== null ? Promise.resolve(child.exitCode) : new Promise((resolve) => child.on('exit', resolve));
 
 export const until = async (fact: () => boolean): Promise<void> => {
-  for (const end = Date.now() + 30_000; !fact(); ) {
-    if (Date.now() > end) throw new Error('it did not come true within 30 s');
-    await new Promise((resolve) => setImmediate(resolve));
+  for (const end = Date.now() + 60_000; !fact(); ) {
+    if (Date.now() > end) throw new Error('it did not come true within 60 s');
+    await new Promise((resolve) => setTimeout(resolve, 10)); // what is waited for needs the processors
   }
 };

@@ -51,9 +51,9 @@ static void reads_every_op(void)
 {
 	CHECK("a plan with every op is read",
 	      read_text("plan|1|scope|/run/x|key|1|2|3|4|image_mount|5|/a.sif|6|7|unshare|mount,pid,ipc,uts,net|directory|/d|493|file|/f|420|text|"
-	                "symlink|/l|to|root|writable|8|bind|/s|/t|ro,recursive|bind_cwd|/c|optional|tmpfs|/tmp|1023|9|proc|/proc|sysfs|/sys|"
+	                "symlink|/l|to|root|writable|8|uncovered|/usr|bind|/s|/t|ro,recursive|bind_cwd|/c|optional|tmpfs|/tmp|1023|9|proc|/proc|sysfs|/sys|"
 	                "devpts|/pts|mqueue|/mq|file|/tmp/x|0||pivot|hostname|box|no_new_privs|notice|hello|chdir|/c|env|A=b=c|arg|end|arg||exec|sh|end") == 0);
-	if (!CHECK("its ops are counted", answer.plan.count == 24))
+	if (!CHECK("its ops are counted", answer.plan.count == 25))
 		return;
 	const struct op *ops = answer.plan.ops;
 	CHECK("strings, numbers and paths are in their fields", strcmp(ops[0].scope.dir, "/run/x") == 0 && strcmp(ops[0].scope.key, "key") == 0 &&
@@ -61,12 +61,12 @@ static void reads_every_op(void)
 	                                                            ops[0].scope.cache_bytes == 4);
 	CHECK("a handle is a number", ops[1].image_mount.handle == 5 && ops[1].image_mount.offset == 6 && ops[1].image_mount.size == 7);
 	CHECK("flags are bits", ops[2].unshare.flags == (FLAG_unshare_mount | FLAG_unshare_pid | FLAG_unshare_ipc | FLAG_unshare_uts | FLAG_unshare_net));
-	CHECK("flags of one op are not those of another", ops[7].bind.flags == (FLAG_bind_ro | FLAG_bind_recursive) &&
-	                                                      ops[8].bind_cwd.flags == FLAG_bind_cwd_optional);
-	CHECK("an empty string is a string", ops[14].file.content[0] == '\0' && ops[22].arg.text[0] == '\0');
-	CHECK("an argument may be 'end'", strcmp(ops[21].arg.text, "end") == 0);
-	CHECK("op_target finds the target whatever its place", strcmp(op_target(&ops[7]), "/t") == 0 && strcmp(op_target(&ops[3]), "/d") == 0 &&
-	                                                           op_target(&ops[15]) == NULL);
+	CHECK("flags of one op are not those of another", ops[8].bind.flags == (FLAG_bind_ro | FLAG_bind_recursive) &&
+	                                                      ops[9].bind_cwd.flags == FLAG_bind_cwd_optional);
+	CHECK("an empty string is a string", ops[15].file.content[0] == '\0' && ops[23].arg.text[0] == '\0');
+	CHECK("an argument may be 'end'", strcmp(ops[22].arg.text, "end") == 0);
+	CHECK("op_target finds the target whatever its place", strcmp(op_target(&ops[8]), "/t") == 0 && strcmp(op_target(&ops[3]), "/d") == 0 &&
+	                                                           op_target(&ops[16]) == NULL);
 	answer_free(&answer);
 	CHECK("no handle is -1", read_text("plan|1|scope|/r|k|1|1|0|0|image_mount|-1|/a|0|0|unshare|mount|root||0|" END) == 0 &&
 	                             answer.plan.ops[1].image_mount.handle == -1);
@@ -165,6 +165,11 @@ static void refuses_fields(void)
 	CHECK("an assignment without =", refused(BEGIN "root||0|pivot|env|A|arg|a|exec|/a|end", "NAME=value"));
 	CHECK("an assignment without a name", refused(BEGIN "root||0|pivot|env|=A|arg|a|exec|/a|end", "NAME=value"));
 	CHECK("an empty file to exec", refused(BEGIN "root||0|pivot|arg|a|exec||end", "no file"));
+	CHECK("a directory is uncovered before anything is mounted", read_text(BEGIN "root||0|uncovered|/usr|uncovered|/opt|bind|/s|/usr/x||" END) == 0);
+	answer_free(&answer);
+	CHECK("uncovered after a mount", refused(BEGIN "root||0|bind|/s|/t||uncovered|/usr|" END, "later stage"));
+	CHECK("uncovered, the root", refused(BEGIN "root||0|uncovered|/|" END, "right below the root"));
+	CHECK("uncovered, deeper down", refused(BEGIN "root||0|uncovered|/usr/lib|" END, "right below the root"));
 	CHECK("a mount over the root", refused(BEGIN "root||0|bind|/s|/||" END, "target is the root"));
 	CHECK("neither handle nor path", refused("plan|1|scope|/r|k|1|1|0|0|image_mount|-1||0|0|unshare|mount|root||0|" END, "neither"));
 }

@@ -294,9 +294,20 @@ static void test_stop(void)
 	pid_t server = start_readers("stopped", read_until_told, READERS), pid = serving_pid(server);
 
 	kill(pid, SIGSTOP);
-	CHECK("a serving process that is stopped is replaced", comes_true(is_replaced, &(struct other) { server, pid }));
-	CHECK("and readers go on", progresses());
+	CHECK("a serving process that is stopped goes on", progresses() && serving_pid(server) == pid);
 	CHECK("with right data", failed_readers(READERS) == 0);
+	CHECK("it is noted in the scope's log", sample_run("grep -q 'was stopped' %s/stopped.%d.log", runtime, WIRE_PROTOCOL) == 0);
+}
+
+static void test_stop_while_idle(void)
+{
+	pid_t server = start_readers("stopped-idle", read_when_told, 1), serving = serving_pid(server);
+
+	CHECK("it has opened its file", comes_true(all_joined, &(unsigned) { 2 }));
+	kill(serving, SIGSTOP);
+	atomic_store(&progress->reads, 1);
+	CHECK("a serving process that is stopped while nobody asks it anything goes on", ends_within(readers[0], PATIENCE_MS));
+	CHECK("with the same process, and right data", serving_pid(server) == serving && failed_readers(1) == 0);
 }
 
 static void test_poison(void)
@@ -464,6 +475,7 @@ int main(int argc, char **argv)
 
 	test_kills();
 	test_stop();
+	test_stop_while_idle();
 	test_poison();
 	test_hang();
 	test_hanging_storage();

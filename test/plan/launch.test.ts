@@ -49,6 +49,22 @@ test('ops come in the order of the contract', () => {
   assert.equal(names.slice(-8), ['pivot', 'hostname', 'no_new_privs', 'notice', 'chdir', 'env', 'arg', 'exec']);
 });
 
+const uncovered = (line: string, world: World = {}): string[] => opsOf(planned(line, world), 'uncovered').map((op) => op.target);
+
+test('programs of the image are seen without the overlay, before anything is mounted over them', () => {
+  assert.equal(uncovered('exec IMG p'), ['/usr', '/opt']);
+  assert.ok(opsOf(planned('exec IMG p'), 'uncovered').every((op) => op.why.includes('cheaper without the overlay')));
+});
+
+test('what is written to the image goes through the overlay, everywhere', () => {
+  assert.equal(uncovered('exec --writable-tmpfs IMG p'), []);
+});
+
+test('a link of the image, or what it does not have, is not uncovered', () => {
+  assert.equal(uncovered('exec IMG p', { facts: { tree: { '/opt': 'lusr/opt', '/usr': 'd', '/usr/opt': 'd' } } }), ['/usr']);
+  assert.equal(uncovered('exec IMG p', { facts: { tree: { '/bin': 'd' } } }), []);
+});
+
 test('a usual start asks the file systems of home, image and current directory at most eight times', () => {
   const run = planned('exec IMG p', { cwd: '/data/run', files: { '/data/run': directory() }, env: { PWD: '/data/run' } });
   const counted = run.machine.calls.filter((call) => /(pread|fstat) \d| \/home\/me| \/home$| \/images| \/data| \.$/.test(call));
@@ -358,6 +374,13 @@ const FAILURES: readonly [string, Parameters<typeof told>, string, RegExp, numbe
     [3, 'image_mount', 5, 'reach the image server', 'it died while starting'],
     'E_SERVER',
     /it died while starting/,
+    125,
+  ],
+  [
+    'a server that hung up',
+    [3, 'image_mount', 104, 'reach the image server', 'it ended each time when it was asked'],
+    'E_SERVER',
+    /it ended each time when it was asked: the connection was cut/,
     125,
   ],
   [
