@@ -6,6 +6,7 @@ import { EMPTY_ENTRY, type TarEntry } from '../../tar/entry.ts';
 import { writeTar } from '../../tar/write.ts';
 import { TsrunError } from '../../util/errors.ts';
 import { cleanPath } from '../../util/paths.ts';
+import { VERSION } from '../../util/version.ts';
 import type { StageInfo, StepInfo } from '../events.ts';
 import { type Base, debootstrapBase, imageBase, scratchBase } from './base.ts';
 import { closeWorkplace, type Layer, openWorkplace, produceLayer, type Workplace } from './cache.ts';
@@ -13,6 +14,7 @@ import { copyFiles, type OtherTree, readyCopy } from './copy-step.ts';
 import { type Engine, note } from './engine.ts';
 import { type HostStep, runBefore, runOnHost } from './host-step.ts';
 import { type Key, type KeyPart, keyOf } from './key.ts';
+import { layOut, layoutFiles } from './layout-step.ts';
 import { changesFiles, placeText, stageName } from './names.ts';
 import { prefixesOf, spotOf } from './placement.ts';
 import { readyMounts } from './run-mounts.ts';
@@ -159,6 +161,7 @@ const carryOut = async (building: Building, step: Step): Promise<void> => {
     case 'config': {
       const change = plainChange(step.change, expand);
       if (change.field === 'label-file') await readLabels(building, change.path);
+      else if (change.field === 'build-labels') addBuildLabels(building);
       else building.state = applyChange(state, change);
       return;
     }
@@ -173,6 +176,11 @@ const carryOut = async (building: Building, step: Step): Promise<void> => {
     }
     case 'directory':
       return makeDirectory(building, step, step.path, step.mode);
+    case 'layout': {
+      const { engine, epoch } = building;
+      const files = layoutFiles(engine, state, epoch);
+      return layerOf(building, step, { step: 'layout', files, epoch }, (place) => layOut(engine, files, building.tree, epoch, place));
+    }
     case 'file':
       return writeFile(building, step);
     case 'copy':
@@ -380,4 +388,21 @@ const readLabels = async (building: Building, path: string): Promise<void> => {
     if (name !== undefined) building.state = applyChange(building.state, { field: 'label', name, value: value.trim() });
   }
   building.hidden.push(path);
+};
+
+/** Names and date as Apptainer writes them (`Sunday_2_November_2025_9:4:1_UTC`), the date that of the build's SOURCE_DATE_EPOCH. */
+const addBuildLabels = (building: Building): void => {
+  const date = new Date(building.epoch * 1000);
+  const [weekday, month] = (['weekday', 'month'] as const).map((part) =>
+    new Intl.DateTimeFormat('en-US', { [part]: 'long', timeZone: 'UTC' }).format(date),
+  );
+  const time = `${date.getUTCHours()}:${date.getUTCMinutes()}:${date.getUTCSeconds()}`;
+  const labels: readonly (readonly [string, string])[] = [
+    ['schema-version', '1.0'],
+    ['build-arch', building.engine.platform.architecture],
+    ['build-date', `${weekday}_${date.getUTCDate()}_${month}_${date.getUTCFullYear()}_${time}_UTC`],
+    ['usage.tsrun.version', VERSION],
+  ];
+  for (const [name, value] of labels)
+    building.state = applyChange(building.state, { field: 'label', name: `org.label-schema.${name}`, value });
 };
