@@ -1,8 +1,9 @@
 // time limit: 200 s
 /** Definition files as an ordinary user: what they build, and what run, exec, test and inspect then show. */
 import { spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
+import { Worker } from 'node:worker_threads';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { makeBusyboxTree, type Ran, scratch, tsrun, tsrunOk } from '../helpers/product.ts';
@@ -165,6 +166,71 @@ test('a %test that fails leaves no image', () => {
   assert.is(ran.status, 125);
   assert.match(ran.stderr, /E_TEST/);
   assert.not(existsSync(join(place, 'bad.sif')));
+});
+
+/** Serves a file over plain http on the loopback device, from a thread of its own: runs of the product block this one. */
+const served = async (path: string): Promise<{ readonly url: string; readonly close: () => Promise<unknown> }> => {
+  const worker = new Worker(
+    `const { createServer } = require('node:http');
+     const { readFileSync } = require('node:fs');
+     const { parentPort, workerData } = require('node:worker_threads');
+     createServer((request, response) => {
+       response.statusCode = request.url === '/busybox' ? 200 : 404;
+       response.end(request.url === '/busybox' ? readFileSync(workerData) : 'no');
+     }).listen(0, '127.0.0.1', function () { parentPort.postMessage(this.address().port); });`,
+    { eval: true, workerData: path },
+  );
+  const port = await new Promise((resolve) => worker.once('message', resolve));
+  return { url: `http://127.0.0.1:${port}`, close: () => worker.terminate() };
+};
+
+const BUSYBOX = '/bin/busybox';
+const busyboxRecipe = (mirror: string): string =>
+  `Bootstrap: busybox\nMirrorURL: ${mirror}\n%post\n  grep ^root: /etc/passwd > /seen\n%runscript\n  echo "hello $*"\n`;
+
+test('a busybox from a file or an address is a base', async () => {
+  const { url, close } = await served(BUSYBOX);
+  try {
+    for (const mirror of [`file://${BUSYBOX}`, BUSYBOX, `${url}/busybox`]) {
+      write({ 'busybox.def': busyboxRecipe(mirror) });
+      ok(build('busybox.sif', 'busybox.def'));
+      assert.is(say('run', '--containall', 'busybox.sif', 'you'), 'hello you\n');
+      assert.is(inside('busybox.sif', 'cat', '/seen'), 'root:x:0:0:root:/root:/bin/sh\n');
+      assert.is(inside('busybox.sif', 'readlink', '/bin/ls'), '/bin/busybox\n');
+      assert.is(labelsOf('busybox.sif')['org.label-schema.usage.singularity.deffile.mirrorurl'], mirror);
+    }
+    write({ 'busybox.def': busyboxRecipe(`${url}/other`) });
+    const ran = build('busybox.sif', 'busybox.def');
+    assert.match(ran.stderr, /E_FETCH/);
+  } finally {
+    await close();
+  }
+});
+
+test('what is no busybox for this machine is refused before anything runs', () => {
+  const foreign = readFileSync(BUSYBOX).subarray(0, 200_000);
+  foreign.writeUInt16LE(22, 18);
+  write({ 'page.html': '<html>'.padEnd(4096), empty: '' });
+  writeFileSync(join(place, 'foreign'), foreign);
+  writeFileSync(join(place, 'large'), '');
+  truncateSync(join(place, 'large'), 65 * 2 ** 20);
+  own(place);
+  const cases: readonly (readonly [string, RegExp])[] = [
+    ['page.html', /E_BUSYBOX[\s\S]*not of a page/],
+    ['empty', /it is no program/],
+    ['foreign', /it is a program for s390x/],
+    ['large', /it has more than 64 MiB/],
+    ['nothing', /no such file/],
+    ['ftp://a/b', /its scheme is not known/],
+    [process.execPath, /it needs \/lib|it has more than 64 MiB/],
+  ];
+  for (const [mirror, message] of cases) {
+    write({ 'busybox.def': busyboxRecipe(mirror) });
+    const ran = build('refused.sif', 'busybox.def');
+    assert.is(ran.status, 125, mirror);
+    assert.match(ran.stderr, message);
+  }
+  assert.not(existsSync(join(place, 'refused.sif')));
 });
 
 test.run();

@@ -9,6 +9,7 @@ import { cleanPath } from '../../util/paths.ts';
 import { VERSION } from '../../util/version.ts';
 import type { StageInfo, StepInfo } from '../events.ts';
 import { type Base, debootstrapBase, imageBase, scratchBase } from './base.ts';
+import { busyboxStart } from './busybox.ts';
 import { closeWorkplace, type Layer, openWorkplace, produceLayer, type Workplace } from './cache.ts';
 import { copyFiles, type OtherTree, readyCopy } from './copy-step.ts';
 import { type Engine, note } from './engine.ts';
@@ -105,7 +106,12 @@ const begin = async (engine: Engine, stage: Stage, index: number, others: Others
     const { tree, state, key, epoch, ran, hidden } = others.stage(stage.base.index);
     return { ...common, tree, state: inherit(state), key, epoch, ran: new Set(ran), hidden: [...hidden] };
   }
-  const base = await openBase(engine, stage, others);
+  if (stage.base.kind === 'busybox') {
+    const epoch = engine.options.epoch ?? EARLIEST;
+    const start = await busyboxStart(engine, placeText(stage.at), stage.base, epoch);
+    return { ...common, ...start, state: stateOf({}), epoch, ran: new Set(start.tree.layers.slice(-1)), hidden: [] };
+  }
+  const base = await openBase(engine, stage.base, stage, others);
   const state = stateOf(base.config);
   const epoch = engine.options.epoch ?? Math.max(EARLIEST, createdOf(base));
   const key = keyOf({ base: base.key, ids: engine.ids.kind });
@@ -117,8 +123,12 @@ const createdOf = ({ config }: Base): number => {
   return typeof created === 'string' ? Math.floor((Date.parse(created) || 0) / 1000) : 0;
 };
 
-const openBase = async (engine: Engine, stage: Stage, others: Others): Promise<Base> => {
-  const { base } = stage;
+const openBase = async (
+  engine: Engine,
+  base: Exclude<Stage['base'], { kind: 'stage' | 'busybox' }>,
+  stage: Stage,
+  others: Others,
+): Promise<Base> => {
   switch (base.kind) {
     case 'image':
       return stage.platform === undefined ? others.image(base.reference) : imageBase(engine, base.reference, stage.platform);
@@ -126,14 +136,6 @@ const openBase = async (engine: Engine, stage: Stage, others: Others): Promise<B
       return scratchBase(engine);
     case 'debootstrap':
       return debootstrapBase(engine, placeText(stage.at), base);
-    case 'stage':
-    case 'busybox':
-      throw new TsrunError({
-        code: 'E_RECIPE_UNSUPPORTED',
-        what: `${placeText(stage.at)}: cannot begin with ${base.kind}`,
-        why: 'this version has no such base',
-        hint: 'begin with an image: From: busybox:1.36',
-      });
     default:
       return base satisfies never;
   }
