@@ -168,6 +168,33 @@ test('a %test that fails leaves no image', () => {
   assert.not(existsSync(join(place, 'bad.sif')));
 });
 
+test('what a base has for whoever builds on it is done first, once', () => {
+  write({
+    'trigger/Dockerfile': [
+      'FROM ../base',
+      'ONBUILD ARG KIND=plain',
+      'ONBUILD COPY part /part',
+      'ONBUILD RUN echo "$KIND $(cat /part)" > /made',
+      'ONBUILD ENV TRIGGERED=yes',
+    ].join('\n'),
+    'user/Dockerfile': 'FROM ../trigger.sif AS one\nRUN cat /made > /copy; echo $TRIGGERED >> /copy\nFROM one\nRUN rm /made\n',
+    'user/part': 'of the context\n',
+    'later/Dockerfile': 'FROM ../user.sif\nRUN test ! -e /made\n',
+  });
+  const make = (name: string, ...args: readonly string[]): void => {
+    ok(tsrun(['build', '--force', ...args, join(place, `${name}.sif`), '.'], { env, cwd: join(place, name) }));
+  };
+  make('trigger');
+  assert.is(inside('trigger.sif', 'sh', '-c', 'test -e /made || echo nothing'), 'nothing\n');
+  make('user', '--build-arg', 'KIND=given');
+  assert.is(inside('user.sif', 'cat', '/copy'), 'given of the context\nyes\n');
+  make('later');
+  write({ 'trigger/Dockerfile': 'FROM ../base\nONBUILD COPY missing /x\n' });
+  make('trigger');
+  const ran = tsrun(['build', '--force', join(place, 'x.sif'), '.'], { env, cwd: join(place, 'user') });
+  assert.match(ran.stderr, /trigger\.sif \(ONBUILD\):1: cannot copy "missing"/);
+});
+
 /** Serves a file over plain http on the loopback device, from a thread of its own: runs of the product block this one. */
 const served = async (path: string): Promise<{ readonly url: string; readonly close: () => Promise<unknown> }> => {
   const worker = new Worker(

@@ -161,6 +161,15 @@ export const applyChange = (state: StageState, change: PlainChange): StageState 
   }
 };
 
+/** `OnBuild`: instructions that the base's author has left for whoever builds on it. */
+export const triggersOf = ({ config }: StageState): readonly string[] => texts(record(config['config'])['OnBuild']);
+
+/** They are carried out once: what is built on the result does not see them. */
+export const withoutTriggers = (state: StageState): StageState => {
+  const { OnBuild: _triggers, ...config } = record(state.config['config']);
+  return { ...state, config: { ...state.config, config } };
+};
+
 /** Labels that the config does not have are added. */
 export const withInheritedLabels = (state: StageState, labels: Readonly<Record<string, string>>): StageState => {
   const config = record(state.config['config']);

@@ -20,7 +20,18 @@ import { changesFiles, placeText, stageName } from './names.ts';
 import { prefixesOf, spotOf } from './placement.ts';
 import { readyMounts } from './run-mounts.ts';
 import { debugShell, runKey, runProgram } from './run-step.ts';
-import { applyChange, inherit, plainChange, type StageState, stateOf, variablesOf, withArg, withEnv } from './stage-state.ts';
+import {
+  applyChange,
+  inherit,
+  plainChange,
+  type StageState,
+  stateOf,
+  triggersOf,
+  variablesOf,
+  withArg,
+  withEnv,
+  withoutTriggers,
+} from './stage-state.ts';
 import { lookAt, putInto, readTexts, type Tree } from './tree.ts';
 
 export type BuiltStage = {
@@ -57,6 +68,8 @@ type Building = {
   readonly tests: Extract<Step, { kind: 'test' }>[];
   number: number;
   readonly of: number;
+  /** What the base wants done first (ONBUILD). */
+  readonly triggers: readonly Step[];
 };
 
 /** 1980-01-01: ZIP, and with it Python's wheels, can tell of no earlier time. */
@@ -91,7 +104,7 @@ export const buildStage = async (engine: Engine, index: number, others: Others):
   engine.emit({ kind: 'stage-started', at: performance.now(), stage: info });
   for (const step of stage.steps) if (step.kind === 'host-run' && step.beforeBase) await runFirst(engine, step, index);
   const building = await begin(engine, stage, index, others);
-  for (const step of stage.steps) {
+  for (const step of [...building.triggers, ...stage.steps]) {
     engine.signal.throwIfAborted();
     await carryOut(building, step);
   }
@@ -101,21 +114,28 @@ export const buildStage = async (engine: Engine, index: number, others: Others):
 };
 
 const begin = async (engine: Engine, stage: Stage, index: number, others: Others): Promise<Building> => {
-  const common = { engine, index, others, number: 0, of: stage.steps.filter(changesFiles).length, tests: [] };
+  const { base, state, ...rest } = await startOf(engine, stage, others);
+  const triggers = engine.spec.language === 'dockerfile' ? engine.options.onBuild(triggersOf(state), base) : [];
+  const of = [...triggers, ...stage.steps].filter(changesFiles).length;
+  return { engine, index, others, number: 0, of, tests: [], triggers, state: withoutTriggers(state), ...rest };
+};
+
+type Start = Pick<Building, 'tree' | 'state' | 'key' | 'epoch' | 'ran' | 'hidden'> & { readonly base: string };
+
+const startOf = async (engine: Engine, stage: Stage, others: Others): Promise<Start> => {
   if (stage.base.kind === 'stage') {
     const { tree, state, key, epoch, ran, hidden } = others.stage(stage.base.index);
-    return { ...common, tree, state: inherit(state), key, epoch, ran: new Set(ran), hidden: [...hidden] };
+    return { base: baseName(stage), tree, state: inherit(state), key, epoch, ran: new Set(ran), hidden: [...hidden] };
   }
   if (stage.base.kind === 'busybox') {
     const epoch = engine.options.epoch ?? EARLIEST;
     const start = await busyboxStart(engine, placeText(stage.at), stage.base, epoch);
-    return { ...common, ...start, state: stateOf({}), epoch, ran: new Set(start.tree.layers.slice(-1)), hidden: [] };
+    return { base: 'busybox', ...start, state: stateOf({}), epoch, ran: new Set(start.tree.layers.slice(-1)), hidden: [] };
   }
   const base = await openBase(engine, stage.base, stage, others);
-  const state = stateOf(base.config);
   const epoch = engine.options.epoch ?? Math.max(EARLIEST, createdOf(base));
   const key = keyOf({ base: base.key, ids: engine.ids.kind });
-  return { ...common, tree: { base, layers: [] }, state, key, epoch, ran: new Set(), hidden: [] };
+  return { base: base.name, tree: { base, layers: [] }, state: stateOf(base.config), key, epoch, ran: new Set(), hidden: [] };
 };
 
 const createdOf = ({ config }: Base): number => {
