@@ -7,7 +7,7 @@ const MEBIBYTE = 1024 * 1024;
 const PROGRAM = /(?:^|\/)s?bin\/(?:sh|ash|bash|dash|busybox|toybox|env|true|ls|coreutils|ldconfig)$/;
 const C_LIBRARY = /(?:^|\/)(?:libc\.so\.6|libc-2\.\d+\.so|ld-musl-[a-z0-9_]+\.so\.1|libc\.musl-[a-z0-9_]+\.so\.1)$/;
 const ACCOUNTS = /^(?:etc\/(?:passwd|group|os-release)|usr\/lib\/os-release)$/;
-const SCRIPTS = /^\.singularity\.d\/(?:runscript|labels\.json|env\/[^/]+\.sh)$/;
+const SCRIPTS = /^\.singularity\.d\/(?:runscript|runscript\.help|startscript|test|labels\.json|env\/[^/]+\.sh)$/;
 
 /** How many bytes of the file to keep. @param path clean, relative to the root */
 export const keepBytes = (path: string): number => {

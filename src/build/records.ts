@@ -35,13 +35,16 @@ export const inspectMetadata = (view: ImageView, labels: Readonly<Record<string,
     labels: { ...own, ...labels },
     runscript: script('/.singularity.d/runscript'),
     startscript: script('/.singularity.d/startscript'),
+    test: script('/.singularity.d/test'),
+    helpfile: script('/.singularity.d/runscript.help'),
   };
   return `${JSON.stringify({ data: { attributes }, type: 'container' }, undefined, '\t')}\n`;
 };
 
 const text = (bytes: string): string => decodeUtf8(bytes) ?? bytes;
 
-const parseLabels = (bytes: string): Record<string, string> => {
+/** /.singularity.d/labels.json; none where it is not what it should be. @param bytes byte string */
+export const parseLabels = (bytes: string): Record<string, string> => {
   try {
     const value: unknown = JSON.parse(text(bytes));
     if (typeof value !== 'object' || value === null) return {};

@@ -18,7 +18,8 @@ import type { Platform } from '../oci/descriptor.ts';
 import { formatPlatform, parsePlatform } from '../oci/platform.ts';
 import { parseReference, type Reference } from '../oci/reference.ts';
 import { isProxyVariable, readBuildArgs } from '../recipe/arguments.ts';
-import { hasRecipeName, readRecipe, recipeLanguage } from '../recipe/front.ts';
+import { onBuildSteps } from '../recipe/dockerfile.ts';
+import { hasRecipeName, type RecipeInput, readRecipe, recipeLanguage } from '../recipe/front.ts';
 import { hasExceptions, ignoreFileNames, ignoreRules } from '../recipe/ignore.ts';
 import type { BuildSpec } from '../recipe/spec.ts';
 import { createHttp } from '../registry/http.ts';
@@ -89,10 +90,10 @@ const readText = (path: string): string => {
   }
 };
 
-const readSpec = (args: RecipeArguments, platform: Platform, env: Settings['env']): BuildSpec => {
+const recipeInput = (args: RecipeArguments, platform: Platform, env: Settings['env']): RecipeInput => {
   const lookup = (name: string): string | undefined => (env[name] === undefined ? undefined : encodeUtf8(env[name]));
   const files = args.buildArgFile === undefined ? [] : [{ path: args.buildArgFile, text: readText(args.buildArgFile) }];
-  return readRecipe({
+  return {
     path: encodeUtf8(args.recipe),
     text: readText(args.recipe),
     platform: formatPlatform(platform),
@@ -102,7 +103,7 @@ const readSpec = (args: RecipeArguments, platform: Platform, env: Settings['env'
     sections: args.sections.length === 0 ? undefined : args.sections,
     environment: lookup,
     notest: args.noTest,
-  });
+  };
 };
 
 /** "id=token,src=FILE", "id=token,env=NAME", "id=token" (the variable of that name, else the file). */
@@ -181,7 +182,8 @@ export type RecipeWork = {
 export const buildFromRecipe = async ({ args, target, settings, platform, convert, signal, hear, offline }: RecipeWork): Promise<void> => {
   const { env, places } = settings;
   const recipe = resolve(args.recipe);
-  const read = readSpec(args, platform, env);
+  const input = recipeInput(args, platform, env);
+  const read = readRecipe(input);
   const spec = args.update ? onDirectory(read, target) : read;
   const context = resolve(args.context ?? (spec.language === 'definition' ? '.' : dirname(recipe)));
   const locked = await prepareLock(args, { path: recipe, text: spec.recipe.text }, offline);
@@ -197,6 +199,7 @@ export const buildFromRecipe = async ({ args, target, settings, platform, conver
     terminal: env['TERM'],
     supply: locked.supply,
     offline,
+    onBuild: (triggers, base) => onBuildSteps(triggers, base, input),
   };
   const note = (text: string): void => hear({ kind: 'note', at: performance.now(), text });
   const ids = machineIds(env['TSRUN_BUILD_IDS']);

@@ -40,7 +40,10 @@ export const inspect = ({ image, parts, json }: InspectArguments): string => {
 const partText = (attributes: Attributes, part: Part): string => {
   switch (part) {
     case 'labels':
-      return lines(Object.entries(attributes.labels).map(([key, value]) => `${key}: ${value}`));
+      return Object.entries(attributes.labels)
+        .sort(([a], [b]) => (a < b ? -1 : 1))
+        .map(([key, value]) => `${key}: ${value}\n`)
+        .join('');
     case 'environment':
       return Object.entries(attributes.environment)
         .sort(([a], [b]) => (a < b ? -1 : 1))
@@ -50,12 +53,6 @@ const partText = (attributes: Attributes, part: Part): string => {
       return withNewline(attributes[part]);
   }
 };
-
-const lines = (texts: readonly string[]): string =>
-  [...texts]
-    .sort()
-    .map((text) => `${text}\n`)
-    .join('');
 
 const withNewline = (text: string): string => (text === '' || text.endsWith('\n') ? text : `${text}\n`);
 

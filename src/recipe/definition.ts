@@ -82,10 +82,6 @@ type Around = {
 const ENVIRONMENT_FILE = '/.singularity.d/env/91-environment.sh';
 const LABEL_FILE = '/.build.labels';
 
-/** Where sections that run find APPTAINER_ENVIRONMENT. */
-const scriptPlace = (section: Section | undefined): readonly Step[] =>
-  section === undefined ? [] : [{ kind: 'directory', path: '/.singularity.d/env', mode: 0o755, at: section.at, title: 'environment' }];
-
 const stepsOfStage = (around: Around): readonly Step[] => {
   const { stage, chosen, header, text, notest, environment } = around;
   const { at } = stage;
@@ -103,7 +99,7 @@ const stepsOfStage = (around: Around): readonly Step[] => {
   const files = sections.filter(({ name }) => name === 'files');
   return [
     ...onHost('pre', true),
-    ...scriptPlace(find('setup') ?? find('post')),
+    { kind: 'layout', at, title: '/.singularity.d' },
     ...appSteps(sections, environment),
     ...files.flatMap((section) => (section.args === '' ? [] : copies(section, originOfFiles(section, around), environment))),
     ...onHost('setup', false),
@@ -111,8 +107,11 @@ const stepsOfStage = (around: Around): readonly Step[] => {
     ...postSteps(find('post'), sections, at),
     ...make('help', (section) => [
       ...fileStep('runscript.help', 0o644, bodyOf(section), section),
-      label('org.label-schema.usage', '/.singularity.d/runscript.help', section.at),
+      ...['usage', 'usage.apptainer.runscript.help'].map((name) =>
+        label(`org.label-schema.${name}`, '/.singularity.d/runscript.help', section.at),
+      ),
     ]),
+    config({ field: 'build-labels' }, at, '%labels org.label-schema'),
     ...[...header].map(([key, { value }]) => label(`org.label-schema.usage.singularity.deffile.${key}`, value, at)),
     ...make('labels', (section) => labelEntries(section).map(({ name, value, at: place }) => label(name, value, place))),
     ...make('environment', (section) => fileStep('env/90-environment.sh', 0o755, `\n${bodyOf(section)}`, section, true)),

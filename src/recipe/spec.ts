@@ -102,6 +102,8 @@ export type ConfigChange =
   | { readonly field: 'label'; readonly name: Word; readonly value: Word }
   /** Lines `NAME VALUE` that a step may have left in this file (`#` begins a comment line); it is removed. */
   | { readonly field: 'label-file'; readonly path: string }
+  /** What Apptainer's build says of itself: when (SOURCE_DATE_EPOCH), for which architecture, by which version. */
+  | { readonly field: 'build-labels' }
   /** A word may hold several ports, parted by blanks, once it is expanded. */
   | { readonly field: 'expose'; readonly ports: readonly Word[] }
   | { readonly field: 'volume'; readonly paths: readonly Word[] }
@@ -156,6 +158,8 @@ export type Step = { readonly at: Place /** As the user wrote it, in one line, f
     }
   /** A file with this content, parents made. `append`: to what is there. */
   | { readonly kind: 'file'; readonly path: string; readonly mode: number; readonly content: string; readonly append: boolean }
+  /** Of definition files: /.singularity.d as Apptainer lays it out, where nothing is; the definition that is there goes to its history. */
+  | { readonly kind: 'layout' }
   /** An existing one is left as it is. */
   | { readonly kind: 'directory'; readonly path: string; readonly mode: number }
   /**

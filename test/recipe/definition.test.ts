@@ -61,13 +61,14 @@ test('%post is run by /bin/sh -ex, and told where environment and labels go', ()
   assert.equal(
     steps('%post\n  apt-get update\n\n  # c\n%Post\nlast').map(({ at, title, ...body }) => [body.kind, at.line, title]),
     [
-      ['directory', 3, 'environment'],
+      ['layout', 1, '/.singularity.d'],
       ['arg', 3, '%post'],
       ['arg', 3, '%post'],
       ['arg', 3, '%post'],
       ['arg', 3, '%post'],
       ['run', 3, '%post'],
       ['config', 3, '%post'],
+      ['config', 1, '%labels org.label-schema'],
       ['config', 1, '%labels org.label-schema.usage.singularity.deffile.bootstrap'],
       ['config', 1, '%labels org.label-schema.usage.singularity.deffile.from'],
       ['file', 1, 'definition'],
@@ -183,6 +184,7 @@ test('texts of the image stand where Apptainer looks for them', () => {
     Author: 'Voil\xc3\xa0',
     Empty: '',
     'org.label-schema.usage': '/.singularity.d/runscript.help',
+    'org.label-schema.usage.apptainer.runscript.help': '/.singularity.d/runscript.help',
     'org.label-schema.usage.singularity.deffile.bootstrap': 'docker',
     'org.label-schema.usage.singularity.deffile.from': 'debian:12',
   });
@@ -210,9 +212,9 @@ test('only the sections that were chosen count', () => {
     steps(text, { sections })
       .flatMap(({ kind, title }) => (kind === 'config' || kind === 'arg' ? [] : [title]))
       .join();
-  assert.is(kinds(['post']), 'environment,%post,definition');
-  assert.is(kinds(['%environment', 'files']), '%files a,%environment,definition');
-  assert.is(kinds(['none']), 'definition');
+  assert.is(kinds(['post']), '/.singularity.d,%post,definition');
+  assert.is(kinds(['%environment', 'files']), '/.singularity.d,%files a,%environment,definition');
+  assert.is(kinds(['none']), '/.singularity.d,definition');
   assert.match(kinds(['all']), /%app one.*%files a,%post,%environment,%test,definition,%test/);
   refused(() => steps(text, { sections: ['psot'] }), 'E_RECIPE', /no section "psot" to choose -- did you mean post\?/);
 });
@@ -364,7 +366,7 @@ test('a definition file of the kind people have', () => {
   assert.equal(
     stages[0]?.steps.map(({ title }) => title).filter((title) => !title.startsWith('%labels org')),
     [
-      'environment',
+      '/.singularity.d',
       '%setup',
       '%files requirements.txt /opt/',
       '%files src/* /opt/src/',

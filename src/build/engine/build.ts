@@ -8,6 +8,7 @@
 import { randomBytes } from 'node:crypto';
 import { rename, stat, unlink } from 'node:fs/promises';
 import { basename, dirname } from 'node:path';
+import { ENV_SCRIPT_MARK, RUNSCRIPT_MARK } from '../../image/singularity.ts';
 import type { OciImage } from '../../oci/image.ts';
 import type { LayerSource } from '../../oci/layer.ts';
 import type { Stage } from '../../recipe/spec.ts';
@@ -16,17 +17,20 @@ import { EMPTY_ENTRY, type TarEntry } from '../../tar/entry.ts';
 import type { TarHandler } from '../../tar/read.ts';
 import { writeTar } from '../../tar/write.ts';
 import { TsrunError } from '../../util/errors.ts';
+import { encodeUtf8 } from '../../util/utf8.ts';
 import { type ConvertOptions, convertImage, refuseExisting } from '../convert.ts';
 import type { BuildEvent } from '../events.ts';
 import { normalizeLayer } from '../normalize.ts';
+import { parseLabels } from '../records.ts';
 import { type Base, imageBase } from './base.ts';
 import { sweep } from './cache.ts';
 import { type Engine, note, withTask } from './engine.ts';
 import { layerSource } from './native.ts';
 import { writeSandbox } from './sandbox.ts';
 import { type BuiltStage, buildStage, stageInfo } from './stage.ts';
-import { configBytes } from './stage-state.ts';
+import { configBytes, type StageState, withInheritedLabels } from './stage-state.ts';
 import { runTests } from './test-steps.ts';
+import { readTexts } from './tree.ts';
 
 export type Output = {
   /** Absolute. */
@@ -89,6 +93,8 @@ const buildStages = async (engine: Engine, order: readonly number[], bases: Map<
 const imageOf = async (engine: Engine, built: BuiltStage): Promise<OciImage> => {
   const { spec, platform } = engine;
   const { base, layers } = built.tree;
+  const { state, stale } = await refreshed(engine, built);
+  const hidden = [...new Set([...built.hidden, ...stale])];
   const own = layers.map((layer, at): LayerSource => {
     const normal = (next: TarHandler): TarHandler => normalizeLayer(next, { epoch: built.epoch, ran: built.ran.has(layer) });
     return layerSource(engine, layer, `step ${at + 1} of ${layers.length}`, normal);
@@ -97,13 +103,31 @@ const imageOf = async (engine: Engine, built: BuiltStage): Promise<OciImage> => 
     name: spec.recipe.path,
     origin: base.origin,
     definition: spec.recipe.text,
-    layers: [...(await base.layers()), ...own, ...(built.hidden.length === 0 ? [] : [hidingLayer(built.hidden)])],
-    config: configBytes(built.state, platform.architecture, built.epoch),
+    layers: [...(await base.layers()), ...own, ...(hidden.length === 0 ? [] : [hidingLayer(hidden)])],
+    config: configBytes(state, platform.architecture, built.epoch),
     manifest: undefined,
     manifestDigest: undefined,
     platform,
     close: async () => {},
   };
+};
+
+const LABELS = '/.singularity.d/labels.json';
+const RENDERED = [
+  ['/.singularity.d/env/10-docker2singularity.sh', ENV_SCRIPT_MARK],
+  ['/.singularity.d/runscript', RUNSCRIPT_MARK],
+] as const;
+
+/**
+ * What was rendered from the base's config would stay as it is, since what a tree has is not rendered again: it is taken away. Labels that only the
+ * file knows (base images by others, steps that write to it) come to the config's, which win.
+ */
+const refreshed = async (engine: Engine, built: BuiltStage): Promise<{ readonly state: StageState; readonly stale: readonly string[] }> => {
+  const [labels = '', ...scripts] = await readTexts(engine, built.tree, [LABELS, ...RENDERED.map(([path]) => path)]);
+  const stale = RENDERED.flatMap(([path, mark], at) => (scripts[at]?.includes(mark) ? [path] : []));
+  if (labels === '') return { state: built.state, stale };
+  const own = Object.entries(parseLabels(labels)).map(([name, value]) => [encodeUtf8(name), encodeUtf8(value)] as const);
+  return { state: withInheritedLabels(built.state, Object.fromEntries(own)), stale: [LABELS, ...stale] };
 };
 
 /** Takes files away. */

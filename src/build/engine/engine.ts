@@ -2,7 +2,7 @@
 import type { StepSupply } from '../../lock/vendor.ts';
 import type { Platform } from '../../oci/descriptor.ts';
 import type { StepIds } from '../../plan/step.ts';
-import type { BuildSpec } from '../../recipe/spec.ts';
+import type { BuildSpec, Step } from '../../recipe/spec.ts';
 import type { Host } from '../../util/host.ts';
 import type { BuildListener, Task } from '../events.ts';
 import type { Source } from '../sources.ts';
@@ -30,6 +30,8 @@ export type EngineOptions = {
   readonly terminal: string | undefined;
   /** What the steps of a stage are given besides (--vendor); absent: nothing. */
   readonly supply?: ((stage: number) => Promise<StepSupply>) | undefined;
+  /** What the config of a base image has for whoever builds on it (ONBUILD), as steps; asked for Dockerfiles only. */
+  readonly onBuild: (triggers: readonly string[], base: string) => readonly Step[];
   /** No step has a network, whatever the recipe says. */
   readonly offline?: boolean | undefined;
 };

@@ -8,6 +8,7 @@ export const changesFiles = (step: Step): boolean => {
     case 'copy':
     case 'file':
     case 'directory':
+    case 'layout':
     case 'workdir':
       return true;
     case 'host-run':

@@ -91,7 +91,7 @@ export type PlainChange =
   | { readonly field: 'volume'; readonly paths: readonly string[] }
   | { readonly field: 'stopsignal'; readonly signal: string }
   | { readonly field: 'author'; readonly name: string }
-  | Extract<ConfigChange, { readonly field: 'label-file' | 'onbuild' | 'healthcheck' }>;
+  | Extract<ConfigChange, { readonly field: 'label-file' | 'build-labels' | 'onbuild' | 'healthcheck' }>;
 
 export const plainChange = (change: ConfigChange, expand: (word: Word) => string): PlainChange => {
   switch (change.field) {
@@ -109,6 +109,7 @@ export const plainChange = (change: ConfigChange, expand: (word: Word) => string
     case 'author':
       return { field: 'author', name: expand(change.name) };
     case 'label-file':
+    case 'build-labels':
     case 'onbuild':
     case 'healthcheck':
       return change;
@@ -152,11 +153,28 @@ export const applyChange = (state: StageState, change: PlainChange): StageState 
     case 'healthcheck':
       return set('Healthcheck', healthcheck(change));
     case 'label-file':
-      // Its labels are known only to who can read it.
+    case 'build-labels':
+      // Known only to who can read the file, and knows the build.
       return state;
     default:
       return change satisfies never;
   }
+};
+
+/** `OnBuild`: instructions that the base's author has left for whoever builds on it. */
+export const triggersOf = ({ config }: StageState): readonly string[] => texts(record(config['config'])['OnBuild']);
+
+/** They are carried out once: what is built on the result does not see them. */
+export const withoutTriggers = (state: StageState): StageState => {
+  const { OnBuild: _triggers, ...config } = record(state.config['config']);
+  return { ...state, config: { ...state.config, config } };
+};
+
+/** Labels that the config does not have are added. */
+export const withInheritedLabels = (state: StageState, labels: Readonly<Record<string, string>>): StageState => {
+  const config = record(state.config['config']);
+  const merged = { ...labels, ...record(config['Labels']) };
+  return Object.keys(merged).length === 0 ? state : { ...state, config: { ...state.config, config: { ...config, Labels: merged } } };
 };
 
 /** As Docker writes it: what is zero is left out. */

@@ -6,18 +6,32 @@ import { EMPTY_ENTRY, type TarEntry } from '../../tar/entry.ts';
 import { writeTar } from '../../tar/write.ts';
 import { TsrunError } from '../../util/errors.ts';
 import { cleanPath } from '../../util/paths.ts';
+import { VERSION } from '../../util/version.ts';
 import type { StageInfo, StepInfo } from '../events.ts';
 import { type Base, debootstrapBase, imageBase, scratchBase } from './base.ts';
+import { busyboxStart } from './busybox.ts';
 import { closeWorkplace, type Layer, openWorkplace, produceLayer, type Workplace } from './cache.ts';
 import { copyFiles, type OtherTree, readyCopy } from './copy-step.ts';
 import { type Engine, note } from './engine.ts';
 import { type HostStep, runBefore, runOnHost } from './host-step.ts';
 import { type Key, type KeyPart, keyOf } from './key.ts';
+import { layOut, layoutFiles } from './layout-step.ts';
 import { changesFiles, placeText, stageName } from './names.ts';
 import { prefixesOf, spotOf } from './placement.ts';
 import { readyMounts } from './run-mounts.ts';
 import { debugShell, runKey, runProgram } from './run-step.ts';
-import { applyChange, inherit, plainChange, type StageState, stateOf, variablesOf, withArg, withEnv } from './stage-state.ts';
+import {
+  applyChange,
+  inherit,
+  plainChange,
+  type StageState,
+  stateOf,
+  triggersOf,
+  variablesOf,
+  withArg,
+  withEnv,
+  withoutTriggers,
+} from './stage-state.ts';
 import { lookAt, putInto, readTexts, type Tree } from './tree.ts';
 
 export type BuiltStage = {
@@ -54,6 +68,8 @@ type Building = {
   readonly tests: Extract<Step, { kind: 'test' }>[];
   number: number;
   readonly of: number;
+  /** What the base wants done first (ONBUILD). */
+  readonly triggers: readonly Step[];
 };
 
 /** 1980-01-01: ZIP, and with it Python's wheels, can tell of no earlier time. */
@@ -88,7 +104,7 @@ export const buildStage = async (engine: Engine, index: number, others: Others):
   engine.emit({ kind: 'stage-started', at: performance.now(), stage: info });
   for (const step of stage.steps) if (step.kind === 'host-run' && step.beforeBase) await runFirst(engine, step, index);
   const building = await begin(engine, stage, index, others);
-  for (const step of stage.steps) {
+  for (const step of [...building.triggers, ...stage.steps]) {
     engine.signal.throwIfAborted();
     await carryOut(building, step);
   }
@@ -98,16 +114,28 @@ export const buildStage = async (engine: Engine, index: number, others: Others):
 };
 
 const begin = async (engine: Engine, stage: Stage, index: number, others: Others): Promise<Building> => {
-  const common = { engine, index, others, number: 0, of: stage.steps.filter(changesFiles).length, tests: [] };
+  const { base, state, ...rest } = await startOf(engine, stage, others);
+  const triggers = engine.spec.language === 'dockerfile' ? engine.options.onBuild(triggersOf(state), base) : [];
+  const of = [...triggers, ...stage.steps].filter(changesFiles).length;
+  return { engine, index, others, number: 0, of, tests: [], triggers, state: withoutTriggers(state), ...rest };
+};
+
+type Start = Pick<Building, 'tree' | 'state' | 'key' | 'epoch' | 'ran' | 'hidden'> & { readonly base: string };
+
+const startOf = async (engine: Engine, stage: Stage, others: Others): Promise<Start> => {
   if (stage.base.kind === 'stage') {
     const { tree, state, key, epoch, ran, hidden } = others.stage(stage.base.index);
-    return { ...common, tree, state: inherit(state), key, epoch, ran: new Set(ran), hidden: [...hidden] };
+    return { base: baseName(stage), tree, state: inherit(state), key, epoch, ran: new Set(ran), hidden: [...hidden] };
   }
-  const base = await openBase(engine, stage, others);
-  const state = stateOf(base.config);
+  if (stage.base.kind === 'busybox') {
+    const epoch = engine.options.epoch ?? EARLIEST;
+    const start = await busyboxStart(engine, placeText(stage.at), stage.base, epoch);
+    return { base: 'busybox', ...start, state: stateOf({}), epoch, ran: new Set(start.tree.layers.slice(-1)), hidden: [] };
+  }
+  const base = await openBase(engine, stage.base, stage, others);
   const epoch = engine.options.epoch ?? Math.max(EARLIEST, createdOf(base));
   const key = keyOf({ base: base.key, ids: engine.ids.kind });
-  return { ...common, tree: { base, layers: [] }, state, key, epoch, ran: new Set(), hidden: [] };
+  return { base: base.name, tree: { base, layers: [] }, state: stateOf(base.config), key, epoch, ran: new Set(), hidden: [] };
 };
 
 const createdOf = ({ config }: Base): number => {
@@ -115,8 +143,12 @@ const createdOf = ({ config }: Base): number => {
   return typeof created === 'string' ? Math.floor((Date.parse(created) || 0) / 1000) : 0;
 };
 
-const openBase = async (engine: Engine, stage: Stage, others: Others): Promise<Base> => {
-  const { base } = stage;
+const openBase = async (
+  engine: Engine,
+  base: Exclude<Stage['base'], { kind: 'stage' | 'busybox' }>,
+  stage: Stage,
+  others: Others,
+): Promise<Base> => {
   switch (base.kind) {
     case 'image':
       return stage.platform === undefined ? others.image(base.reference) : imageBase(engine, base.reference, stage.platform);
@@ -124,14 +156,6 @@ const openBase = async (engine: Engine, stage: Stage, others: Others): Promise<B
       return scratchBase(engine);
     case 'debootstrap':
       return debootstrapBase(engine, placeText(stage.at), base);
-    case 'stage':
-    case 'busybox':
-      throw new TsrunError({
-        code: 'E_RECIPE_UNSUPPORTED',
-        what: `${placeText(stage.at)}: cannot begin with ${base.kind}`,
-        why: 'this version has no such base',
-        hint: 'begin with an image: From: busybox:1.36',
-      });
     default:
       return base satisfies never;
   }
@@ -159,6 +183,7 @@ const carryOut = async (building: Building, step: Step): Promise<void> => {
     case 'config': {
       const change = plainChange(step.change, expand);
       if (change.field === 'label-file') await readLabels(building, change.path);
+      else if (change.field === 'build-labels') addBuildLabels(building);
       else building.state = applyChange(state, change);
       return;
     }
@@ -173,6 +198,11 @@ const carryOut = async (building: Building, step: Step): Promise<void> => {
     }
     case 'directory':
       return makeDirectory(building, step, step.path, step.mode);
+    case 'layout': {
+      const { engine, epoch } = building;
+      const files = layoutFiles(engine, state, epoch);
+      return layerOf(building, step, { step: 'layout', files, epoch }, (place) => layOut(engine, files, building.tree, epoch, place));
+    }
     case 'file':
       return writeFile(building, step);
     case 'copy':
@@ -380,4 +410,21 @@ const readLabels = async (building: Building, path: string): Promise<void> => {
     if (name !== undefined) building.state = applyChange(building.state, { field: 'label', name, value: value.trim() });
   }
   building.hidden.push(path);
+};
+
+/** Names and date as Apptainer writes them (`Sunday_2_November_2025_9:4:1_UTC`), the date that of the build's SOURCE_DATE_EPOCH. */
+const addBuildLabels = (building: Building): void => {
+  const date = new Date(building.epoch * 1000);
+  const [weekday, month] = (['weekday', 'month'] as const).map((part) =>
+    new Intl.DateTimeFormat('en-US', { [part]: 'long', timeZone: 'UTC' }).format(date),
+  );
+  const time = `${date.getUTCHours()}:${date.getUTCMinutes()}:${date.getUTCSeconds()}`;
+  const labels: readonly (readonly [string, string])[] = [
+    ['schema-version', '1.0'],
+    ['build-arch', building.engine.platform.architecture],
+    ['build-date', `${weekday}_${date.getUTCDate()}_${month}_${date.getUTCFullYear()}_${time}_UTC`],
+    ['usage.tsrun.version', VERSION],
+  ];
+  for (const [name, value] of labels)
+    building.state = applyChange(building.state, { field: 'label', name: `org.label-schema.${name}`, value });
 };
