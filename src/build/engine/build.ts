@@ -20,7 +20,7 @@ import { type ConvertOptions, convertImage, refuseExisting } from '../convert.ts
 import type { BuildEvent } from '../events.ts';
 import { normalizeLayer } from '../normalize.ts';
 import { type Base, imageBase } from './base.ts';
-import { sweep } from './cache.ts';
+import { sweep, syncLayers } from './cache.ts';
 import { type Engine, note, withTask } from './engine.ts';
 import { layerSource } from './native.ts';
 import { writeSandbox } from './sandbox.ts';
@@ -53,7 +53,9 @@ export const buildRecipe = async (engine: Engine, output: Output): Promise<Built
     if (output.kind === 'sif') refuseExisting(output.target, output.convert.force);
     await sweep(engine.cache);
     const built = await buildStages(engine, order, bases);
-    const made = await writeOutput(engine, output, built);
+    // The disk has its time while the image is compressed.
+    const synced = syncLayers(engine.cache);
+    const made = await writeOutput(engine, output, built).finally(() => synced);
     for (const text of made.notes) note(engine, text);
     const { size } = await stat(output.target);
     const at = performance.now();
@@ -61,6 +63,8 @@ export const buildRecipe = async (engine: Engine, output: Output): Promise<Built
     return made;
   } catch (error) {
     emit({ kind: 'failed', at: performance.now(), error: error instanceof TsrunError ? error : undefined });
+    // The steps before the one that failed.
+    if (!engine.signal.aborted) await syncLayers(engine.cache);
     throw error;
   } finally {
     for (const base of bases.values()) await (await base.catch(() => undefined))?.close();
