@@ -257,6 +257,8 @@ int enter_unshare(struct run *run, const struct op_unshare *op, struct err *err)
 	int clone = 0;
 	int result = gather(run, err);
 
+	if ((op->flags & FLAG_unshare_leash) != 0)
+		run->init.leash = getppid();
 	if (result == 0)
 		result = look_at_sources(run, err);
 	if (result == 0)

@@ -19,6 +19,16 @@ static void drop_capabilities(void)
 	syscall(SYS_capset, &header, none);
 }
 
+static void die_with_launcher(int channel)
+{
+	struct pollfd peer = {.fd = channel};
+
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	/* The launcher may have died before this took effect: then the other end is closed already. */
+	if (poll(&peer, 1, 0) > 0 && (peer.revents & POLLHUP) != 0)
+		_exit(125);
+}
+
 static void tell(int channel, enum init_event event, int value)
 {
 	const struct init_message message = {.event = event, .value = value};
@@ -38,7 +48,10 @@ int init_give_listener(const struct init *init, int listener)
 	const struct msghdr envelope = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
 
 	memcpy(CMSG_DATA(&control.header), &listener, sizeof listener);
-	return RETRY(sendmsg(init->channel, &envelope, MSG_NOSIGNAL)) < 0 ? -errno : 0;
+	if (RETRY(sendmsg(init->channel, &envelope, MSG_NOSIGNAL)) < 0)
+		return -errno;
+	/* The launcher looks into this process, which it may no more once ids have changed. */
+	return RETRY(recv(init->channel, &message, sizeof message, 0)) == (ssize_t)sizeof message ? 0 : -ECONNRESET;
 }
 
 int init_split(struct init *init, struct err *err)
@@ -64,15 +77,11 @@ int init_split(struct init *init, struct err *err)
 	}
 	if (pid > 0) {
 		close(channel[1]);
-		supervise(pid, channel[0], &init->mask, init->owners);
+		supervise(pid, channel[0], init);
 	}
 	close(channel[0]);
 	init->channel = channel[1];
-	/* The launcher may have died before this took effect: then the other end is closed already. */
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	struct pollfd peer = {.fd = init->channel};
-	if (poll(&peer, 1, 0) > 0 && (peer.revents & POLLHUP) != 0)
-		_exit(125);
+	die_with_launcher(init->channel);
 	return 0;
 }
 
@@ -106,6 +115,8 @@ int init_fork_payload(struct init *init, struct err *err)
 		close_all_but(&init->channel, 1);
 		(void)!chdir("/");
 		drop_capabilities();
+		/* Once more: where ids have changed, the kernel has forgotten it. */
+		die_with_launcher(init->channel);
 		reap(pid, init->channel);
 	}
 	tell(init->channel, PAYLOAD_STARTED, 0);

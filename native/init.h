@@ -11,6 +11,7 @@
 struct owners;
 
 struct init {
+	pid_t leash;                 /* the launcher's parent, which it is not to outlive; 0: it may */
 	struct owners *owners;       /* the launcher takes care of them when it gets a listener; NULL: it will get none */
 	int channel;                 /* to the launcher */
 	sigset_t mask;               /* as the caller had it, for the payload */
@@ -24,7 +25,7 @@ int WARN_UNUSED init_split(struct init *init, struct err *err);
 /* In PID 1, everything prepared: forks and returns 0 in the payload, with the caller's signal mask. */
 int WARN_UNUSED init_fork_payload(struct init *init, struct err *err);
 
-/* In PID 1: the launcher is to answer what comes from `listener`. -errno. */
+/* In PID 1: the launcher is to answer what comes from `listener`; waits until it is ready to. -errno. */
 int WARN_UNUSED init_give_listener(const struct init *init, int listener);
 
 /* --- between init.c and supervise.c --- */
@@ -38,7 +39,7 @@ struct init_message {
 };
 
 /* The launcher's part. */
-NORETURN void supervise(pid_t init_pid, int channel, const sigset_t *mask, struct owners *owners);
+NORETURN void supervise(pid_t init_pid, int channel, const struct init *init);
 
 /* Closes every descriptor but these, sorting them (-1: none): what stays behind must not keep anybody's pipe open. */
 void close_all_but(int *keep, size_t count);

@@ -4,7 +4,9 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "image.h"
 #include "image_owners.h"
@@ -14,7 +16,7 @@
 
 static int usage(void)
 {
-	fputs("tsrun: @layer [-m NEWUIDMAP NEWGIDMAP UID_MAP GID_MAP] tar|unpack|remove|probe … (internal; see native/layer.h)\n", stderr);
+	fputs("tsrun: @layer [-m NEWUIDMAP NEWGIDMAP UID_MAP GID_MAP] tar|unpack|remove|sync|probe … (internal; see native/layer.h)\n", stderr);
 	return 2;
 }
 
@@ -83,6 +85,13 @@ static int remove_all(char **paths, struct err *err)
 	return result;
 }
 
+static int sync_all(const char *directory, struct err *err)
+{
+	cleanup_fd int fd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	return fd < 0 || syncfs(fd) < 0 ? fail(err, errno, "write everything to the disk", "%s", directory) : 0;
+}
+
 int layer_main(int argc, char **argv)
 {
 	struct err err = {0};
@@ -90,6 +99,7 @@ int layer_main(int argc, char **argv)
 	char **args = argv + (several ? 7 : 2);
 	int count = argc - (several ? 7 : 2), result;
 	const char *verb;
+	pid_t parent = getppid();
 
 	if (count < 1 || count > 1000000)
 		return usage();
@@ -97,6 +107,10 @@ int layer_main(int argc, char **argv)
 	result = several ? userns_ranges(argv[2], argv[3], argv[4], argv[5], &err) : userns_new(0, 0, &err);
 	if (result < 0)
 		return report(result, &err);
+	/* Not earlier: entering a user namespace undoes it. */
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	if (getppid() != parent)
+		return 125;
 	umask(0);
 	if (strcmp(verb, "tar") == 0 && count <= 2)
 		return report(tar(args, several, &err), &err);
@@ -104,6 +118,8 @@ int layer_main(int argc, char **argv)
 		return report(unpack(args, several, &err), &err);
 	if (strcmp(verb, "remove") == 0)
 		return report(remove_all(args, &err), &err);
+	if (strcmp(verb, "sync") == 0 && count == 1)
+		return report(sync_all(args[0], &err), &err);
 	if (strcmp(verb, "probe") == 0 && count == 1)
 		return report(layer_probe(args[0], &err), &err);
 	return usage();

@@ -9,9 +9,10 @@
  *   @layer [-m …] unpack IMAGE OFFSET SIZE DIRECTORY [TABLE]   the SquashFS at OFFSET of IMAGE (SIZE 0: to its end) into DIRECTORY, which is missing or
  *         empty: with all modes, and with its owners and devices as records, owners with -m as real ones.
  *   @layer [-m …] remove DIRECTORY…           the trees, whatever their modes; what is not there is no error. Neither links nor mounts are followed.
+ *   @layer [-m …] sync DIRECTORY              waits until all that has been written to its file system is on the disk.
  *   @layer [-m …] probe DIRECTORY             what steps can use there, NAME NUL VALUE NUL: overlay, xattrs, notifier; VALUE is "yes", or why not.
  *
- * Exit status: 0; 1 after a message on stderr; 2 for wrong arguments; 128 + N after signal N of INT, TERM, HUP (unpack has then removed what it made). */
+ * It does not outlive the process that started it. Exit status: 0; 1 after a message on stderr; 2 for wrong arguments; 128 + N after signal N of INT, TERM, HUP (unpack has then removed what it made). */
 #ifndef TSRUN_LAYER_H
 #define TSRUN_LAYER_H
 

@@ -248,6 +248,8 @@ static const char *op_mistake(const struct op *op)
 	case OP_ids:
 		return is_ids(op->ids.groups, 1) ? NULL : "groups are not ids";
 	case OP_unshare:
+		if ((op->unshare.flags & FLAG_unshare_leash) != 0 && (op->unshare.flags & FLAG_unshare_pid) == 0)
+			return "leash needs pid";
 		return (op->unshare.flags & FLAG_unshare_mount) != 0 ? NULL : "mount is missing";
 	case OP_image_mount:
 		return op->image_mount.handle >= 0 || op->image_mount.path[0] != '\0' ? NULL : "neither descriptor nor path";

@@ -98,15 +98,18 @@ static void stop_like(int sig)
 	sigprocmask(SIG_BLOCK, &only, NULL);
 }
 
-static void take_listener(struct supervisor *supervisor, struct msghdr *envelope)
+static void take_listener(struct supervisor *supervisor, int channel, struct msghdr *envelope)
 {
+	static const struct init_message ready = {.event = LISTENER_MADE};
+
 	for (struct cmsghdr *header = CMSG_FIRSTHDR(envelope); header != NULL; header = CMSG_NXTHDR(envelope, header)) {
 		int listener;
 
 		if (header->cmsg_type != SCM_RIGHTS)
 			continue;
 		memcpy(&listener, CMSG_DATA(header), sizeof listener);
-		if (supervisor->owners != NULL && owners_serve(supervisor->owners, listener, supervisor->init, &supervisor->service) == 0)
+		if (supervisor->owners != NULL && owners_serve(supervisor->owners, listener, supervisor->init, &supervisor->service) == 0 &&
+		    RETRY(send(channel, &ready, sizeof ready, MSG_NOSIGNAL)) == (ssize_t)sizeof ready)
 			continue;
 		/* The payload's calls would wait for ever. */
 		kill(supervisor->init, SIGKILL);
@@ -149,7 +152,7 @@ static bool hear(struct supervisor *supervisor, int channel)
 		supervisor->status = message.value;
 		break;
 	case LISTENER_MADE:
-		take_listener(supervisor, &envelope);
+		take_listener(supervisor, channel, &envelope);
 		break;
 	}
 	return true;
@@ -215,9 +218,19 @@ static void keep_only(int channel, int signals, const struct owners *owners)
 	close_all_but(keep, count);
 }
 
-NORETURN void supervise(pid_t init_pid, int channel, const sigset_t *mask, struct owners *owners)
+/* The kernel sees to it, from here on: entering a user namespace would have undone it. */
+static void die_with_parent(pid_t parent, const struct supervisor *supervisor)
 {
-	struct supervisor supervisor = {.init = init_pid, .blocked = *mask, .owners = owners};
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	if (getppid() == parent)
+		return;
+	kill(supervisor->init, SIGKILL);
+	end_with_init(supervisor);
+}
+
+NORETURN void supervise(pid_t init_pid, int channel, const struct init *init)
+{
+	struct supervisor supervisor = {.init = init_pid, .blocked = init->mask, .owners = init->owners};
 	sigset_t all;
 	int signals;
 
@@ -229,7 +242,9 @@ NORETURN void supervise(pid_t init_pid, int channel, const sigset_t *mask, struc
 		kill(init_pid, SIGKILL);
 		end_with_init(&supervisor);
 	}
-	keep_only(channel, signals, owners);
+	if (init->leash > 0)
+		die_with_parent(init->leash, &supervisor);
+	keep_only(channel, signals, init->owners);
 	/* Nor must the caller's directory stay in use. */
 	(void)!chdir("/");
 	for (;;) {

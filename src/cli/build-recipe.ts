@@ -9,7 +9,7 @@ import { openCache } from '../build/engine/cache.ts';
 import type { Engine, EngineOptions, Secret } from '../build/engine/engine.ts';
 import { type Ignore, NOTHING_IGNORED } from '../build/engine/host-files.ts';
 import { machineIds } from '../build/engine/ids.ts';
-import { probe, removeTree } from '../build/engine/native.ts';
+import { probe, removeTree, syncTree } from '../build/engine/native.ts';
 import { chooseSpace } from '../build/engine/space.ts';
 import type { BuildListener } from '../build/events.ts';
 import { createFetchEvents } from '../build/fetch-events.ts';
@@ -209,7 +209,11 @@ export const buildFromRecipe = async ({ args, target, settings, platform, conver
       note(`the kernel cannot tell tsrun of changed owners (${notifier}): all files will belong to root`);
     return overlay === undefined ? undefined : `the kernel makes no overlay there: ${overlay}`;
   });
-  const cache = await openCache(space.path, ids.kind, (path) => removeTree(ids, path), realTiming);
+  const cache = await openCache(space.path, ids.kind, {
+    remove: (path) => removeTree(ids, path),
+    sync: (path) => syncTree(ids, path),
+    timing: realTiming,
+  });
   await withRegistry(
     settings,
     { onWarning: note, onProgress: createFetchEvents(hear, () => performance.now()), signal },

@@ -45,7 +45,7 @@ export const OPS = {
 /** Words that flags may hold (FLAG lines of plan.def). */
 export const FLAG_WORDS = {
   stage: ['memory'],
-  unshare: ['mount', 'pid', 'ipc', 'uts', 'net'],
+  unshare: ['mount', 'pid', 'ipc', 'uts', 'net', 'leash'],
   root: ['writable', 'in_place', 'suid'],
   bind: ['ro', 'recursive', 'optional', 'dev'],
   bind_cwd: ['ro', 'recursive', 'optional', 'dev', 'absent'],

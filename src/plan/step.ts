@@ -71,6 +71,8 @@ export const makeStepPlan = (situation: StepSituation): Plan => {
   putMinimalDevices(table, host, false);
   for (const mount of mounts) putStepMount(table, mount);
 
+  // A user of the step may become root of the step again (sudo, su): that is the caller, whatever way leads there.
+  const regains = program.user !== undefined && ids.kind === 'ranges';
   const upper: Op[] =
     tree.upper === undefined
       ? []
@@ -82,10 +84,10 @@ export const makeStepPlan = (situation: StepSituation): Plan => {
     ...upper,
     {
       op: 'unshare',
-      flags: ['mount', 'pid', 'ipc', 'uts', ...(network === 'none' ? ['net'] : [])],
+      flags: ['mount', 'pid', 'ipc', 'uts', ...(network === 'none' ? ['net'] : []), 'leash'],
       why: 'a build step sees nothing of the host',
     },
-    { op: 'root', flags: tree.upper === undefined ? ['writable'] : [], size: 0, why: 'a build step' },
+    { op: 'root', flags: [...(tree.upper === undefined ? ['writable'] : []), ...(regains ? ['suid'] : [])], size: 0, why: 'a build step' },
     ...inMountOrder(table),
     { op: 'pivot', why: "leave the host's tree" },
     { op: 'hostname', name: 'localhost', why: 'no result depends on where it was built' },
@@ -99,7 +101,7 @@ export const makeStepPlan = (situation: StepSituation): Plan => {
             why: 'what only root outside may do is recorded',
           } as const,
         ]),
-    { op: 'no_new_privs', why: 'no program may gain rights' },
+    ...(regains ? [] : [{ op: 'no_new_privs', why: 'no program may gain rights' } as const]),
     ...(program.user === undefined || situation.ids.kind === 'single'
       ? []
       : [

@@ -23,7 +23,7 @@ import type { BuildEvent } from '../events.ts';
 import { normalizeLayer } from '../normalize.ts';
 import { parseLabels } from '../records.ts';
 import { type Base, imageBase } from './base.ts';
-import { sweep } from './cache.ts';
+import { sweep, syncLayers } from './cache.ts';
 import { type Engine, note, withTask } from './engine.ts';
 import { layerSource } from './native.ts';
 import { writeSandbox } from './sandbox.ts';
@@ -57,7 +57,9 @@ export const buildRecipe = async (engine: Engine, output: Output): Promise<Built
     if (output.kind === 'sif') refuseExisting(output.target, output.convert.force);
     await sweep(engine.cache);
     const built = await buildStages(engine, order, bases);
-    const made = await writeOutput(engine, output, built);
+    // The disk has its time while the image is compressed.
+    const synced = syncLayers(engine.cache);
+    const made = await writeOutput(engine, output, built).finally(() => synced);
     for (const text of made.notes) note(engine, text);
     const { size } = await stat(output.target);
     const at = performance.now();
@@ -65,6 +67,8 @@ export const buildRecipe = async (engine: Engine, output: Output): Promise<Built
     return made;
   } catch (error) {
     emit({ kind: 'failed', at: performance.now(), error: error instanceof TsrunError ? error : undefined });
+    // The steps before the one that failed.
+    if (!engine.signal.aborted) await syncLayers(engine.cache);
     throw error;
   } finally {
     for (const base of bases.values()) await (await base.catch(() => undefined))?.close();

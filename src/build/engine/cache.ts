@@ -7,6 +7,9 @@
  *     build/<ids>/keys/<key>.lease   one build at a time makes a result, others wait for it
  *     build/<ids>/mounts/<id>/    of RUN --mount=type=cache
  *
+ * Results are written without waiting for the disk. entry.json has the boot of the machine in which one was made, a file `synced` beside it says
+ * that it has reached the disk since: without that, after a power failure, nobody knows what of it has, and it counts as not there.
+ *
  * A result appears by rename: it is whole or not there. One that has been replaced (--no-cache) stays for a day: a build under way may stand on it.
  */
 import { randomBytes } from 'node:crypto';
@@ -23,8 +26,16 @@ export type Cache = {
   readonly root: string;
   /** Removes a directory whatever the modes and owners in it. */
   readonly remove: (path: string) => Promise<void>;
+  /** Waits until the file system of a directory is on its disk. */
+  readonly sync: (path: string) => Promise<void>;
   readonly timing: Timing;
+  /** Of the machine, as long as it runs. */
+  readonly boot: string;
+  /** Results used or made here that may not be on the disk yet. */
+  readonly unsynced: Set<string>;
 };
+
+export type CacheWork = Pick<Cache, 'remove' | 'sync' | 'timing'>;
 
 /** A finished result. */
 export type Layer = {
@@ -48,17 +59,23 @@ export type Workplace = {
 
 const FOLDERS = ['layers', 'made', 'work', 'keys', 'mounts'];
 
+const SYNCED = 'synced';
+
 const DAY = 86_400_000;
 
-export const openCache = async (space: string, idsName: string, remove: Cache['remove'], timing: Timing): Promise<Cache> => {
+export const openCache = async (space: string, idsName: string, work: CacheWork): Promise<Cache> => {
   const root = `${space}/build/${idsName}`;
   try {
     for (const folder of FOLDERS) await makeDirectories(`${root}/${folder}`, 0o700);
   } catch (error) {
     throw spaceError(error, root);
   }
-  return { root, remove, timing };
+  return { root, ...work, boot: await thisBoot(), unsynced: new Set() };
 };
+
+/** random(4). Where it is not told, nothing that was not synced is believed. */
+const thisBoot = async (): Promise<string> =>
+  (await readFile('/proc/sys/kernel/random/boot_id', 'utf8').catch(() => randomBytes(16).toString('hex'))).trim();
 
 const spaceError = (error: unknown, path: string): unknown => {
   const code = error instanceof Error && 'code' in error ? error.code : undefined;
@@ -76,7 +93,10 @@ const spaceError = (error: unknown, path: string): unknown => {
 export const findLayer = async (cache: Cache, key: Key): Promise<Layer | undefined> => {
   try {
     const path = `${cache.root}/made/${basename(await readlink(`${cache.root}/layers/${key}`))}`;
-    const { bytes } = JSON.parse(await readFile(`${path}/entry.json`, 'utf8')) as { bytes?: unknown };
+    const { bytes, boot } = JSON.parse(await readFile(`${path}/entry.json`, 'utf8')) as { bytes?: unknown; boot?: unknown };
+    const synced = await lstat(`${path}/${SYNCED}`).catch(() => undefined);
+    if (synced === undefined && boot !== cache.boot) return undefined;
+    if (synced === undefined) cache.unsynced.add(path);
     // When it was last of use, for cleaning.
     const now = new Date();
     await utimes(`${path}/entry.json`, now, now).catch(() => undefined);
@@ -133,7 +153,7 @@ const makeLayer = async (cache: Cache, key: Key, { make }: Making): Promise<Laye
   const place = await openWorkplace(cache);
   try {
     const bytes = await make(place);
-    await writeFile(`${place.path}/entry.json`, `${JSON.stringify({ version: 1, bytes })}\n`);
+    await writeFile(`${place.path}/entry.json`, `${JSON.stringify({ version: 1, bytes, boot: cache.boot })}\n`);
     await cache.remove(place.work);
     await cache.remove(`${place.path}/mounts`);
     return { key, ...(await publish(cache, key, place)), bytes };
@@ -152,7 +172,24 @@ const publish = async (cache: Cache, key: Key, { path }: Workplace): Promise<Pic
   } catch (error) {
     throw spaceError(error, cache.root);
   }
+  cache.unsynced.add(made);
   return { id: name, files: `${made}/files`, owners: `${made}/owners` };
+};
+
+/** Once for all that a build has made: it costs what the disk has to write. Where it fails, the results serve until the machine is started anew. */
+export const syncLayers = async (cache: Cache): Promise<void> => {
+  const paths = [...cache.unsynced];
+  if (paths.length === 0) return;
+  try {
+    await cache.sync(cache.root);
+  } catch {
+    return;
+  }
+  for (const path of paths) {
+    cache.unsynced.delete(path);
+    // Another build may have replaced it, and removed it.
+    await writeFile(`${path}/${SYNCED}`, '').catch(() => undefined);
+  }
 };
 
 /** A place to work in that belongs to nobody else. */

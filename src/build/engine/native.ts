@@ -47,6 +47,10 @@ export const layerSource = (
 export const removeTree = async (ids: StepIds, path: string): Promise<void> =>
   runRole(['@layer', ...idArguments(ids), 'remove', path], `cannot remove ${path}`, undefined);
 
+/** Waits until the file system of a directory is on its disk. */
+export const syncTree = async (ids: StepIds, path: string): Promise<void> =>
+  runRole(['@layer', ...idArguments(ids), 'sync', path], `cannot sync ${path}`, undefined);
+
 export type Probed = {
   /** Why not; undefined: it works. */
   readonly overlay: string | undefined;

@@ -1,5 +1,7 @@
 /** RUN, %post and the like: a program in the tree of a stage. */
-
+import { randomBytes } from 'node:crypto';
+import { chmod, readFile, writeFile } from 'node:fs/promises';
+import { basename } from 'node:path';
 import { STEP_FILES, type StepMount, type StepProgram } from '../../plan/step.ts';
 import type { Command, RunMount, Step } from '../../recipe/spec.ts';
 import { TsrunError } from '../../util/errors.ts';
@@ -141,7 +143,10 @@ const givenTo = async (
     state.user === '' || state.user === 'root' || state.user === '0' ? ROOT : accountOf(await accountsIn(engine, tree), state.user, place);
   if (account !== ROOT && engine.ids.kind === 'single' && !engine.count.userNoted) {
     engine.count.userNoted = true;
-    note(engine, `${place}: there is one id only, so this and later steps run as root; the image will have the user ${state.user}`);
+    note(
+      engine,
+      `${place}: there is one id only, so this and later steps run as root (with ids in /etc/subuid and /etc/subgid for you they would be others); the image will have the user ${state.user}`,
+    );
   }
   const network = networkOf(engine, step);
   const ready: StepMount[] = [];
@@ -154,8 +159,11 @@ const givenTo = async (
   ]);
   for (const mount of mounts) ready.push(...(await readyMount(engine, mount, place, environment, workplace)));
   if (network === 'host') {
-    for (const path of ['/etc/resolv.conf', '/etc/hosts'])
-      ready.push({ kind: 'bind', source: path, target: path, readOnly: true, isFile: true, optional: true, why: "the host's network" });
+    for (const path of ['/etc/resolv.conf', '/etc/hosts']) {
+      const source = await copyOfHost(path, workplace);
+      if (source !== undefined)
+        ready.push({ kind: 'bind', source, target: path, readOnly: false, isFile: true, optional: true, why: "the host's network" });
+    }
   }
   const supply = await engine.options.supply?.(stageOf(engine, step));
   for (const { source, target, why } of supply?.mounts ?? [])
@@ -172,6 +180,18 @@ const givenTo = async (
   const argv = argvOf(step.command, state.shell);
   const user = account === ROOT ? undefined : { uid: account.uid, gid: account.gid, groups: account.groups };
   return { program: { file: argv[0] ?? '', argv, environment, cwd: state.workdir, user }, mounts: ready };
+};
+
+/** The step's own: it may change owner, mode and content (`chown -R /etc`), which nobody sees afterwards. Undefined: the host has no such file. */
+const copyOfHost = async (path: string, { path: workplace }: Workplace): Promise<string | undefined> => {
+  const directory = `${workplace}/mounts/${randomBytes(4).toString('hex')}`;
+  const content = await readFile(path).catch(() => undefined);
+  if (content === undefined) return undefined;
+  await makeDirectories(directory, 0o755);
+  const copy = `${directory}/${basename(path)}`;
+  await writeFile(copy, content);
+  await chmod(copy, 0o644);
+  return copy;
 };
 
 const readyMount = async (

@@ -397,8 +397,15 @@ const watched = async (
     why: status > 128 && status < 160 ? `it was ended by signal ${status - 128}` : `its exit status is ${status}`,
     hint: engine.options.debugShell
       ? 'the steps before it are kept: the next build begins here'
-      : 'for a shell in the state in which it failed, build again with --debug-shell; the steps before it are kept',
+      : `for a shell in the state in which it failed, build again with --debug-shell; the steps before it are kept${ONE_ID[engine.ids.kind]}`,
   });
+};
+
+/** What cannot be told from other failures. */
+const ONE_ID: Readonly<Record<Engine['ids']['kind'], string>> = {
+  ranges: '',
+  single:
+    '. There is one id only: programs that become other users, or look whether a file has the owner they gave it (su, initdb), need ids of your own in /etc/subuid and /etc/subgid',
 };
 
 /** Lines "NAME VALUE"; the file itself is no part of the image. */
