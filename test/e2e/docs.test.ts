@@ -28,6 +28,35 @@ const pages = [
     .map((name) => `docs/${name}`),
 ];
 const place = scratch('docs');
+
+/** The recipes that the pages speak of. */
+const recipes: Readonly<Record<string, string>> = {
+  Dockerfile: [
+    'ARG VERSION=1',
+    'FROM registry.example/team/pipeline:1.2 AS runtime',
+    'ARG VERSION',
+    'COPY analysis.py /opt/tool/analysis.py',
+    'RUN ["/usr/bin/python3", "-c", "open(\'/opt/tool/made\', \'w\').write(\'made\')"]',
+    'LABEL version=$VERSION',
+    '',
+  ].join('\n'),
+  'tool.def': [
+    'Bootstrap: localimage',
+    'From: pipeline.sif',
+    '',
+    '%arguments',
+    '    VERSION=1',
+    '%files',
+    '    analysis.py /opt/tool/analysis.py',
+    '%labels',
+    '    Version {{ VERSION }}',
+    '%runscript',
+    '    exec python3 /opt/tool/analysis.py "$@"',
+    '',
+  ].join('\n'),
+  'recipe.yaml': 'from: ./pipeline.sif\nfiles:\n  analysis.py: /opt/tool/\nentry: python3 /opt/tool/analysis.py\n',
+  'versions.txt': 'VERSION=2\n',
+};
 const layout = join(place, 'layout');
 
 /** The image that the pages speak of, in a registry of its own that the configuration knows as registry.example. */
@@ -74,6 +103,7 @@ for (const page of pages) {
     mkdirSync(join(directory, 'data'));
     writeFileSync(join(directory, 'data/input.csv'), 'x,y\n1,2\n');
     writeFileSync(join(directory, 'analysis.py'), 'import json, sys\nprint(json.dumps({"python": sys.version_info[0]}))\n');
+    for (const [name, text] of Object.entries(recipes)) writeFileSync(join(directory, name), text);
     own(join(directory, 'data'));
     mkdirSync(join(directory, 'rootfs'));
     makeBusyboxTree(join(directory, 'rootfs'));

@@ -35,7 +35,7 @@ static void check_plan(const struct plan *plan, const uint8_t *data, size_t size
 		roots += op->kind == OP_root;
 		if (target != NULL) {
 			need_inside(target, data, size);
-			need(target[0] == '/' && target[1] != '\0' && strstr(target, "//") == NULL && strstr(target, "/../") == NULL);
+			need(target[0] == '/' && (target[1] != '\0' || op->kind == OP_chdir) && strstr(target, "//") == NULL && strstr(target, "/../") == NULL);
 		}
 		if (op->kind == OP_file)
 			need_inside(op->file.content, data, size);
