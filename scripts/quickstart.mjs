@@ -1,16 +1,16 @@
-// `npm run quickstart`: installs what is missing, builds tsrun, makes an image with python3 and numpy from the machine's own Debian or
-// Ubuntu mirror, and runs recipes/pipeline/analysis.py in it as an ordinary user. What is done already is not done again.
+// `npm run quickstart`: installs what is missing, builds tsrun, builds recipes/pipeline on a small Debian or Ubuntu from the
+// machine's own mirror, and runs recipes/pipeline/analysis.py in the image as an ordinary user. What is done already is not done again.
 import { createHash } from 'node:crypto';
 import { chmodSync, chownSync, copyFileSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { allowUserNamespaces } from './apparmor.mjs';
-import { machineAptOptions, machineSources } from './apt-sources.mjs.mts';
+import { debianBase, machineTraces } from './debian-base.mjs';
 import { isRoot, main, makeJobs, must, root, runQuiet, runShown, Stop, say, seconds } from './lib.mjs';
 import { setUp } from './setup.mjs';
 
-const PACKAGES = ['python3', 'python3-numpy'];
 const tsrun = join(root, 'bin/tsrun');
 const place = join(root, 'build/quickstart');
+const recipe = join(root, 'recipes/pipeline');
 const image = join(place, 'pipeline.sif');
 
 const buildTsrun = () => {
@@ -19,41 +19,32 @@ const buildTsrun = () => {
   say(`tsrun is built (${seconds(started)})`);
 };
 
-/** The image is made again when tsrun's version, the packages or the sources have changed. */
+/** The recipe, and behind it the removal of what the base has of this machine's ways to its mirrors. */
+const recipeText = () => `${readFileSync(join(recipe, 'Dockerfile'), 'utf8')}\nRUN rm -f ${machineTraces().join(' ')}\n`;
+
+/** The image is made again when tsrun's version, the recipe or the sources have changed. */
 const makeImage = () => {
-  const { id, suite, lines } = machineSources();
-  const aptOptions = machineAptOptions();
   const { version } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'));
+  const base = debianBase();
+  const text = recipeText();
   const inputs = createHash('sha256')
-    .update(JSON.stringify([version, suite, lines, PACKAGES]))
+    .update(JSON.stringify([version, base, text, readFileSync(join(recipe, 'check.py'), 'utf8')]))
     .digest('hex');
   const stamp = join(place, 'pipeline.inputs');
   if (existsSync(image) && existsSync(stamp) && readFileSync(stamp, 'utf8') === inputs) {
     say(`${image} is there`);
     return;
   }
-  say(`making ${image}: ${PACKAGES.join(' and ')} of ${id} ${suite} (a minute or so)`);
   const started = performance.now();
   rmSync(stamp, { force: true });
-  const mmdebstrap = [
-    '--variant=minbase',
-    `--include=${PACKAGES.join(',')}`,
-    ...aptOptions.map((line) => `--aptopt=${line}`),
-    '--dpkgopt=path-exclude=/usr/share/man/*',
-    '--dpkgopt=path-exclude=/usr/share/locale/*',
-    '--dpkgopt=path-exclude=/usr/share/doc/*',
-    '--dpkgopt=path-include=/usr/share/doc/*/copyright',
-    // How this machine reaches its mirrors is nobody's business inside the image.
-    '--customize-hook=rm -f "$1"/etc/apt/apt.conf.d/99mmdebstrap',
-    suite,
-    '-',
-    ...lines,
-  ];
-  // The root file system flows from one program into the other; it is never on the disk.
-  const pipeline = 'image=$1; tsrun=$2; shift 2; mmdebstrap "$@" | "$tsrun" build "$image" -';
-  must('making the image', 'bash', ['-o', 'pipefail', '-c', pipeline, 'bash', image, tsrun, ...mmdebstrap], { cwd: place });
+  const file = join(place, 'Dockerfile');
+  writeFileSync(file, text);
+  const args = ['build', '--force', '--file', file, '--build-arg', `BASE=tar:${base}`, image, recipe];
+  say(`\n$ tsrun ${args.join(' ')}\n`);
+  const status = runShown(tsrun, args, { cwd: place });
+  if (status !== 0) throw new Stop(`making the image ended with status ${status}`);
   writeFileSync(stamp, inputs);
-  say(`made in ${seconds(started)}`);
+  say(`${image} is made (${seconds(started)})`);
 };
 
 /** How a command is run as an ordinary user: by whom root acts for, else by nobody; no prefix when the user is an ordinary one. */
@@ -72,7 +63,7 @@ const runExample = () => {
   const { prefix, uid, gid } = ordinaryUser();
   const directory = join(place, `run-${uid}`);
   mkdirSync(directory, { recursive: true });
-  copyFileSync(join(root, 'recipes/pipeline/analysis.py'), join(directory, 'analysis.py'));
+  copyFileSync(join(recipe, 'analysis.py'), join(directory, 'analysis.py'));
   if (isRoot) chownSync(directory, uid, gid);
   say(`\n${directory}$ tsrun exec pipeline.sif python3 analysis.py\n`);
   const [program, ...args] = [...prefix, tsrun, 'exec', image, 'python3', 'analysis.py'];

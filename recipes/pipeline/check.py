@@ -18,6 +18,7 @@ with tempfile.TemporaryFile() as picture:
     plt.plot(times, decay, ".")
     plt.savefig(picture, format="png")
     size = picture.tell()
+    plt.savefig(picture, format="pdf")
 
 print(f"numpy {np.__version__}, scipy {scipy.__version__}, matplotlib {matplotlib.__version__} ({matplotlib.get_backend()})")
 print(f"amplitude {amplitude:.3f}, life {life:.3f}, picture of {size} bytes")

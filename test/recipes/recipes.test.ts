@@ -3,7 +3,7 @@
  * The recipes of recipes/, built by an ordinary user on the machine's own Debian and proved by their own checks. Two of them in every run of the
  * tests, all with `npm run test:recipes`.
  */
-import { existsSync, readdirSync } from 'node:fs';
+import { existsSync, readdirSync, statSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
@@ -48,7 +48,8 @@ for (const name of chosen) {
     const seconds = ((performance.now() - started) / 1000).toFixed(0);
     const checked = run(join(recipes, name, 'check'), [join(place, `${name}.sif`)], { env: { ...env, TSRUN: tsrunPath }, cwd: place });
     assert.is(checked.status, 0, checked.stdout + checked.stderr);
-    if (wanted === 'all') process.stderr.write(`${name}: built in ${seconds} s\n${checked.stdout}`);
+    const megabytes = (statSync(join(place, `${name}.sif`)).size / 1e6).toFixed(0);
+    process.stderr.write(`${name}: built in ${seconds} s, ${megabytes} MB\n${checked.stdout}`);
   });
 }
 

@@ -1,0 +1,2 @@
+export function debianBase(): string;
+export function machineTraces(): readonly string[];
