@@ -34,6 +34,8 @@ struct progress { /* shared by all readers */
 };
 static struct progress *progress;
 
+static bool ignores_children; /* whoever starts a run may, and its processes inherit that */
+
 /* TSan's fork starts a thread in the child, and setns wants a process without. */
 static pid_t start(const char *key, int image_fd, int (*what)(unsigned), unsigned number)
 {
@@ -44,6 +46,8 @@ static pid_t start(const char *key, int image_fd, int (*what)(unsigned), unsigne
 		int fd;
 
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		if (ignores_children)
+			signal(SIGCHLD, SIG_IGN);
 		become_user();
 		fd = image_fd >= 0 ? image_fd : open(image, O_RDONLY | O_CLOEXEC);
 		request = request_for(key, fd);
@@ -289,6 +293,19 @@ static void test_kills(void)
 	CHECK("64 readers see right data and no error through 20 kills", failed_readers(READERS) == 0);
 }
 
+static void test_ignored_children(void)
+{
+	pid_t server, pid;
+
+	ignores_children = true;
+	server = start_readers("ignoring", read_until_told, 8);
+	ignores_children = false;
+	pid = serving_pid(server);
+	kill(pid, SIGKILL);
+	CHECK("started by somebody who ignores SIGCHLD, a server sees that its process was killed", comes_true(is_replaced, &(struct other) { server, pid }) && progresses());
+	CHECK("and readers see no error", failed_readers(8) == 0);
+}
+
 static void test_stop(void)
 {
 	pid_t server = start_readers("stopped", read_until_told, READERS), pid = serving_pid(server);
@@ -474,6 +491,7 @@ int main(int argc, char **argv)
 	sample_image(root, image, "-comp zstd -b 16K");
 
 	test_kills();
+	test_ignored_children();
 	test_stop();
 	test_stop_while_idle();
 	test_poison();
