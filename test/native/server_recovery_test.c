@@ -123,6 +123,24 @@ static bool waits_in_kernel(void *ctx)
 	return state == 'S' || state == 'D';
 }
 
+/* A signal stops each thread when it runs next: on a busy machine some go on working for a while. */
+static bool is_stopped(void *ctx)
+{
+	pid_t pid = *(pid_t *)ctx;
+	struct dirent **list;
+	int n = scandir(sample_text("/proc/%d/task", pid), &list, NULL, alphasort);
+	bool all = n > 2;
+
+	for (int i = 0; i < n; i++) {
+		if (list[i]->d_name[0] != '.')
+			all = all && state_of(atoi(list[i]->d_name)) == 'T';
+		free(list[i]);
+	}
+	if (n >= 0)
+		free(list);
+	return all;
+}
+
 static bool is_gone(void *ctx)
 {
 	return waitpid(*(pid_t *)ctx, NULL, WNOHANG) != 0;
@@ -397,8 +415,10 @@ static void test_hanging_storage(void)
 	posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
 	inner = server_pid("inner");
 	inner_serving = serving_pid(inner);
-	kill(outer, SIGSTOP);
+	kill(outer, SIGSTOP); /* first: it would have the other one go on */
+	CHECK("the outer server stops", comes_true(is_stopped, &outer));
 	kill(outer_serving, SIGSTOP);
+	CHECK("the process that serves the outer image stops", comes_true(is_stopped, &outer_serving));
 	atomic_store(&progress->reads, 1);
 	CHECK("the readers wait", comes_true(has_begun, &(unsigned) { WAITING }) && comes_true(all_wait_in_kernel, NULL));
 	poll(NULL, 0, 5 * WATCH_TICK_MS);
