@@ -34,6 +34,8 @@ struct progress { /* shared by all readers */
 };
 static struct progress *progress;
 
+static bool ignores_children; /* whoever starts a run may, and its processes inherit that */
+
 /* TSan's fork starts a thread in the child, and setns wants a process without. */
 static pid_t start(const char *key, int image_fd, int (*what)(unsigned), unsigned number)
 {
@@ -44,6 +46,8 @@ static pid_t start(const char *key, int image_fd, int (*what)(unsigned), unsigne
 		int fd;
 
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		if (ignores_children)
+			signal(SIGCHLD, SIG_IGN);
 		become_user();
 		fd = image_fd >= 0 ? image_fd : open(image, O_RDONLY | O_CLOEXEC);
 		request = request_for(key, fd);
@@ -117,6 +121,24 @@ static bool waits_in_kernel(void *ctx)
 	char state = state_of(*(pid_t *)ctx);
 
 	return state == 'S' || state == 'D';
+}
+
+/* A signal stops each thread when it runs next: on a busy machine some go on working for a while. */
+static bool is_stopped(void *ctx)
+{
+	pid_t pid = *(pid_t *)ctx;
+	struct dirent **list;
+	int n = scandir(sample_text("/proc/%d/task", pid), &list, NULL, alphasort);
+	bool all = n > 2;
+
+	for (int i = 0; i < n; i++) {
+		if (list[i]->d_name[0] != '.')
+			all = all && state_of(atoi(list[i]->d_name)) == 'T';
+		free(list[i]);
+	}
+	if (n >= 0)
+		free(list);
+	return all;
 }
 
 static bool is_gone(void *ctx)
@@ -289,6 +311,19 @@ static void test_kills(void)
 	CHECK("64 readers see right data and no error through 20 kills", failed_readers(READERS) == 0);
 }
 
+static void test_ignored_children(void)
+{
+	pid_t server, pid;
+
+	ignores_children = true;
+	server = start_readers("ignoring", read_until_told, 8);
+	ignores_children = false;
+	pid = serving_pid(server);
+	kill(pid, SIGKILL);
+	CHECK("started by somebody who ignores SIGCHLD, a server sees that its process was killed", comes_true(is_replaced, &(struct other) { server, pid }) && progresses());
+	CHECK("and readers see no error", failed_readers(8) == 0);
+}
+
 static void test_stop(void)
 {
 	pid_t server = start_readers("stopped", read_until_told, READERS), pid = serving_pid(server);
@@ -380,8 +415,10 @@ static void test_hanging_storage(void)
 	posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
 	inner = server_pid("inner");
 	inner_serving = serving_pid(inner);
-	kill(outer, SIGSTOP);
+	kill(outer, SIGSTOP); /* first: it would have the other one go on */
+	CHECK("the outer server stops", comes_true(is_stopped, &outer));
 	kill(outer_serving, SIGSTOP);
+	CHECK("the process that serves the outer image stops", comes_true(is_stopped, &outer_serving));
 	atomic_store(&progress->reads, 1);
 	CHECK("the readers wait", comes_true(has_begun, &(unsigned) { WAITING }) && comes_true(all_wait_in_kernel, NULL));
 	poll(NULL, 0, 5 * WATCH_TICK_MS);
@@ -474,6 +511,7 @@ int main(int argc, char **argv)
 	sample_image(root, image, "-comp zstd -b 16K");
 
 	test_kills();
+	test_ignored_children();
 	test_stop();
 	test_stop_while_idle();
 	test_poison();
