@@ -1,5 +1,7 @@
 #include "codec.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <lz4.h>
 #include <lzma.h>
 #include <stdio.h>
@@ -10,6 +12,8 @@
 #define METADATA_BYTES 8192u
 #define MIN_BLOCK 4096u
 #define MAX_BLOCK (1u << 20)
+/* xz -9 needs 65 MiB to decode. */
+#define UNXZ_MEMORY (256ull << 20)
 
 /* Returns the compressed length, 0 when it would not be below `len`, or -errno. `out` has room for `len` bytes. */
 typedef int64_t compress_fn(const uint8_t *block, size_t len, uint8_t *out, size_t block_size);
@@ -96,14 +100,82 @@ static int serve(compress_fn *compress, size_t block_size, struct err *err)
 	return ret == 0 ? 0 : fail(err, -ret, "read a block", "no length");
 }
 
+static const char *describe(lzma_ret ret)
+{
+	switch (ret) {
+	case LZMA_MEMLIMIT_ERROR:
+		return "it needs more memory than this";
+	case LZMA_FORMAT_ERROR:
+		return "it is no xz file";
+	case LZMA_BUF_ERROR:
+		return "it is cut off";
+	default:
+		return "it is damaged";
+	}
+}
+
+/* Several streams behind each other are one file, as xz has it. */
+static int unxz(int fd, lzma_stream *stream, struct err *err)
+{
+	static uint8_t in[65536], out[262144];
+	lzma_action action = LZMA_RUN;
+	lzma_ret ret = lzma_stream_decoder(stream, UNXZ_MEMORY, LZMA_CONCATENATED);
+
+	if (ret != LZMA_OK)
+		return fail(err, ENOMEM, "decode", "no decoder");
+	while (ret != LZMA_STREAM_END) {
+		if (stream->avail_in == 0 && action == LZMA_RUN) {
+			ssize_t got = RETRY(read(fd, in, sizeof in));
+
+			if (got < 0)
+				return fail(err, errno, "read the file", "xz data");
+			stream->next_in = in;
+			stream->avail_in = (size_t)got;
+			if (got == 0)
+				action = LZMA_FINISH;
+		}
+		stream->next_out = out;
+		stream->avail_out = sizeof out;
+		ret = lzma_code(stream, action);
+		if (ret != LZMA_OK && ret != LZMA_STREAM_END)
+			return fail(err, EILSEQ, "decode", "%s", describe(ret));
+		int written = write_full(STDOUT_FILENO, out, sizeof out - stream->avail_out);
+		if (written < 0)
+			return fail(err, -written, "write", "decoded data");
+	}
+	return 0;
+}
+
+static int unxz_main(const char *path)
+{
+	cleanup_fd int fd = RETRY(open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY));
+	lzma_stream stream = LZMA_STREAM_INIT;
+	struct err err = {0};
+	int ret;
+
+	if (fd < 0) {
+		fprintf(stderr, "cannot open %s: %s\n", path, strerror(errno));
+		return 1;
+	}
+	ret = unxz(fd, &stream, &err);
+	lzma_end(&stream);
+	if (ret == 0)
+		return 0;
+	/* What is wrong with the data is in the detail, and in no errno. */
+	fprintf(stderr, "%s%s%s\n", err.detail, err.errnum == EILSEQ ? "" : ": ", err.errnum == EILSEQ ? "" : strerror(err.errnum));
+	return 1;
+}
+
 int codec_main(int argc, char **argv)
 {
 	compress_fn *compress = argc == 3 ? find_codec(argv[1]) : NULL;
 	size_t block_size = argc == 3 ? parse_block_size(argv[2]) : 0;
 	struct err err = {0};
 
+	if (argc == 3 && strcmp(argv[1], "unxz") == 0)
+		return unxz_main(argv[2]);
 	if (compress == NULL || block_size == 0) {
-		fprintf(stderr, "usage: @codec xz|lz4 BLOCKSIZE\n");
+		fprintf(stderr, "usage: @codec xz|lz4 BLOCKSIZE, @codec unxz FILE\n");
 		return 2;
 	}
 	if (serve(compress, block_size, &err) == 0)

@@ -165,8 +165,10 @@ const openPath = async (path: string): Promise<Source> => {
   if (found.isDirectory()) {
     const layout = await stat(`${path}/oci-layout`).catch(() => undefined);
     if (layout !== undefined) throw sourceError(path, 'it is an OCI layout, not a root file system', `write oci:${path}`);
+    // In a sandbox that this user has made, everything belongs to them; who is meant stands in records, and is root where there is none.
+    const sandbox = found.uid !== 0 && found.uid === process.getuid?.() && (await isSandbox(path));
     const open = (): AsyncIterable<Uint8Array> =>
-      childOutput([nativeProgram(), '@image', 'tar', path], `cannot read the directory ${path}`);
+      childOutput([nativeProgram(), sandbox ? '@layer' : '@image', 'tar', path], `cannot read the directory ${path}`);
     return {
       kind: 'layers',
       image: {
@@ -185,6 +187,10 @@ const openPath = async (path: string): Promise<Source> => {
     'known: SIF and SquashFS files, directories, and tar:, docker-archive:, oci-archive: in front of a tar file',
   );
 };
+
+/** Made by `--sandbox`, here or by Apptainer. */
+const isSandbox = async (path: string): Promise<boolean> =>
+  (await stat(`${path}/.singularity.d/env`).catch(() => undefined))?.isDirectory() === true;
 
 /** "alpine", "alpine:3", "ghcr.io/a/b:1": meant for a registry, unless it ends like a file. */
 const looksLikeName = (path: string): boolean =>

@@ -70,7 +70,12 @@ const commands = (): readonly Command[] => [
   })),
 ];
 
-const RUN_HELP = { exec: 'run a command in an image', run: 'run what an image is made for', shell: 'start a shell in an image' } as const;
+const RUN_HELP = {
+  exec: 'run a command in an image',
+  run: 'run what an image is made for',
+  shell: 'start a shell in an image',
+  test: 'run the test of an image',
+} as const;
 
 const SCHEMES = ['docker://', 'oci:', 'oci-archive:', 'docker-archive:', 'tar:'];
 

@@ -80,6 +80,11 @@ const HANDLERS: Readonly<Record<VerbName, (given: Given) => Promise<unknown>>> =
     const target = directory === undefined || name.startsWith('/') ? name : `${directory}/${name}`;
     await build({ ...buildArguments(given), source: second ?? first, target });
   },
+  'run-help': async (given) => {
+    const { inspect } = await import('./inspect.ts');
+    const text = inspect({ image: given.word('IMAGE'), parts: ['helpfile'], json: false });
+    await print(text === '' ? 'The image has no help of its own.\n' : text);
+  },
   optimize: async (given) => {
     const { optimize } = await import('./optimize.ts');
     await optimize({
@@ -334,7 +339,9 @@ export const main = async (words: readonly string[]): Promise<void> => {
   const verbAt = words.findIndex((word) => !word.startsWith('-'));
   const verb = words[verbAt];
   try {
-    if (isRunVerb(verb)) await startRun(verb, words.slice(verbAt + 1));
+    // The one thing that build is asked for without an output and a source.
+    if (verb === 'build' && words.includes('--schema')) await print((await import('./schema.ts')).schemaText());
+    else if (isRunVerb(verb)) await startRun(verb, words.slice(verbAt + 1));
     else {
       refuseSwitchValues(beforeDashes(words, verb));
       // yargs loses a bare "-" among positional words; `tar:-` means the same.

@@ -4,6 +4,7 @@ import { ALL_FLAGS, type Flag, flagsOf, type RunVerb } from '../request/flags.ts
 const USAGE: Readonly<Record<RunVerb, string>> = {
   exec: 'tsrun exec [options] IMAGE COMMAND [argument…]\n\nRuns a command in an image.',
   run: 'tsrun run [options] IMAGE [argument…]\n\nRuns what the image is made for: its runscript, or its ENTRYPOINT and CMD.',
+  test: 'tsrun test [options] IMAGE [argument…]\n\nRuns the test that the recipe of an image has left in it (%test).',
   shell: 'tsrun shell [options] IMAGE [argument…]\n\nStarts a shell in an image.',
 };
 

@@ -90,6 +90,7 @@ const RECIPE: readonly Option[] = [
   { name: 'locked', help: 'build what tsrun.lock says, and fail when it comes out otherwise' },
   { name: 'vendor', value: 'DIR', help: 'with --lock: keep base images and packages there; with --locked --offline: build from there' },
   { name: 'check', help: 'build twice and name every file that differs' },
+  { name: 'schema', help: 'print the JSON schema of YAML recipes, for editors' },
   { name: 'fakeroot', help: 'accepted: recipes are always built without root' },
 ];
 
@@ -148,6 +149,12 @@ export const VERBS = [
       JSON_OUTPUT,
     ],
     help: 'labels, definition and scripts of an image',
+  },
+  {
+    name: 'run-help',
+    positions: [{ name: 'IMAGE', kind: 'file', help: 'a SIF, SquashFS or directory' }],
+    options: [],
+    help: 'the help text of an image',
   },
   {
     name: 'image ls',

@@ -11,6 +11,9 @@ import type { Op } from './ops.ts';
 import type { Situation } from './situation.ts';
 
 const RUNSCRIPT = '/.singularity.d/runscript';
+const TEST = '/.singularity.d/test';
+/** An image without a test passes, as in Apptainer. */
+const TEST_SCRIPT = `if [ -e ${TEST} ]; then exec ${TEST} "$@"; fi; echo 'tsrun: the image has no test' >&2`;
 
 export type Command = { readonly file: string; readonly args: readonly string[]; readonly why: string };
 
@@ -38,6 +41,10 @@ export const chooseCommand = ({ request, image }: Situation): Command => {
         hint: `name a command: tsrun exec ${image.reference} COMMAND, or tsrun shell ${image.reference}`,
       });
     }
+    case 'test':
+      return facts.sh === ''
+        ? { file: TEST, args: [TEST, ...request.args], why: "the image's test" }
+        : { file: facts.sh, args: ['sh', '-c', TEST_SCRIPT, 'test', ...request.args], why: "the image's test" };
     case 'shell': {
       if (request.shell !== undefined)
         return { file: request.shell.text, args: [request.shell.text, ...request.args], why: request.shell.origin };

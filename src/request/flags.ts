@@ -4,7 +4,7 @@
  * (its cmd/internal/cli/action_flags.go), so that command lines and site settings carry over.
  */
 
-export const RUN_VERBS = ['exec', 'run', 'shell'] as const;
+export const RUN_VERBS = ['exec', 'run', 'shell', 'test'] as const;
 export type RunVerb = (typeof RUN_VERBS)[number];
 
 /**

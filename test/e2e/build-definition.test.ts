@@ -195,6 +195,64 @@ test('what a base has for whoever builds on it is done first, once', () => {
   assert.match(ran.stderr, /trigger\.sif \(ONBUILD\):1: cannot copy "missing"/);
 });
 
+test('ADD unpacks tar archives however they are compressed', () => {
+  const packed = join(place, 'packed');
+  write({ 'packed/sub/file': 'from the archive\n', 'packed/note': 'no archive\n' });
+  const shell = (command: string): void => {
+    const ran = spawnSync('/bin/sh', ['-ec', command], { cwd: packed, encoding: 'utf8' });
+    assert.is(ran.status, 0, ran.stderr);
+  };
+  shell('tar cf a.tar sub; xz -k a.tar; bzip2 -k a.tar; gzip -k a.tar; xz -k note; head -c 100 a.tar.xz > cut.tar.xz');
+  write({
+    'packed/Dockerfile': `FROM ${join(place, 'base')}\n${['tar', 'tar.xz', 'tar.bz2', 'tar.gz'].map((kind) => `ADD a.${kind} /${kind}/`).join('\n')}\nADD note.xz /plain/\n`,
+  });
+  own(packed);
+  const make = (more: Readonly<Record<string, string>>, ...args: readonly string[]): Ran =>
+    tsrun(['build', '--force', ...args, join(place, 'packed.sif'), '.'], { env: { ...env, ...more }, cwd: packed });
+  ok(make({}));
+  for (const kind of ['tar', 'tar.xz', 'tar.bz2', 'tar.gz'])
+    assert.is(inside('packed.sif', 'cat', `/${kind}/sub/file`), 'from the archive\n', kind);
+  assert.is(inside('packed.sif', 'ls', '/plain'), 'note.xz\n');
+  const whole = readFileSync(join(packed, 'Dockerfile'), 'latin1');
+  write({ 'packed/Dockerfile': `FROM ${join(place, 'base')}\nADD cut.tar.xz /x/\n` });
+  assert.match(make({}).stderr, /cut\.tar\.xz: it is cut off \(E_SOURCE\)/);
+  write({ 'packed/Dockerfile': whole });
+  const ran = make({ PATH: join(place, 'nowhere') }, '--no-cache');
+  assert.match(ran.stderr, /no program bzip2 \(E_ADD_ARCHIVE\)/);
+});
+
+test('a sandbox made into an image keeps the owners that are recorded in it', () => {
+  write({
+    'owners.def':
+      'Bootstrap: localimage\nFrom: base\n%post\n  echo x > /its; chown 5:6 /its; mkdir /closed; chown 7:8 /closed; chmod 0 /closed\n',
+  });
+  ok(tsrun(['build', '--force', '--sandbox', join(place, 'box'), 'owners.def'], { env, cwd: place }));
+  ok(build('unboxed.sif', 'box'));
+  const listed = (path: string): string => say('image', 'ls', 'unboxed.sif', path).trim();
+  assert.match(listed('/its'), /^-rw-r--r--\s+5\s+6\s/);
+  assert.match(listed('/closed'), /^d---------\s+7\s+8\s/);
+  assert.match(listed('/bin/busybox'), /^-rwxr-xr-x\s+0\s+0\s/);
+});
+
+test('test runs the test of an image with its environment, and passes where there is none', () => {
+  const recipe = (body: string): string => `Bootstrap: localimage\nFrom: base\n%environment\n  export CODE=5\n%test\n  ${body}\n`;
+  write({ 'tested.def': recipe('echo "tests $*"; exit $CODE') });
+  ok(build('tested.sif', 'tested.def', ['--notest']));
+  const ran = tsrun(['test', '--containall', 'tested.sif', 'a', 'b'], { env, cwd: place });
+  assert.is(ran.stdout, 'tests a b\n');
+  assert.is(ran.status, 5);
+  const without = tsrun(['test', '--containall', 'base'], { env, cwd: place });
+  assert.is(without.status, 0);
+  assert.match(without.stderr, /the image has no test/);
+});
+
+test('run-help prints the help of an image, and build --schema that of recipes', () => {
+  assert.is(say('run-help', 'full.sif'), '    Help of the image.\n');
+  assert.match(say('run-help', 'base'), /no help/);
+  const schema = JSON.parse(say('build', '--schema')) as { $defs: { stage: { properties: Record<string, unknown> } } };
+  assert.ok('from' in schema.$defs.stage.properties && 'packages' in schema.$defs.stage.properties);
+});
+
 /** Serves a file over plain http on the loopback device, from a thread of its own: runs of the product block this one. */
 const served = async (path: string): Promise<{ readonly url: string; readonly close: () => Promise<unknown> }> => {
   const worker = new Worker(
