@@ -158,4 +158,55 @@ for (const [name, who, more] of [
   });
 }
 
+for (const [name, more] of [
+  ['single', {}],
+  ['ranges', RANGES],
+] as const) {
+  test(`${name} ids: what builds keep is listed by its size, and cleaned with all that belongs to other ids`, () => {
+    const own = { TSRUN_TMPDIR: join(place, `kept-${name}`), TSRUN_STORE: join(place, `kept-store-${name}`), ...more };
+    const recipe = `FROM ${base}
+RUN --mount=type=cache,target=/kept echo mounted > /kept/file
+RUN mkdir -m 700 /closed && dd if=/dev/zero of=/closed/file bs=1M count=2 && chown -R 9:9 /closed
+`;
+    const directory = context({ Dockerfile: recipe });
+    ok(build(directory, 'kept.sif', [], own));
+    const items = JSON.parse(tsrunOk(['cache', 'list', '--json'], { env: { ...env, ...own } })).items as readonly {
+      readonly kind: string;
+      readonly path: string;
+      readonly size: number;
+    }[];
+    assert.is(items.filter(({ kind }) => kind === 'layer').length, 2);
+    if (name === 'single') assert.ok(items.some(({ kind, size }) => kind === 'layer' && size === 2 << 20));
+    assert.equal(
+      items.filter(({ kind }) => kind === 'mount').map(({ size }) => size),
+      ['mounted\n'.length],
+    );
+    tsrunOk(['cache', 'clean', '--days', '1'], { env: { ...env, ...own } });
+    assert.match(ok(build(directory, 'kept.sif', [], own)).stderr, /2 steps \(2 cached\)/);
+    tsrunOk(['cache', 'clean', '--all'], { env: { ...env, ...own } });
+    const root = join(place, `kept-${name}`, 'build', name);
+    for (const folder of ['made', 'layers', 'mounts']) assert.equal(readdirSync(join(root, folder)), [], folder);
+    assert.match(ok(build(directory, 'kept.sif', [], own)).stderr, /2 steps \(0 cached\)/);
+  });
+}
+
+test('what a build may stand on is not cleaned while it runs', async () => {
+  const own = { TSRUN_TMPDIR: join(place, 'busy') };
+  const directory = context({ Dockerfile: `FROM ${base}\nRUN touch /first\nRUN echo is running; sleep 98763\n` });
+  const child = spawn(tsrunPath, ['build', '--force', '--verbose', join(place, 'busy.sif'), directory], {
+    cwd: directory,
+    env: environmentOf({ env: { ...env, ...own } }),
+    stdio: ['ignore', 'ignore', 'pipe'],
+    uid: user.uid,
+    gid: user.gid,
+  });
+  const ended = once(child, 'exit');
+  await until(child, 'is running');
+  const cleaned = tsrun(['cache', 'clean', '--all'], { env: { ...env, ...own } });
+  child.kill('SIGTERM');
+  await ended;
+  assert.match(cleaned.stderr, /a build works in .*busy\/build\/single: what is kept there stays/);
+  assert.is(readdirSync(join(place, 'busy/build/single/made')).length, 1);
+});
+
 test.run();
