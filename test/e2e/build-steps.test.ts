@@ -209,4 +209,48 @@ test('what a build may stand on is not cleaned while it runs', async () => {
   assert.is(readdirSync(join(place, 'busy/build/single/made')).length, 1);
 });
 
+/** Types the input once the program has written `prompt`. Returns all that stood on the terminal. Arguments: prompt, input, command. */
+const PTY = `
+import os, pty, sys
+prompt, typed, command = sys.argv[1].encode(), sys.argv[2].encode(), sys.argv[3:]
+pid, fd = pty.fork()
+if pid == 0:
+    os.execvp(command[0], command)
+said, sent = b'', False
+while True:
+    try:
+        part = os.read(fd, 65536)
+    except OSError:
+        break
+    if not part:
+        break
+    said += part
+    if not sent and prompt in said:
+        os.write(fd, typed)
+        sent = True
+os.write(1, said)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+`;
+
+for (const term of ['dumb', 'xterm']) {
+  test(`${term}: --debug-shell is a shell on the terminal, in the state in which the step failed`, () => {
+    const directory = context({ Dockerfile: `FROM ${base}\nENV WORD=given\nWORKDIR /deep\nRUN echo state > left; exit 3\n` });
+    const words = [tsrunPath, 'build', '--force', '--debug-shell', join(place, 'shell.sif'), directory];
+    const typed = 'echo "<$(cat left) $WORD $(pwd) $(tty) $(id -u)>"; exit 0\n';
+    const ran = spawnSync('python3', ['-c', PTY, 'tsrun build> ', typed, ...words], {
+      cwd: directory,
+      env: environmentOf({ env: { ...env, TERM: term } }),
+      encoding: 'utf8',
+      timeout: 60_000,
+      uid: user.uid,
+      gid: user.gid,
+    });
+    assert.match(ran.stdout, /<state given \/deep (?:\/dev\/\S+|not a tty) 0>/, ran.stderr);
+    assert.match(ran.stdout, /the step failed: RUN echo state.*its exit status is 3 \(E_STEP\)/);
+    assert.is(ran.status, 125);
+    assert.not.ok(existsSync(join(place, 'shell.sif')));
+    assert.equal(readdirSync(join(space, 'build/single/work')), []);
+  });
+}
+
 test.run();

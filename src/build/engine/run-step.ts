@@ -114,7 +114,10 @@ export const debugShell = async (
     ['PS1', 'tsrun build> '],
   ]);
   const program = { ...given.program, file: '/bin/sh', argv: ['sh', '-i'], environment };
-  await runPlan(await planIn(engine, tree, { ...given, program, place, network: networkOf(engine, step) }), {
+  // What the step has changed is there; the kernel takes the other half of a `volatile` overlay only once.
+  const again = { ...place, work: `${place.path}/shell` };
+  await makeDirectories(again.work, 0o755);
+  await runPlan(await planIn(engine, tree, { ...given, program, place: again, network: networkOf(engine, step) }), {
     signal: engine.signal,
     onLine: () => {},
     terminal: true,
