@@ -209,6 +209,51 @@ test('what a build may stand on is not cleaned while it runs', async () => {
   assert.is(readdirSync(join(place, 'busy/build/single/made')).length, 1);
 });
 
+/** Builds at once, of recipes that differ in a word. */
+const together = (
+  line: (word: string) => string,
+  own: Readonly<Record<string, string>>,
+): Promise<readonly (readonly [number | null, string])[]> =>
+  Promise.all(
+    ['a', 'b'].map(
+      (word) =>
+        new Promise<readonly [number | null, string]>((resolve, reject) => {
+          const directory = context({ Dockerfile: `FROM ${base}\n${line(word)}\n` });
+          const child = spawn(tsrunPath, ['build', '--force', join(place, `together-${word}.sif`), directory], {
+            cwd: directory,
+            env: environmentOf({ env: { ...env, ...own } }),
+            stdio: ['ignore', 'ignore', 'pipe'],
+            uid: user.uid,
+            gid: user.gid,
+          });
+          let stderr = '';
+          child.stderr.on('data', (text: Buffer) => {
+            stderr += text;
+          });
+          child.on('error', reject);
+          child.on('close', (status) => resolve([status, stderr]));
+        }),
+    ),
+  );
+
+const ALONE = (sharing: string) => (word: string) =>
+  `RUN --mount=type=cache,target=/c,id=one,mode=0750,sharing=${sharing} ls -ld /c | grep '^drwxr-x---' && test ! -e /c/busy && touch /c/busy && sleep 2 && rm /c/busy && echo ${word} >> /c/words`;
+
+test('a cache that is locked has one step at a time, a private one is one of several, and a new one has the mode of the recipe', async () => {
+  for (const [sharing, names] of [
+    ['locked', ['6f6e65']],
+    ['private', ['6f6e65', '6f6e65-1']],
+  ] as const) {
+    const own = { TSRUN_TMPDIR: join(place, `sharing-${sharing}`) };
+    for (const [status, stderr] of await together(ALONE(sharing), own)) assert.is(status, 0, stderr);
+    const mounts = join(place, `sharing-${sharing}`, 'build/single/mounts');
+    assert.equal(readdirSync(mounts).sort(), names);
+    const words = names.map((name) => readFileSync(join(mounts, name, 'words'), 'utf8')).join('');
+    assert.equal(words.trim().split('\n').sort(), ['a', 'b']);
+    assert.equal(readdirSync(join(place, `sharing-${sharing}`, 'build/single/keys')), []);
+  }
+});
+
 /** Types the input once the program has written `prompt`. Returns all that stood on the terminal. Arguments: prompt, input, command. */
 const PTY = `
 import os, pty, sys
