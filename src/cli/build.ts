@@ -77,7 +77,7 @@ export const build = async (args: BuildArguments): Promise<void> => {
 /** Notes are shown by whoever shows the build. */
 const carryOut = async (recipe: RecipeArguments, target: string, args: BuildArguments): Promise<void> => {
   const settings = loadSettings(args.env, args);
-  const shown = showBuild({ output: process.stderr, quiet: args.quiet, verbose: args.verbose });
+  const shown = showBuild({ output: process.stderr, quiet: args.quiet, verbose: args.verbose, shared: recipe.debugShell });
   const convert = {
     ...compressionOf(args.compress),
     blockSize: blockSizeOf(args.blockSize),

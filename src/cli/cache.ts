@@ -1,4 +1,8 @@
-/** `tsrun cache list|clean`: what the store holds, and making room in it. */
+/** `tsrun cache list|clean`: what the store holds and builds have kept, and making room. */
+import { buildPlaces, cleanBuilds, listBuilds } from '../build/engine/cache-items.ts';
+import { machineIds } from '../build/engine/ids.ts';
+import { removeTree } from '../build/engine/native.ts';
+import { spaceCandidates } from '../build/engine/space.ts';
 import { cleanStore, listStore } from '../store/clean.ts';
 import { openStore } from '../store/open.ts';
 import { stagedIn, stagedInMemory } from '../store/staged.ts';
@@ -11,9 +15,11 @@ const DAY = 86_400_000;
 const DEFAULT_DAYS = 30;
 
 /** @returns the text for stdout. @throws TsrunError E_STORE_… */
-export const cacheList = async ({ places }: Settings, json: boolean): Promise<string> => {
+export const cacheList = async (settings: Settings, json: boolean): Promise<string> => {
+  const { places } = settings;
   const store = await openStore(places, { instead: 'local' });
-  const items = bySize([...(await listStore(store)), ...(await listStaged(stagedPlaces(places)))]);
+  const builds = await listBuilds(await buildPlaces(spacesOf(settings)));
+  const items = bySize([...(await listStore(store)), ...(await listStaged(stagedPlaces(places))), ...builds]);
   if (json) {
     const shown = items.map(({ kind, name, path, size, age }) => ({ kind, name, path, size, days: Math.floor(age / DAY) }));
     return `${JSON.stringify({ store: store.path, items: shown }, undefined, 2)}\n`;
@@ -29,14 +35,28 @@ export type CleanArguments = {
 };
 
 /** Without `all`, what was not used for `days`. @returns the text for stdout. @throws TsrunError E_STORE_… */
-export const cacheClean = async ({ places }: Settings, { days, all, dryRun, quiet }: CleanArguments): Promise<string> => {
+export const cacheClean = async (settings: Settings, { days, all, dryRun, quiet }: CleanArguments): Promise<string> => {
+  const { places } = settings;
   const store = await openStore(places, { instead: 'local' });
   const olderThan = all ? 0 : (days ?? DEFAULT_DAYS) * DAY;
-  const removed = [...(await cleanStore(store, { olderThan, dryRun })), ...(await cleanStaged(stagedPlaces(places), olderThan, dryRun))];
+  const ranges = machineIds(undefined);
+  const removed = [
+    ...(await cleanStore(store, { olderThan, dryRun })),
+    ...(await cleanStaged(stagedPlaces(places), olderThan, dryRun)),
+    ...(await cleanBuilds(await buildPlaces(spacesOf(settings)), {
+      olderThan,
+      dryRun,
+      // What belongs to ids of /etc/subuid only those can remove.
+      remove: ({ ids }, path) => removeTree(ids === 'ranges' ? ranges : { kind: 'single' }, path),
+      onBusy: ({ root }) => note(`a build works in ${root}: what is kept there stays`, quiet),
+    })),
+  ];
   if (dryRun) return `${itemLines(bySize(removed))}${sumText(removed)} would be removed from ${store.path}\n`;
   if (removed.length > 0) note(`removed ${sumText(removed)} from ${store.path}`, quiet);
   return '';
 };
+
+const spacesOf = ({ env, places }: Settings): readonly string[] => spaceCandidates(env, places).map(({ path }) => path);
 
 const stagedPlaces = ({ local }: Settings['places']): readonly string[] => [stagedIn(local.path), stagedInMemory(process.geteuid?.() ?? 0)];
 

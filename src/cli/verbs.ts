@@ -203,7 +203,12 @@ export const VERBS = [
     options: [JSON_OUTPUT],
     help: 'what the image servers of this user on this machine have done: requests, cache, memory',
   },
-  { name: 'cache list', positions: [], options: [JSON_OUTPUT], help: 'what the store holds, and how long it was not used' },
+  {
+    name: 'cache list',
+    positions: [],
+    options: [JSON_OUTPUT],
+    help: 'what the store holds and builds have kept, and how long it was not used',
+  },
   {
     name: 'cache clean',
     positions: [],
@@ -212,7 +217,7 @@ export const VERBS = [
       { name: 'all', short: 'a', help: 'remove everything' },
       { name: 'dry-run', short: 'n', help: 'only list what would be removed' },
     ],
-    help: 'remove from the store what was not used lately',
+    help: 'remove from the store, and of what builds have kept, what was not used lately',
   },
   {
     name: 'login',

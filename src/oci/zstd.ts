@@ -30,6 +30,15 @@ type Piece = { readonly bytes: Buffer; readonly end: boolean };
 /** @throws ZstdFormatError, and zlib's errors for damaged frames */
 export async function* zstdDecode(source: AsyncIterable<Uint8Array>): AsyncGenerator<Buffer> {
   const pieces = framePieces(source);
+  try {
+    yield* frames(pieces);
+  } finally {
+    // Whoever stops reading lets the source go. Not waited for: it may be in the middle of a read.
+    pieces.return(undefined).catch(() => undefined);
+  }
+}
+
+async function* frames(pieces: AsyncGenerator<Piece>): AsyncGenerator<Buffer> {
   for (;;) {
     const { head, complete } = await collect(pieces, SMALL_FRAME);
     if (head.length === 0) return;

@@ -1,6 +1,6 @@
 /** A build told in plain lines, for logs and pipes: one for each step, and every ten seconds what is under way. */
 import type { BuildEvent, BuildListener } from '../build/events.ts';
-import { bytesText, createBuildState, durationText, endedNumbers, stepMark, taskNumbers } from './build-view.ts';
+import { bytesText, createBuildState, durationText, endedNumbers, lineText, stepMark, taskNumbers } from './build-view.ts';
 
 export type Lines = { readonly hear: BuildListener; readonly tick: () => void };
 
@@ -32,13 +32,7 @@ export const createLines = (write: (text: string) => void, outputToo: boolean, n
   return {
     hear: (event: BuildEvent) => {
       state.hear(event);
-      if (event.kind === 'output' && outputToo) {
-        const line = state
-          .view(now())
-          .running.find(({ step }) => step.id === event.step)
-          ?.output.at(-1);
-        if (line !== undefined) write(`  ${line}\n`);
-      }
+      if (event.kind === 'output' && outputToo) write(`  ${lineText(event.line)}`.trimEnd().concat('\n'));
       tellEnded();
       const view = state.view(now());
       for (; notes < view.notes.length; notes++) say(view.notes[notes] ?? '');

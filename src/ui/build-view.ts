@@ -193,7 +193,7 @@ const rateOf = (samples: Task['samples']): number | undefined => {
 };
 
 /** Colours and cursor movements of a program are not for our screen; of a line that was written over, the last state counts. */
-const lineText = (line: string): string => {
+export const lineText = (line: string): string => {
   // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what goes
   const plain = line.replace(/\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\-_])/g, '');
   const last = plain.replace(/\r+$/, '');

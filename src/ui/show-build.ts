@@ -13,6 +13,8 @@ export type ShowOptions = {
   readonly quiet: boolean;
   /** Every line that steps write. On a terminal they are then told in lines too. */
   readonly verbose: boolean;
+  /** A shell may come into the terminal (--debug-shell): nothing is drawn over what stands there. */
+  readonly shared?: boolean;
 };
 
 export type Shown = {
@@ -26,10 +28,10 @@ const PATIENCE = 200;
 const FRAME = 100;
 const SECOND = 1_000;
 
-export const showBuild = ({ output, quiet, verbose }: ShowOptions): Shown => {
+export const showBuild = ({ output, quiet, verbose, shared = false }: ShowOptions): Shown => {
   if (quiet) return { hear: () => {}, end: async () => {} };
   const capable = output.isTTY === true && process.env['TERM'] !== 'dumb';
-  return capable && !verbose ? onTerminal(output) : inLines(output, verbose);
+  return capable && !verbose && !shared ? onTerminal(output) : inLines(output, verbose);
 };
 
 const inLines = (output: NodeJS.WriteStream, verbose: boolean): Shown => {

@@ -158,4 +158,144 @@ for (const [name, who, more] of [
   });
 }
 
+for (const [name, more] of [
+  ['single', {}],
+  ['ranges', RANGES],
+] as const) {
+  test(`${name} ids: what builds keep is listed by its size, and cleaned with all that belongs to other ids`, () => {
+    const own = { TSRUN_TMPDIR: join(place, `kept-${name}`), TSRUN_STORE: join(place, `kept-store-${name}`), ...more };
+    const recipe = `FROM ${base}
+RUN --mount=type=cache,target=/kept echo mounted > /kept/file
+RUN mkdir -m 700 /closed && dd if=/dev/zero of=/closed/file bs=1M count=2 && chown -R 9:9 /closed
+`;
+    const directory = context({ Dockerfile: recipe });
+    ok(build(directory, 'kept.sif', [], own));
+    const items = JSON.parse(tsrunOk(['cache', 'list', '--json'], { env: { ...env, ...own } })).items as readonly {
+      readonly kind: string;
+      readonly path: string;
+      readonly size: number;
+    }[];
+    assert.is(items.filter(({ kind }) => kind === 'layer').length, 2);
+    if (name === 'single') assert.ok(items.some(({ kind, size }) => kind === 'layer' && size === 2 << 20));
+    assert.equal(
+      items.filter(({ kind }) => kind === 'mount').map(({ size }) => size),
+      ['mounted\n'.length],
+    );
+    tsrunOk(['cache', 'clean', '--days', '1'], { env: { ...env, ...own } });
+    assert.match(ok(build(directory, 'kept.sif', [], own)).stderr, /2 steps \(2 cached\)/);
+    tsrunOk(['cache', 'clean', '--all'], { env: { ...env, ...own } });
+    const root = join(place, `kept-${name}`, 'build', name);
+    for (const folder of ['made', 'layers', 'mounts']) assert.equal(readdirSync(join(root, folder)), [], folder);
+    assert.match(ok(build(directory, 'kept.sif', [], own)).stderr, /2 steps \(0 cached\)/);
+  });
+}
+
+test('what a build may stand on is not cleaned while it runs', async () => {
+  const own = { TSRUN_TMPDIR: join(place, 'busy') };
+  const directory = context({ Dockerfile: `FROM ${base}\nRUN touch /first\nRUN echo is running; sleep 98763\n` });
+  const child = spawn(tsrunPath, ['build', '--force', '--verbose', join(place, 'busy.sif'), directory], {
+    cwd: directory,
+    env: environmentOf({ env: { ...env, ...own } }),
+    stdio: ['ignore', 'ignore', 'pipe'],
+    uid: user.uid,
+    gid: user.gid,
+  });
+  const ended = once(child, 'exit');
+  await until(child, 'is running');
+  const cleaned = tsrun(['cache', 'clean', '--all'], { env: { ...env, ...own } });
+  child.kill('SIGTERM');
+  await ended;
+  assert.match(cleaned.stderr, /a build works in .*busy\/build\/single: what is kept there stays/);
+  assert.is(readdirSync(join(place, 'busy/build/single/made')).length, 1);
+});
+
+/** Builds at once, of recipes that differ in a word. */
+const together = (
+  line: (word: string) => string,
+  own: Readonly<Record<string, string>>,
+): Promise<readonly (readonly [number | null, string])[]> =>
+  Promise.all(
+    ['a', 'b'].map(
+      (word) =>
+        new Promise<readonly [number | null, string]>((resolve, reject) => {
+          const directory = context({ Dockerfile: `FROM ${base}\n${line(word)}\n` });
+          const child = spawn(tsrunPath, ['build', '--force', join(place, `together-${word}.sif`), directory], {
+            cwd: directory,
+            env: environmentOf({ env: { ...env, ...own } }),
+            stdio: ['ignore', 'ignore', 'pipe'],
+            uid: user.uid,
+            gid: user.gid,
+          });
+          let stderr = '';
+          child.stderr.on('data', (text: Buffer) => {
+            stderr += text;
+          });
+          child.on('error', reject);
+          child.on('close', (status) => resolve([status, stderr]));
+        }),
+    ),
+  );
+
+const ALONE = (sharing: string) => (word: string) =>
+  `RUN --mount=type=cache,target=/c,id=one,mode=0750,sharing=${sharing} ls -ld /c | grep '^drwxr-x---' && test ! -e /c/busy && touch /c/busy && sleep 2 && rm /c/busy && echo ${word} >> /c/words`;
+
+test('a cache that is locked has one step at a time, a private one is one of several, and a new one has the mode of the recipe', async () => {
+  for (const [sharing, names] of [
+    ['locked', ['6f6e65']],
+    ['private', ['6f6e65', '6f6e65-1']],
+  ] as const) {
+    const own = { TSRUN_TMPDIR: join(place, `sharing-${sharing}`) };
+    for (const [status, stderr] of await together(ALONE(sharing), own)) assert.is(status, 0, stderr);
+    const mounts = join(place, `sharing-${sharing}`, 'build/single/mounts');
+    assert.equal(readdirSync(mounts).sort(), names);
+    const words = names.map((name) => readFileSync(join(mounts, name, 'words'), 'utf8')).join('');
+    assert.equal(words.trim().split('\n').sort(), ['a', 'b']);
+    assert.equal(readdirSync(join(place, `sharing-${sharing}`, 'build/single/keys')), []);
+  }
+});
+
+/** Types the input once the program has written `prompt`. Returns all that stood on the terminal. Arguments: prompt, input, command. */
+const PTY = `
+import os, pty, sys
+prompt, typed, command = sys.argv[1].encode(), sys.argv[2].encode(), sys.argv[3:]
+pid, fd = pty.fork()
+if pid == 0:
+    os.execvp(command[0], command)
+said, sent = b'', False
+while True:
+    try:
+        part = os.read(fd, 65536)
+    except OSError:
+        break
+    if not part:
+        break
+    said += part
+    if not sent and prompt in said:
+        os.write(fd, typed)
+        sent = True
+os.write(1, said)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+`;
+
+for (const term of ['dumb', 'xterm']) {
+  test(`${term}: --debug-shell is a shell on the terminal, in the state in which the step failed`, () => {
+    const directory = context({ Dockerfile: `FROM ${base}\nENV WORD=given\nWORKDIR /deep\nRUN echo state > left; exit 3\n` });
+    const words = [tsrunPath, 'build', '--force', '--debug-shell', join(place, 'shell.sif'), directory];
+    const typed = 'echo "<$(cat left) $WORD $(pwd) $(tty) $(id -u)>"; exit 0\n';
+    const ran = spawnSync('python3', ['-c', PTY, 'tsrun build> ', typed, ...words], {
+      cwd: directory,
+      env: environmentOf({ env: { ...env, TERM: term } }),
+      encoding: 'utf8',
+      timeout: 60_000,
+      uid: user.uid,
+      gid: user.gid,
+    });
+    assert.match(ran.stdout, /<state given \/deep (?:\/dev\/\S+|not a tty) 0>/, ran.stderr);
+    assert.match(ran.stdout, /the step failed: RUN echo state.*its exit status is 3 \(E_STEP\)/);
+    assert.is(ran.status, 125);
+    assert.not.ok(existsSync(join(place, 'shell.sif')));
+    assert.equal(readdirSync(join(space, 'build/single/work')), []);
+  });
+}
+
 test.run();

@@ -1,4 +1,6 @@
 /** Layers as streams: compression by what the bytes are, many frames and members, damage, bombs. */
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { deflateRawSync, gzipSync, zstdCompressSync } from 'node:zlib';
 import fc from 'fast-check';
 import { suite } from 'uvu';
@@ -25,6 +27,35 @@ const unpack = async (
   for await (const chunk of layerTar(memoryLayer(bytes, 0, 1, { open: () => cut(bytes, size), ...more }), 'test image', limits, () => {}))
     parts.push(chunk);
   return Buffer.concat(parts);
+};
+
+const isAlive = (pid: number): boolean => {
+  try {
+    return process.kill(pid, 0);
+  } catch {
+    return false;
+  }
+};
+
+/** Reads one chunk of what the command writes, taken as a layer, and no more. Returns the command's process id. */
+const firstOf = async (script: string): Promise<number> => {
+  const child = { pid: 0 };
+  const open = async function* (): AsyncGenerator<Uint8Array> {
+    const started = spawn('sh', ['-c', script], { stdio: ['ignore', 'pipe', 'ignore'] });
+    child.pid = started.pid ?? 0;
+    const ended = once(started, 'close');
+    try {
+      yield* started.stdout;
+    } finally {
+      started.kill('SIGKILL');
+      await ended;
+    }
+  };
+  for await (const chunk of layerTar(memoryLayer(Buffer.alloc(0), 0, 1, { open }), 'test image', DEFAULT_LIMITS, () => {})) {
+    assert.ok(chunk.length > 0);
+    break;
+  }
+  return child.pid;
 };
 
 const fails = async (work: Promise<unknown>, code: string, pattern: RegExp): Promise<void> => {
@@ -137,5 +168,19 @@ test('random damage of zstd layers never hangs or passes for the right bytes', a
     { numRuns: 150, seed: 3 },
   );
 });
+
+for (const [name, script] of [
+  ['plain', 'exec cat /dev/zero'],
+  ['gzip', 'exec gzip -1 < /dev/zero'],
+  ['zstd', 'exec zstd -1 -q < /dev/zero'],
+] as const) {
+  test(`${name}: a reader that stops at the first bytes ends the source's process`, async () => {
+    const pid = await firstOf(script);
+    assert.ok(pid > 0);
+    // Behind a decompressor it is let go a moment later.
+    for (const late = Date.now() + 10_000; isAlive(pid) && Date.now() < late; ) await new Promise(setImmediate);
+    assert.not.ok(isAlive(pid));
+  });
+}
 
 test.run();

@@ -118,6 +118,19 @@ test('--verbose shows the output as it comes, and not again', () => {
   assert.match(text, /cached\n {2}20%\n {2}warning:\? x\n.*exit status 2 after 12 s\n$/s);
 });
 
+test('--verbose shows a blank line as one, and what a line was written over with', () => {
+  let text = '';
+  const lines = createLines(
+    (more) => (text += more),
+    true,
+    () => 0,
+  );
+  for (const event of EVENTS.slice(0, 3)) lines.hear(event);
+  text = '';
+  for (const line of ['first', '', '', '10%\r100%\r', '  in']) lines.hear({ kind: 'output', at: 1, step: 2, stream: 'stdout', line });
+  assert.is(text, '  first\n\n\n  100%\n    in\n');
+});
+
 // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is looked for
 const COLOURS = /\u001b\[[0-9;]*m/g;
 // biome-ignore lint/suspicious/noControlCharactersInRegex: as above

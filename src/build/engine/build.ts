@@ -23,7 +23,7 @@ import type { BuildEvent } from '../events.ts';
 import { normalizeLayer } from '../normalize.ts';
 import { parseLabels } from '../records.ts';
 import { type Base, imageBase } from './base.ts';
-import { sweep, syncLayers } from './cache.ts';
+import { holdCache, sweep, syncLayers } from './cache.ts';
 import { type Engine, note, withTask } from './engine.ts';
 import { layerSource } from './native.ts';
 import { writeSandbox } from './sandbox.ts';
@@ -48,6 +48,7 @@ export const buildRecipe = async (engine: Engine, output: Output): Promise<Built
   const started = performance.now();
   const emit = (event: BuildEvent): void => engine.emit(event);
   const bases = new Map<string, Promise<Base>>();
+  const held = await holdCache(engine.cache);
   try {
     const { spec } = engine;
     const order = neededStages(spec);
@@ -72,6 +73,7 @@ export const buildRecipe = async (engine: Engine, output: Output): Promise<Built
     throw error;
   } finally {
     for (const base of bases.values()) await (await base.catch(() => undefined))?.close();
+    await held.release();
   }
 };
 

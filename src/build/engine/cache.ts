@@ -192,6 +192,17 @@ export const syncLayers = async (cache: Cache): Promise<void> => {
   }
 };
 
+/** As long as a build lasts: nobody cleans what it may stand on. */
+export const holdCache = async (cache: Cache): Promise<Lease> => {
+  const attempt = await tryLease(`${cache.root}/work/${randomBytes(8).toString('hex')}.lease`, newWatch(), cache.timing).catch(
+    (error: unknown) => {
+      throw spaceError(error, cache.root);
+    },
+  );
+  if (attempt.kind !== 'held') throw new Error('a new lease is taken');
+  return attempt.lease;
+};
+
 /** A place to work in that belongs to nobody else. */
 export const openWorkplace = async (cache: Cache): Promise<Workplace> => {
   const path = `${cache.root}/work/${randomBytes(8).toString('hex')}`;

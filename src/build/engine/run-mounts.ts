@@ -31,7 +31,7 @@ export const readyMounts = (
         case 'bind':
           return bindMount(engine, step, mount, at(mount.target), expand, other);
         case 'cache':
-          return { type: 'cache', id: expand(mount.id), target: at(mount.target), readOnly: mount.readOnly, mode: mount.mode };
+          return { ...mount, id: expand(mount.id), target: at(mount.target) };
         case 'tmpfs':
           return { type: 'tmpfs', target: at(mount.target), size: mount.size };
         case 'secret':

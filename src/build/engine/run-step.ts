@@ -10,6 +10,7 @@ import { type Account, accountOf } from './accounts.ts';
 import type { Workplace } from './cache.ts';
 import { type Engine, note } from './engine.ts';
 import type { KeyPart } from './key.ts';
+import { type HeldCaches, holdCaches } from './mount-caches.ts';
 import { placeText } from './names.ts';
 import { runPlan } from './process.ts';
 import { DEFAULT_PATH, type StageState, variablesOf } from './stage-state.ts';
@@ -25,7 +26,7 @@ export type ReadyMount =
       /** May put what the step is shown below its workplace. */
       readonly source: (place: Workplace) => Promise<{ path: string; isFile: boolean }>;
     }
-  | { readonly type: 'cache'; readonly id: string; readonly target: string; readonly readOnly: boolean; readonly mode: number }
+  | (Omit<Extract<RunMount, { type: 'cache' }>, 'id' | 'target'> & { readonly id: string; readonly target: string })
   | { readonly type: 'tmpfs'; readonly target: string; readonly size: number | undefined }
   | (Extract<RunMount, { type: 'secret' }> & { readonly path: string });
 
@@ -91,9 +92,14 @@ export const runProgram = async (
   place: Workplace,
   onLine: (stream: 'stdout' | 'stderr', line: string) => void,
 ): Promise<number> => {
-  const given = await givenTo(engine, step, tree, state, epoch, mounts, place);
-  const plan = await planIn(engine, tree, { ...given, place, network: networkOf(engine, step) });
-  return runPlan(plan, { signal: engine.signal, onLine });
+  const caches = await holdCaches(engine, mounts);
+  try {
+    const given = await givenTo(engine, step, tree, state, epoch, mounts, caches, place);
+    const plan = await planIn(engine, tree, { ...given, place, network: networkOf(engine, step) });
+    return await runPlan(plan, { signal: engine.signal, onLine });
+  } finally {
+    await caches.release();
+  }
 };
 
 /** A shell in the terminal, in the state in which the step failed. */
@@ -106,19 +112,27 @@ export const debugShell = async (
   mounts: readonly ReadyMount[],
   place: Workplace,
 ): Promise<void> => {
-  const given = await givenTo(engine, step, tree, state, epoch, mounts, place);
-  const term = engine.options.terminal;
-  const environment = new Map([
-    ...given.program.environment,
-    ...(term === undefined ? [] : [['TERM', term] as const]),
-    ['PS1', 'tsrun build> '],
-  ]);
-  const program = { ...given.program, file: '/bin/sh', argv: ['sh', '-i'], environment };
-  await runPlan(await planIn(engine, tree, { ...given, program, place, network: networkOf(engine, step) }), {
-    signal: engine.signal,
-    onLine: () => {},
-    terminal: true,
-  });
+  const caches = await holdCaches(engine, mounts);
+  try {
+    const given = await givenTo(engine, step, tree, state, epoch, mounts, caches, place);
+    const term = engine.options.terminal;
+    const environment = new Map([
+      ...given.program.environment,
+      ...(term === undefined ? [] : [['TERM', term] as const]),
+      ['PS1', 'tsrun build> '],
+    ]);
+    const program = { ...given.program, file: '/bin/sh', argv: ['sh', '-i'], environment };
+    // What the step has changed is there; the kernel takes the other half of a `volatile` overlay only once.
+    const again = { ...place, work: `${place.path}/shell` };
+    await makeDirectories(again.work, 0o755);
+    await runPlan(await planIn(engine, tree, { ...given, program, place: again, network: networkOf(engine, step) }), {
+      signal: engine.signal,
+      onLine: () => {},
+      terminal: true,
+    });
+  } finally {
+    await caches.release();
+  }
 };
 
 /** Offline it is as if the recipe had said so; the key of the step's result stays the same. */
@@ -136,6 +150,7 @@ const givenTo = async (
   state: StageState,
   epoch: number,
   mounts: readonly ReadyMount[],
+  caches: HeldCaches,
   workplace: Workplace,
 ): Promise<{ readonly program: StepProgram; readonly mounts: readonly StepMount[] }> => {
   const place = placeText(step.at);
@@ -157,7 +172,7 @@ const givenTo = async (
     ...(network === 'host' ? engine.options.proxies : []),
     ...variablesOf(state),
   ]);
-  for (const mount of mounts) ready.push(...(await readyMount(engine, mount, place, environment, workplace)));
+  for (const mount of mounts) ready.push(...(await readyMount(engine, mount, place, environment, caches, workplace)));
   if (network === 'host') {
     for (const path of ['/etc/resolv.conf', '/etc/hosts']) {
       const source = await copyOfHost(path, workplace);
@@ -199,6 +214,7 @@ const readyMount = async (
   mount: ReadyMount,
   place: string,
   environment: Map<string, string>,
+  caches: HeldCaches,
   workplace: Workplace,
 ): Promise<readonly StepMount[]> => {
   const target = mount.type === 'secret' ? mount.path : mount.target;
@@ -208,8 +224,7 @@ const readyMount = async (
       return [{ kind: 'bind', source: path, target, readOnly: !mount.readWrite, isFile, optional: false, why: place }];
     }
     case 'cache': {
-      const directory = `${engine.cache.root}/mounts/${Buffer.from(mount.id).toString('hex').slice(0, 120)}`;
-      await makeDirectories(directory, 0o700);
+      const directory = caches.directories.get(mount) ?? '';
       return [{ kind: 'bind', source: directory, target, readOnly: mount.readOnly, isFile: false, optional: false, why: place }];
     }
     case 'tmpfs':
