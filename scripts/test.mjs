@@ -73,7 +73,7 @@ await main(async () => {
 
   const started = performance.now();
   try {
-    setUp(['build', 'test']);
+    setUp(['build', 'test', 'quickstart']);
   } catch (error) {
     say(error.message);
     stageDone('set-up', started, { passed: 0, failed: 1, skipped: 0 });

@@ -13,6 +13,7 @@ import { execFileSync, spawn } from 'node:child_process';
 import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
+import { createInterface } from 'node:readline';
 import { parseArgs } from 'node:util';
 // biome-ignore lint/correctness/useImportExtensions: it takes the declarations for the module
 import { machineAptOptions, machineSources } from '../../scripts/apt-sources.mjs';
@@ -34,19 +35,26 @@ const place = resolve(values.data);
 const tsrun = resolve(import.meta.dirname, '../../bin/tsrun');
 const say = (text: string): boolean => process.stderr.write(`${text}\n`);
 
-type Ran = { readonly seconds: number; readonly stderr: string };
+type Line = { readonly text: string; readonly seconds: number };
+/** `lines`: of stderr, with the time since the start at which each came. */
+type Ran = { readonly seconds: number; readonly lines: readonly Line[] };
 
 /** @throws Error when it fails */
 const timed = async (program: string, args: readonly string[], env: Readonly<Record<string, string>> = {}): Promise<Ran> => {
   const started = performance.now();
+  const seconds = (): number => (performance.now() - started) / 1000;
   const child = spawn(program, args, { cwd: place, stdio: ['ignore', 'ignore', 'pipe'], env: { ...process.env, ...env } });
-  let stderr = '';
-  child.stderr.on('data', (text: Buffer) => {
-    stderr = (stderr + text.toString()).slice(-100_000);
-  });
+  const lines: Line[] = [];
+  createInterface(child.stderr).on('line', (text) => lines.push({ text, seconds: seconds() }));
   const status = await new Promise<number | null>((done) => child.on('close', done));
-  if (status !== 0) throw new Error(`${program} ${args.join(' ')} ended with ${status}\n${stderr.slice(-3000)}`);
-  return { seconds: (performance.now() - started) / 1000, stderr };
+  if (status !== 0)
+    throw new Error(
+      `${program} ${args.join(' ')} ended with ${status}\n${lines
+        .slice(-50)
+        .map(({ text }) => text)
+        .join('\n')}`,
+    );
+  return { seconds: seconds(), lines };
 };
 
 let stores = 0;
@@ -60,15 +68,10 @@ const build = (recipe: string, env: Readonly<Record<string, string>>, ...more: r
   timed(tsrun, ['build', '-F', ...more, join(place, 'out.sif'), join(place, recipe)], env);
 
 const cleanUp = (): void => {
-  for (let at = 1; at <= stores; at++) {
-    // Directories of a step may be closed to their owner.
-    execFileSync('sh', [
-      '-c',
-      'test ! -e "$1" || { chmod -R u+rwX "$1" 2>/dev/null; rm -rf "$1" 2>/dev/null; true; }',
-      'sh',
-      join(place, `store${at}`),
-    ]);
-  }
+  // What was made with ranges of ids belongs to them.
+  for (let at = 1; at <= stores; at++)
+    if (existsSync(join(place, `store${at}`)))
+      execFileSync('unshare', ['--user', '--map-root-user', '--map-auto', 'rm', '-rf', join(place, `store${at}`)]);
 };
 
 const { suite, lines } = machineSources();
@@ -102,15 +105,22 @@ if (!existsSync(full)) {
 const install = `apt-get update && apt-get install -y --no-install-recommends ${PACKAGES.join(' ')} && rm -rf /var/lib/apt/lists/*`;
 const stamp = (number: number): void =>
   writeFileSync(join(place, 'numpy.Dockerfile'), `FROM tar:${base}\nRUN ${install}\nRUN echo ${number} > /stamp\n`);
-writeFileSync(join(place, 'twenty.Dockerfile'), `FROM tar:${full}\nRUN apt-get install -y --no-install-recommends ${TWENTY.join(' ')}\n`);
+writeFileSync(
+  join(place, 'twenty.Dockerfile'),
+  `FROM tar:${full}\nRUN true\nRUN apt-get install -y --no-install-recommends ${TWENTY.join(' ')}\n`,
+);
 
 type Sample = Readonly<Record<string, number>>;
 
-/** "tsrun: [1/2] …: 12.3 s, 4 MB" of the step with that number. */
-const stepSeconds = ({ stderr }: Ran, number: number): number => {
-  const text = new RegExp(`\\[${number}/\\d+\\] .*: (?:(\\d+) min )?([\\d.]+) s`).exec(stderr);
-  if (text === null) throw new Error(`no time of step ${number} in\n${stderr}`);
-  return Number(text[1] ?? 0) * 60 + Number(text[2]);
+/** How long step `number` took, the keeping of what it made included: from the line of the step before to its own. */
+const stepSeconds = ({ lines: told }: Ran, number: number): number => {
+  const over = (step: number): number => {
+    // The last line of a step is the one that tells its end; those before it tell what is under way.
+    const line = told.findLast(({ text }) => text.startsWith(`tsrun: [${step}/`));
+    if (line === undefined) throw new Error(`no word of step ${step} in\n${told.map(({ text }) => text).join('\n')}`);
+    return line.seconds;
+  };
+  return over(number) - over(number - 1);
 };
 
 const samples: Sample[] = [];
@@ -137,13 +147,13 @@ for (let round = 1; round <= rounds; round++) {
     recipe: bootstrap.seconds + whole.seconds,
     cachedRebuild: cached.seconds,
     cachedStep: stepSeconds(cached, 2),
-    installRecorded: stepSeconds(recorded, 1),
-    installRanges: stepSeconds(ranges, 1),
+    installRecorded: stepSeconds(recorded, 2),
+    installRanges: stepSeconds(ranges, 2),
   };
   samples.push(sample);
   say(
     `${round}/${rounds} ${Object.entries(sample)
-      .map(([name, seconds]) => `${name} ${seconds.toFixed(1)} s`)
+      .map(([name, seconds]) => `${name} ${seconds.toFixed(2)} s`)
       .join(', ')}`,
   );
   cleanUp();
