@@ -77,7 +77,7 @@ FROM ${base} AS unused
 RUN false
 
 FROM ${base}
-WORKDIR /work/deep
+WORKDIR /job/deep
 COPY --chown=3:4 --chmod=640 a.txt dir/ ./data/
 COPY --from=maker /out /made /copied/
 COPY a.txt /outside/from-the-recipe
@@ -86,7 +86,7 @@ written $WORD in the recipe
 EOF
 ARG WORD=here
 RUN echo "$WORD" > word && rm -rf /opt && mkdir /opt && id -u > uid && test -z "$SECRET_OF_THE_HOST"
-ENV PATH=/work/bin:$PATH
+ENV PATH=/job/bin:$PATH
 LABEL maker="some body"
 USER 9:9
 ENTRYPOINT ["/bin/echo"]
@@ -97,18 +97,18 @@ test('RUN, COPY, WORKDIR, ENV and the rest do what they do in Docker, and owners
   const directory = context({ Dockerfile: FULL, 'a.txt': 'A\n', 'dir/b': 'B\n', 'dir/in/c': 'C\n' });
   const ran = ok(build(directory, 'full.sif', [], { SECRET_OF_THE_HOST: 'x' }));
   assert.not.match(ran.stderr, /RUN false/);
-  assert.equal(listing('full.sif', '/work'), [
-    'drwxr-xr-x 0:0 /work',
-    'drwxr-xr-x 0:0 /work/deep',
-    'drwxr-xr-x 3:4 /work/deep/data',
-    '-rw-r----- 3:4 /work/deep/data/a.txt',
-    '-rw-r----- 3:4 /work/deep/data/b',
-    'drw-r----- 3:4 /work/deep/data/in',
-    '-rw-r----- 3:4 /work/deep/data/in/c',
-    '-rw-r--r-- 0:0 /work/deep/uid',
-    '-rw-r--r-- 0:0 /work/deep/word',
+  assert.equal(listing('full.sif', '/job'), [
+    'drwxr-xr-x 0:0 /job',
+    'drwxr-xr-x 0:0 /job/deep',
+    'drwxr-xr-x 3:4 /job/deep/data',
+    '-rw-r----- 3:4 /job/deep/data/a.txt',
+    '-rw-r----- 3:4 /job/deep/data/b',
+    'drw-r----- 3:4 /job/deep/data/in',
+    '-rw-r----- 3:4 /job/deep/data/in/c',
+    '-rw-r--r-- 0:0 /job/deep/uid',
+    '-rw-r--r-- 0:0 /job/deep/word',
   ]);
-  assert.is(inside('full.sif', 'cat', '/work/deep/word', '/work/deep/uid', '/inline'), 'here\n0\nwritten  in the recipe\n');
+  assert.is(inside('full.sif', 'cat', '/job/deep/word', '/job/deep/uid', '/inline'), 'here\n0\nwritten  in the recipe\n');
   assert.is(inside('full.sif', 'cat', '/copied/sub/file', '/copied/made'), 'art\nhello\n');
   assert.equal(listing('full.sif', '/opt'), ['drwxr-xr-x 0:0 /opt']);
   // The link of the image leads to its own /etc.

@@ -294,7 +294,7 @@ for (const term of ['dumb', 'xterm']) {
     assert.match(ran.stdout, /the step failed: RUN echo state.*its exit status is 3 \(E_STEP\)/);
     assert.is(ran.status, 125);
     assert.not.ok(existsSync(join(place, 'shell.sif')));
-    assert.equal(readdirSync(join(space, 'build/single/work')), []);
+    assert.equal(readdirSync(join(space, 'build/single/begun')), []);
   });
 }
 

@@ -73,7 +73,7 @@ export const cleanBuilds = async (
 
 /** Every build holds a lease as long as it lasts. */
 const isBusy = async ({ root }: BuildPlace): Promise<boolean> => {
-  for (const name of await namesIn(`${root}/work`)) if (name.endsWith('.lease') && (await isLeased(`${root}/work/${name}`))) return true;
+  for (const name of await namesIn(`${root}/begun`)) if (name.endsWith('.lease') && (await isLeased(`${root}/begun/${name}`))) return true;
   return false;
 };
 

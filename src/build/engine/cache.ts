@@ -3,7 +3,7 @@
  *
  *     build/<ids>/made/<token>/   files/ (an overlay's upper directory, or a base image unpacked), owners, entry.json
  *     build/<ids>/layers/<key>    a link to one of those
- *     build/<ids>/work/<token>/   the same under way, with work/ of the overlay; and <token>.lease, who does it
+ *     build/<ids>/begun/<token>/  the same under way, with work/ of the overlay; and <token>.lease, who does it
  *     build/<ids>/keys/<key>.lease   one build at a time makes a result, others wait for it
  *     build/<ids>/mounts/<id>/    of RUN --mount=type=cache
  *
@@ -57,7 +57,7 @@ export type Workplace = {
   readonly lease: Lease;
 };
 
-const FOLDERS = ['layers', 'made', 'work', 'keys', 'mounts'];
+const FOLDERS = ['layers', 'made', 'begun', 'keys', 'mounts'];
 
 const SYNCED = 'synced';
 
@@ -194,7 +194,7 @@ export const syncLayers = async (cache: Cache): Promise<void> => {
 
 /** As long as a build lasts: nobody cleans what it may stand on. */
 export const holdCache = async (cache: Cache): Promise<Lease> => {
-  const attempt = await tryLease(`${cache.root}/work/${randomBytes(8).toString('hex')}.lease`, newWatch(), cache.timing).catch(
+  const attempt = await tryLease(`${cache.root}/begun/${randomBytes(8).toString('hex')}.lease`, newWatch(), cache.timing).catch(
     (error: unknown) => {
       throw spaceError(error, cache.root);
     },
@@ -205,7 +205,7 @@ export const holdCache = async (cache: Cache): Promise<Lease> => {
 
 /** A place to work in that belongs to nobody else. */
 export const openWorkplace = async (cache: Cache): Promise<Workplace> => {
-  const path = `${cache.root}/work/${randomBytes(8).toString('hex')}`;
+  const path = `${cache.root}/begun/${randomBytes(8).toString('hex')}`;
   const attempt = await tryLease(`${path}.lease`, newWatch(), cache.timing).catch((error: unknown) => {
     throw spaceError(error, cache.root);
   });
@@ -229,9 +229,9 @@ export const closeWorkplace = async (cache: Cache, place: Workplace): Promise<vo
 
 /** What builds that were killed have left, and results that have been replaced long ago. */
 export const sweep = async (cache: Cache): Promise<void> => {
-  const work = `${cache.root}/work`;
-  for (const name of await readdir(work)) {
-    const path = `${work}/${name}`;
+  const begun = `${cache.root}/begun`;
+  for (const name of await readdir(begun)) {
+    const path = `${begun}/${name}`;
     if (!(await isLeased(`${path.replace(/\.(?:lease|link).*$/, '')}.lease`))) await cache.remove(path);
   }
   for (const name of await readdir(`${cache.root}/keys`)) {

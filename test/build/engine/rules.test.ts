@@ -49,10 +49,10 @@ test('a key follows from its parts whatever their order, and from nothing else',
 });
 
 test('destinations are read as Docker reads them', () => {
-  assert.equal(destinationOf('x', '/work'), { path: '/work/x', mustBeDirectory: false });
-  assert.equal(destinationOf('./x/', '/work'), { path: '/work/x', mustBeDirectory: true });
-  assert.equal(destinationOf('.', '/work'), { path: '/work', mustBeDirectory: true });
-  assert.equal(destinationOf('/a/../../b/.', '/work'), { path: '/b', mustBeDirectory: true });
+  assert.equal(destinationOf('x', '/job'), { path: '/job/x', mustBeDirectory: false });
+  assert.equal(destinationOf('./x/', '/job'), { path: '/job/x', mustBeDirectory: true });
+  assert.equal(destinationOf('.', '/job'), { path: '/job', mustBeDirectory: true });
+  assert.equal(destinationOf('/a/../../b/.', '/job'), { path: '/b', mustBeDirectory: true });
   assert.equal(destinationOf('/a.b', '/'), { path: '/a.b', mustBeDirectory: false });
   assert.equal(prefixesOf('/a/b/c'), ['/a/b/c', '/a/b', '/a']);
   assert.equal(prefixesOf('/'), []);
