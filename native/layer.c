@@ -16,7 +16,7 @@
 
 static int usage(void)
 {
-	fputs("tsrun: @layer [-m NEWUIDMAP NEWGIDMAP UID_MAP GID_MAP] tar|unpack|remove|sync|probe … (internal; see native/layer.h)\n", stderr);
+	fputs("tsrun: @layer [-m NEWUIDMAP NEWGIDMAP UID_MAP GID_MAP] tar|unpack|points|unpoint|remove|sync|probe … (internal; see native/layer.h)\n", stderr);
 	return 2;
 }
 
@@ -116,6 +116,10 @@ int layer_main(int argc, char **argv)
 		return report(tar(args, several, &err), &err);
 	if (strcmp(verb, "unpack") == 0 && (count == 4 || count == 5))
 		return report(unpack(args, several, &err), &err);
+	if (strcmp(verb, "points") == 0)
+		return report(layer_points(args, &err), &err);
+	if (strcmp(verb, "unpoint") == 0)
+		return report(layer_unpoint(args, count, &err), &err);
 	if (strcmp(verb, "remove") == 0)
 		return report(remove_all(args, &err), &err);
 	if (strcmp(verb, "sync") == 0 && count == 1)

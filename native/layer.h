@@ -8,6 +8,9 @@
  *         marks of an overlay (a base, an image built in place) is written whole.
  *   @layer [-m …] unpack IMAGE OFFSET SIZE DIRECTORY [TABLE]   the SquashFS at OFFSET of IMAGE (SIZE 0: to its end) into DIRECTORY, which is missing or
  *         empty: with all modes, and with its owners and devices as records, owners with -m as real ones.
+ *   @layer [-m …] points DIRECTORY PATH…      makes what is missing for a mount on each PATH of the tree, a directory where it ends with "/"; says on stdout what it
+ *         has made, each path followed by NUL. Links lead where they lead inside the tree; the directories keep their times.
+ *   @layer [-m …] unpoint DIRECTORY PATH…     takes those paths away again, the last one first; what is not empty stays.
  *   @layer [-m …] remove DIRECTORY…           the trees, whatever their modes; what is not there is no error. Neither links nor mounts are followed.
  *   @layer [-m …] sync DIRECTORY              waits until all that has been written to its file system is on the disk.
  *   @layer [-m …] probe DIRECTORY             what steps can use there, NAME NUL VALUE NUL: overlay, xattrs, notifier; VALUE is "yes", or why not.
@@ -24,6 +27,10 @@ int layer_main(int argc, char **argv); /* argv[0] is "@layer" */
 
 /* Removes `path`. -ENOENT is no failure. Depth is bounded by the file system alone. */
 int WARN_UNUSED layer_remove(const char *path, struct err *err);
+
+/* DIRECTORY PATH… NULL */
+int WARN_UNUSED layer_points(char **args, struct err *err);
+int WARN_UNUSED layer_unpoint(char **args, int count, struct err *err);
 
 /* Writes the answers to stdout. */
 int WARN_UNUSED layer_probe(const char *directory, struct err *err);

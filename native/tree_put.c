@@ -376,11 +376,48 @@ static int put_entry(struct input *in, const struct entry *entry)
 	return result < 0 || entry->type == '1' ? result : settle(in, entry);
 }
 
-int tree_put(int in, struct err *err)
+/* --- times of directories: theirs once all is in them --- */
+
+struct late {
+	struct late *next;
+	struct timespec mtime;
+	char path[];
+};
+
+static int remember(struct late **late, const struct entry *entry)
+{
+	size_t size = strlen(entry->path) + 1;
+	struct late *each = malloc(sizeof *each + size);
+
+	if (each == NULL)
+		return -ENOMEM;
+	memcpy(each->path, entry->path, size);
+	each->mtime = entry->mtime;
+	each->next = *late;
+	*late = each;
+	return 0;
+}
+
+static int set_late(struct late *late, int result)
+{
+	while (late != NULL) {
+		struct late *each = late;
+		const struct timespec times[2] = {each->mtime, each->mtime};
+
+		if (result == 0 && utimensat(AT_FDCWD, each->path, times, AT_SYMLINK_NOFOLLOW) < 0)
+			result = -errno;
+		late = each->next;
+		free(each);
+	}
+	return result;
+}
+
+int tree_put(int in, bool whole, struct err *err)
 {
 	cleanup_free char *buffer = malloc(BUFFER);
 	cleanup_free struct entry *entry = malloc(sizeof *entry);
 	struct input input = {.fd = in, .buffer = buffer};
+	struct late *late = NULL;
 	int result;
 
 	if (buffer == NULL || entry == NULL)
@@ -388,11 +425,19 @@ int tree_put(int in, struct err *err)
 	umask(0);
 	while ((result = next_entry(&input, entry)) > 0) {
 		result = put_entry(&input, entry);
+		if (result == 0 && whole && entry->type == '5')
+			result = remember(&late, entry);
 		if (result < 0) {
 			free(input.meta);
+			(void)set_late(late, result);
 			return fail(err, -result, STEP, "/%s", entry->path);
 		}
 	}
 	free(input.meta);
-	return result < 0 ? fail(err, -result, STEP, "the archive is damaged") : 0;
+	if (result < 0) {
+		(void)set_late(late, result);
+		return fail(err, -result, STEP, "the archive is damaged");
+	}
+	result = set_late(late, 0);
+	return result < 0 ? fail(err, -result, STEP, "the times of directories") : 0;
 }

@@ -6,6 +6,7 @@
 
 #include "util.h"
 
-int WARN_UNUSED tree_put(int in, struct err *err);
+/* `whole`: directories, too, get the times of their entries. */
+int WARN_UNUSED tree_put(int in, bool whole, struct err *err);
 
 #endif

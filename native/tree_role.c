@@ -167,11 +167,11 @@ static int cat(const char *path)
 	return got < 0 || fflush(stdout) != 0;
 }
 
-static int put(void)
+static int put(bool whole)
 {
 	struct err err = {0};
 
-	return report(tree_put(STDIN_FILENO, &err), &err);
+	return report(tree_put(STDIN_FILENO, whole, &err), &err);
 }
 
 int tree_role_main(int argc, char **argv)
@@ -181,8 +181,8 @@ int tree_role_main(int argc, char **argv)
 	size_t limit = 0;
 	int first = 2;
 
-	if (strcmp(verb, "put") == 0 && argc == 2)
-		return put();
+	if (strcmp(verb, "put") == 0 && (argc == 2 || (argc == 3 && strcmp(argv[2], "whole") == 0)))
+		return put(argc == 3);
 	if (strcmp(verb, "take") == 0 && argc == 4)
 		return take(argv[3], strcmp(argv[2], "real") == 0);
 	if (strcmp(verb, "cat") == 0 && argc == 3)
@@ -194,7 +194,7 @@ int tree_role_main(int argc, char **argv)
 		first = 3;
 	}
 	if (argc <= first || (end != NULL && *end != '\0') || (first == 2 && strcmp(verb, "look") != 0 && strcmp(verb, "names") != 0)) {
-		fputs("tsrun: @tree look|names PATH…, @tree read LIMIT PATH…, @tree put, @tree take real|recorded DIRECTORY, @tree cat FILE, @tree host HOST PLACE DIRECTORY PROGRAM… (internal; see native/tree_role.h)\n", stderr);
+		fputs("tsrun: @tree look|names PATH…, @tree read LIMIT PATH…, @tree put [whole], @tree take real|recorded DIRECTORY, @tree cat FILE, @tree host HOST PLACE DIRECTORY PROGRAM… (internal; see native/tree_role.h)\n", stderr);
 		return 2;
 	}
 	for (int i = first; i < argc; i++) {

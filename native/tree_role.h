@@ -6,7 +6,7 @@
  *   @tree names DIRECTORY…    for each: errno, then for each name in it: name, type (l for a link; ? where the file system does not say), and an
  *                             empty field at the end
  *   @tree read LIMIT PATH…    for each: errno, length in decimal; then so many bytes of content. A file longer than LIMIT is EFBIG.
- *   @tree put                 the tar stream on stdin into the current directory; see tree_put.h
+ *   @tree put [whole]         the tar stream on stdin into the current directory; see tree_put.h
  *   @tree take real|recorded DIRECTORY   the directory as an archive on stdout, see tree_tar.h; owners as stat shows them, or as recorded
  *   @tree cat FILE            its bytes
  *   @tree host HOST PLACE DIRECTORY PROGRAM ARG…

@@ -209,6 +209,10 @@ export const buildFromRecipe = async ({ args, target, settings, platform, conver
       note(`the kernel cannot tell tsrun of changed owners (${notifier}): all files will belong to root`);
     return overlay === undefined ? undefined : `the kernel makes no overlay there: ${overlay}`;
   });
+  if (space.plain !== undefined)
+    note(
+      `${space.path}: ${space.plain}. So each stage is built in a directory of its own, and the next build begins with the first step again`,
+    );
   const cache = await openCache(space.path, ids.kind, {
     remove: (path) => removeTree(ids, path),
     sync: (path) => syncTree(ids, path),
@@ -225,6 +229,7 @@ export const buildFromRecipe = async ({ args, target, settings, platform, conver
         platform,
         cache,
         ids,
+        overlays: space.plain === undefined,
         host: nodeHost({ args: ['tsrun'] }),
         signal,
         emit: hear,

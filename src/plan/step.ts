@@ -14,6 +14,11 @@ export type StepTree = {
   readonly layers: readonly string[];
   /** Where changes go; WORK is an empty directory on the same file system. Without it they are lost in memory. */
   readonly upper: { readonly directory: string; readonly work: string } | undefined;
+  /**
+   * Without an overlay, where the kernel makes none: `base` is all there is. "written": the step works in it. "looked-at": nothing is written.
+   * Its mount points have to be there already, or are left behind.
+   */
+  readonly plain?: 'written' | 'looked-at' | undefined;
 };
 
 /** Whose ids there are inside. */
@@ -87,7 +92,7 @@ export const makeStepPlan = (situation: StepSituation): Plan => {
       flags: ['mount', 'pid', 'ipc', 'uts', ...(network === 'none' ? ['net'] : []), 'leash'],
       why: 'a build step sees nothing of the host',
     },
-    { op: 'root', flags: [...(tree.upper === undefined ? ['writable'] : []), ...(regains ? ['suid'] : [])], size: 0, why: 'a build step' },
+    { op: 'root', flags: [...rootFlags(tree), ...(regains ? ['suid'] : [])], size: 0, why: 'a build step' },
     ...inMountOrder(table),
     { op: 'pivot', why: "leave the host's tree" },
     { op: 'hostname', name: 'localhost', why: 'no result depends on where it was built' },
@@ -119,6 +124,11 @@ export const makeStepPlan = (situation: StepSituation): Plan => {
     { op: 'exec', file: program.file, why: 'build step' },
   ];
   return { ops };
+};
+
+const rootFlags = ({ upper, plain }: StepTree): readonly string[] => {
+  if (plain === 'written') return ['in_place'];
+  return upper === undefined && plain === undefined ? ['writable'] : [];
 };
 
 const namespace = ({ ids }: StepSituation): Op =>

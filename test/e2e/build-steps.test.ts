@@ -154,7 +154,7 @@ for (const [name, who, more] of [
     writeFileSync(join(directory, 'Dockerfile'), `FROM ${base}\nRUN true\n`);
     ok(build(directory, 'killed.sif', [], more));
     const ids = more === RANGES ? 'ranges' : 'single';
-    assert.equal(readdirSync(join(space, 'build', ids, 'work')), []);
+    assert.equal(readdirSync(join(space, 'build', ids, 'begun')), []);
   });
 }
 
@@ -297,5 +297,84 @@ for (const term of ['dumb', 'xterm']) {
     assert.equal(readdirSync(join(space, 'build/single/begun')), []);
   });
 }
+
+/**
+ * A build in a place where the kernel refuses every overlay: on two overlays already, which is as deep as it goes. Seen by this build alone.
+ */
+const buildPlain = (directory: string, out: string, name: string, more: Readonly<Record<string, string>>, ...args: string[]): Ran => {
+  const under = join(place, `under-${name}`);
+  const space = join(place, `plain-${name}`);
+  for (const part of ['a', 'b', 'c', 'd', 'e', 'one']) mkdirSync(join(under, part), { recursive: true });
+  mkdirSync(space, { recursive: true });
+  own(under);
+  own(space);
+  const mounts = [
+    `mount -t overlay none -o lowerdir=${under}/a,upperdir=${under}/b,workdir=${under}/c ${under}/one`,
+    `mount -t overlay none -o xino=on,lowerdir=${under}/one,upperdir=${under}/d,workdir=${under}/e ${space}`,
+    `exec setpriv --reuid ${user.uid} --regid ${user.gid} --clear-groups -- "$@"`,
+  ];
+  const words = [tsrunPath, 'build', '--force', ...args, join(place, out), directory];
+  const options = { env: environmentOf({ env: { ...env, ...more, TSRUN_TMPDIR: space } }), cwd: directory, encoding: 'utf8' } as const;
+  const ran = spawnSync('unshare', ['-m', 'sh', '-ec', mounts.join(' && '), 'sh', ...words], options);
+  if (ran.error !== undefined) throw ran.error;
+  return { status: ran.status, signal: ran.signal, stdout: ran.stdout, stderr: ran.stderr };
+};
+
+const MANY = `FROM ${base} AS first
+RUN mkdir -m 0700 /made && echo one > /made/file && chown -R 9:9 /made && ln /made/file /made/linked && ln -s file /made/link && chown -h 3:4 /made/link
+COPY --chown=7:8 word /copied/word
+RUN rm -r /usr/share && echo two > /made/two && touch -d @1000 /made/old
+
+FROM first AS second
+RUN test ! -e /usr/share && mkdir /made/more
+
+FROM ${base}
+WORKDIR /work
+RUN mkdir -m 1777 /open
+COPY --chown=9:9 --from=first /made /from
+COPY --from=second / /all/
+RUN chmod 755 /all/proc /all/sys
+USER app
+RUN --mount=type=cache,target=/kept/deep --mount=type=tmpfs,target=/var/tmp-here touch /open/mine /var/tmp-here/x && test -d /kept/deep
+USER root
+RUN rm -f /etc/resolv.conf 2>/dev/null; mkdir -p /kept/own && chown 5:6 /kept/own && ln -s own /kept/link && chown -h 3:4 /kept/link && test -s /etc/hosts && grep -q proc /proc/mounts
+`;
+
+for (const [name, more] of [
+  ['one id', {}],
+  ['many ids', RANGES],
+] as const) {
+  test(`${name}: where the kernel makes no overlay, stages are built in place, said once, with the same image`, () => {
+    const directory = context({ Dockerfile: MANY, word: 'word\n' });
+    const id = name.replace(' ', '-');
+    ok(build(directory, `layers-${id}.sif`, [], more));
+    const ran = ok(buildPlain(directory, `plain-${id}.sif`, id, more));
+    assert.is(ran.stderr.match(/the next build begins with the first step again/g)?.length, 1, ran.stderr);
+    const diff = tsrun(['image', 'diff', join(place, `layers-${id}.sif`), join(place, `plain-${id}.sif`)], { env });
+    assert.is(diff.status, 0, diff.stdout + diff.stderr);
+    assert.match(inside(`plain-${id}.sif`, 'cat', '/from/linked', '/from/two', '/all/copied/word'), /^one\ntwo\nword\n$/);
+    const listed = tsrunOk(['image', 'ls', join(place, `plain-${id}.sif`), '/from'], { env });
+    assert.match(listed, /\s9\s+9\s.*\/from\/file/);
+    assert.not.match(tsrunOk(['image', 'ls', join(place, `plain-${id}.sif`), '/kept'], { env }), /deep/);
+    // Of the workplaces nothing is left.
+    for (const kind of ['single', 'ranges']) {
+      const begun = join(place, `under-${id}/d/build/${kind}/begun`);
+      if (existsSync(begun)) assert.equal(readdirSync(begun), []);
+    }
+  });
+}
+
+test('where the kernel makes no overlay, a step that fails leaves nothing, and a secret does not come to the disk', () => {
+  const failed = buildPlain(context({ Dockerfile: `FROM ${base}\nRUN mkdir -m 0 /closed && false\n` }), 'no.sif', 'failed', {});
+  assert.is(failed.status, 125);
+  assert.match(failed.stderr, /the step failed: RUN mkdir/, failed.stderr);
+  assert.equal(readdirSync(join(place, 'under-failed/d/build/single/begun')), []);
+  const recipe = (target: string) => `FROM ${base}\nRUN --mount=type=secret,id=word,target=${target} grep -q silence ${target}\n`;
+  const given = ['--secret', 'id=word,src=secret'];
+  const one = context({ Dockerfile: recipe('/run/secrets/word'), secret: 'silence' });
+  ok(buildPlain(one, 'secret.sif', 'secret', {}, ...given));
+  const other = buildPlain(context({ Dockerfile: recipe('/root/word'), secret: 'silence' }), 'secret.sif', 'secret', {}, ...given);
+  assert.match(other.stderr, /cannot show the secret "word" at \/root\/word.*E_SECRET/);
+});
 
 test.run();

@@ -25,6 +25,8 @@ export type Base = {
   readonly config: ConfigJson;
   /** Layers of the result; none for scratch. */
   readonly layers: () => Promise<readonly LayerSource[]>;
+  /** The same as one layer without whiteouts. */
+  readonly whole: () => Promise<readonly LayerSource[]>;
   /** The unpacked files, made when first asked for. */
   readonly directory: () => Promise<string>;
   readonly close: () => Promise<void>;
@@ -47,6 +49,7 @@ export const scratchBase = (engine: Engine): Base => {
     origin: { bootstrap: 'scratch', from: '' },
     config: {},
     layers: async () => [],
+    whole: async () => [],
     directory: once(async () => (await produceBase(engine, key, async () => 0)).files),
     close: async () => {},
   };
@@ -73,12 +76,14 @@ export const debootstrapBase = (engine: Engine, place: string, wanted: Extract<R
       engine.options.noCache,
     ),
   );
+  const layers = async (): Promise<readonly LayerSource[]> => [layerSource(engine, await produce(), `the packages of ${suite}`, undefined)];
   return {
     name: suite,
     key,
     origin: { bootstrap: 'debootstrap', from: suite },
     config: {},
-    layers: async () => [layerSource(engine, await produce(), `the packages of ${suite}`, undefined)],
+    layers,
+    whole: layers,
     directory: async () => (await produce()).files,
     close: async () => {},
   };
@@ -147,30 +152,21 @@ const runOnItsOwn = ({ signal }: Engine, [program = '', ...args]: readonly strin
 const layersBase = async (engine: Engine, reference: string, image: OciImage): Promise<Base> => {
   const identity = await identityOf(image);
   const key = keyOf({ base: 'layers', of: identity.lines });
-  const directory = once(async () => {
-    // Nothing is written to a base, so a directory serves as it is, unless somebody else's files are in it: the kernel copies those up for nobody.
-    if (identity.own) return image.path as string;
-    const layer = await produceBase(engine, key, (place, progress) => unpackLayers(engine, image, place, progress), reference);
-    return layer.files;
-  });
+  const produce = once(() => produceBase(engine, key, (place, progress) => unpackLayers(engine, image, place, progress), reference));
+  // What belongs to the caller belongs to root inside, or to whom the record says.
+  const own = (path: string): LayerSource =>
+    layerSource({ ...engine, ids: { kind: 'single' } }, { files: path, owners: '' }, `the files of ${reference}`, undefined);
   return {
     name: reference,
     key,
     origin: image.origin,
     config: image.config === undefined ? {} : parseConfig(image.config),
-    // What belongs to the caller belongs to root inside, or to whom the record says.
-    layers: async () =>
-      identity.own
-        ? [
-            layerSource(
-              { ...engine, ids: { kind: 'single' } },
-              { files: image.path as string, owners: '' },
-              `the files of ${reference}`,
-              undefined,
-            ),
-          ]
-        : image.layers,
-    directory,
+    layers: async () => (identity.own ? [own(image.path as string)] : image.layers),
+    whole: async () => [
+      identity.own ? own(image.path as string) : layerSource(engine, await produce(), `the files of ${reference}`, undefined),
+    ],
+    // Nothing is written to a base, so a directory serves as it is, unless somebody else's files are in it: the kernel copies those up for nobody.
+    directory: async () => (identity.own ? (image.path as string) : (await produce()).files),
     close: image.close,
   };
 };
@@ -189,12 +185,16 @@ const squashBase = async (engine: Engine, reference: string, { path }: Extract<S
       reference,
     ),
   );
+  const layers = async (): Promise<readonly LayerSource[]> => [
+    layerSource(engine, await produce(), `the files of ${reference}`, undefined),
+  ];
   return {
     name: reference,
     key,
     origin: { bootstrap: 'localimage', from: path.slice(path.lastIndexOf('/') + 1) },
     config: parseConfig(objectText(file, 'generic-json', OBJECTS.ociConfig)),
-    layers: async () => [layerSource(engine, await produce(), `the files of ${reference}`, undefined)],
+    layers,
+    whole: layers,
     directory: async () => (await produce()).files,
     close: async () => {},
   };

@@ -23,9 +23,10 @@ import type { BuildEvent } from '../events.ts';
 import { normalizeLayer } from '../normalize.ts';
 import { parseLabels } from '../records.ts';
 import { type Base, imageBase } from './base.ts';
-import { holdCache, sweep, syncLayers } from './cache.ts';
+import { closeWorkplace, holdCache, sweep, syncLayers, type Workplace } from './cache.ts';
 import { type Engine, note, withTask } from './engine.ts';
 import { layerSource } from './native.ts';
+import { changedOnly } from './plain-stage.ts';
 import { writeSandbox } from './sandbox.ts';
 import { type BuiltStage, buildStage, stageInfo } from './stage.ts';
 import { configBytes, type StageState, withInheritedLabels } from './stage-state.ts';
@@ -48,6 +49,7 @@ export const buildRecipe = async (engine: Engine, output: Output): Promise<Built
   const started = performance.now();
   const emit = (event: BuildEvent): void => engine.emit(event);
   const bases = new Map<string, Promise<Base>>();
+  const places: Workplace[] = [];
   const held = await holdCache(engine.cache);
   try {
     const { spec } = engine;
@@ -57,7 +59,7 @@ export const buildRecipe = async (engine: Engine, output: Output): Promise<Built
     emit({ kind: 'plan', at: started, target: output.target, stages, steps });
     if (output.kind === 'sif') refuseExisting(output.target, output.convert.force);
     await sweep(engine.cache);
-    const built = await buildStages(engine, order, bases);
+    const built = await buildStages(engine, order, bases, places);
     // The disk has its time while the image is compressed.
     const synced = syncLayers(engine.cache);
     const made = await writeOutput(engine, output, built).finally(() => synced);
@@ -72,12 +74,18 @@ export const buildRecipe = async (engine: Engine, output: Output): Promise<Built
     if (!engine.signal.aborted) await syncLayers(engine.cache);
     throw error;
   } finally {
+    for (const place of places) await closeWorkplace(engine.cache, place);
     for (const base of bases.values()) await (await base.catch(() => undefined))?.close();
     await held.release();
   }
 };
 
-const buildStages = async (engine: Engine, order: readonly number[], bases: Map<string, Promise<Base>>): Promise<BuiltStage> => {
+const buildStages = async (
+  engine: Engine,
+  order: readonly number[],
+  bases: Map<string, Promise<Base>>,
+  places: Workplace[],
+): Promise<BuiltStage> => {
   const done = new Map<number, BuiltStage>();
   const others = {
     stage: (index: number): BuiltStage => done.get(index) as BuiltStage,
@@ -90,6 +98,7 @@ const buildStages = async (engine: Engine, order: readonly number[], bases: Map<
       }
       return base;
     },
+    keep: (place: Workplace): void => void places.push(place),
   };
   for (const index of order) done.set(index, await buildStage(engine, index, others));
   return done.get(engine.spec.target) as BuiltStage;
@@ -102,14 +111,17 @@ const imageOf = async (engine: Engine, built: BuiltStage): Promise<OciImage> => 
   const { state, stale } = await refreshed(engine, built);
   const hidden = [...new Set([...built.hidden, ...stale])];
   const own = layers.map((layer, at): LayerSource => {
-    const normal = (next: TarHandler): TarHandler => normalizeLayer(next, { epoch: built.epoch, ran: built.ran.has(layer) });
+    const normal = (next: TarHandler): TarHandler => {
+      const changed = normalizeLayer(next, { epoch: built.epoch, ran: built.ran.has(layer) });
+      return built.plain === undefined ? changed : changedOnly(built.plain.ofBase, next, changed);
+    };
     return layerSource(engine, layer, `step ${at + 1} of ${layers.length}`, normal);
   });
   return {
     name: spec.recipe.path,
     origin: base.origin,
     definition: spec.recipe.text,
-    layers: [...(await base.layers()), ...own, ...(hidden.length === 0 ? [] : [hidingLayer(hidden)])],
+    layers: [...(built.plain === undefined ? await base.layers() : []), ...own, ...(hidden.length === 0 ? [] : [hidingLayer(hidden)])],
     config: configBytes(state, platform.architecture, built.epoch),
     manifest: undefined,
     manifestDigest: undefined,

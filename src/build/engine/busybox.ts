@@ -18,7 +18,7 @@ import { type Engine, note, withTask } from './engine.ts';
 import { type Key, keyOf } from './key.ts';
 import { runPlan } from './process.ts';
 import { DEFAULT_PATH } from './stage-state.ts';
-import { planIn, putInto, type Tree } from './tree.ts';
+import { type InTree, putInto, type Tree, withPlan } from './tree.ts';
 
 /** A static busybox has 1 to 3 MiB. */
 const MAX_BYTES = 64 * 2 ** 20;
@@ -61,6 +61,13 @@ export const busyboxStart = async (
   const digest = createHash('sha256').update(program).digest('hex');
   const parts = { base: 'busybox', digest, epoch, ids: engine.ids.kind };
   const bare: Tree = { base, layers: [] };
+  if (!engine.overlays) {
+    const all = await layer(keyOf({ ...parts, part: 'all' }), async (workplace) => {
+      await putInto(engine, bare, workplace, writeTar(filesOf(program, epoch)));
+      await install(engine, bare, workplace, refuse);
+    });
+    return { tree: { base, layers: [all.layer] }, key: keyOf(parts) };
+  }
   const files = await layer(keyOf({ ...parts, part: 'files' }), (workplace) =>
     putInto(engine, bare, workplace, writeTar(filesOf(program, epoch))),
   );
@@ -152,7 +159,7 @@ const filesOf = (program: Buffer, mtime: number): readonly TarItem[] => {
 
 const install = async (engine: Engine, tree: Tree, place: Workplace, refuse: Refuse): Promise<void> => {
   const lines: string[] = [];
-  const plan = await planIn(engine, tree, {
+  const given: InTree = {
     place,
     network: 'none',
     program: {
@@ -162,11 +169,11 @@ const install = async (engine: Engine, tree: Tree, place: Workplace, refuse: Ref
       cwd: '/',
       user: undefined,
     },
-  });
+  };
   const onLine = (_stream: string, line: string): void => {
     if (lines.length < MAX_LINES) lines.push(line);
   };
-  const status = await runPlan(plan, { signal: engine.signal, onLine });
+  const status = await withPlan(engine, tree, given, (plan) => runPlan(plan, { signal: engine.signal, onLine }));
   if (status !== 0)
     throw refuse(`busybox --install ends with status ${status}: ${lines.join('; ')}`, 'take a busybox with its installer built in');
 };

@@ -42,6 +42,8 @@ export type Engine = {
   readonly platform: Platform;
   readonly cache: Cache;
   readonly ids: StepIds;
+  /** Steps write layers above each other; false: the kernel makes no overlay here, and a stage is one directory that its steps work in. */
+  readonly overlays: boolean;
   readonly host: Host;
   readonly signal: AbortSignal;
   readonly emit: BuildListener;

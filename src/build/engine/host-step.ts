@@ -6,7 +6,7 @@ import type { Command, Step } from '../../recipe/spec.ts';
 import type { Workplace } from './cache.ts';
 import type { Engine } from './engine.ts';
 import { eachLine, runPlan, TOOL } from './process.ts';
-import { planIn, type Tree } from './tree.ts';
+import { type InTree, type Tree, withPlan } from './tree.ts';
 
 export type HostStep = Extract<Step, { kind: 'host-run' }>;
 
@@ -42,7 +42,7 @@ export const runOnHost = async (engine: Engine, { command }: HostStep, tree: Tre
   await mkdir(root, { mode: 0o755 });
   const argv = await argvOf(command, place.path);
   const environment = new Map([...callersVariables(), ...rootVariables(root)]);
-  const plan = await planIn(engine, tree, {
+  const given: InTree = {
     place,
     mounts: [
       {
@@ -62,8 +62,8 @@ export const runOnHost = async (engine: Engine, { command }: HostStep, tree: Tre
       cwd: '/',
       user: undefined,
     },
-  });
-  return runPlan(plan, { signal: engine.signal, onLine });
+  };
+  return withPlan(engine, tree, given, (plan) => runPlan(plan, { signal: engine.signal, onLine }));
 };
 
 /** %pre: before there is a root. */

@@ -43,6 +43,23 @@ export const layerSource = (
   open: () => childOutput([nativeProgram(), '@layer', ...idArguments(engine.ids), 'tar', files, owners], `cannot read ${label}`),
 });
 
+/** Makes what is missing in a tree for mounts on these paths (a directory where one ends with "/"). Returns what it has made. Byte strings. */
+export const makeMountPoints = async (ids: StepIds, directory: string, paths: readonly string[]): Promise<readonly string[]> => {
+  const parts: Uint8Array[] = [];
+  const command = [nativeProgram(), '@layer', ...idArguments(ids), 'points', directory, ...paths.map(asArgument)];
+  for await (const part of childOutput(command, `cannot prepare ${directory}`)) parts.push(part);
+  return Buffer.concat(parts).toString('latin1').split('\0').slice(0, -1);
+};
+
+/** What of it the step has not put to use is taken away. */
+export const removeMountPoints = async (ids: StepIds, directory: string, made: readonly string[]): Promise<void> => {
+  if (made.length === 0) return;
+  await runRole(['@layer', ...idArguments(ids), 'unpoint', directory, ...made.map(asArgument)], `cannot tidy ${directory}`, undefined);
+};
+
+/** Node encodes arguments as UTF-8. */
+const asArgument = (text: string): string => Buffer.from(text, 'latin1').toString('utf8');
+
 /** A directory with all that is in it, whatever the modes and owners. No error where there is none. */
 export const removeTree = async (ids: StepIds, path: string): Promise<void> =>
   runRole(['@layer', ...idArguments(ids), 'remove', path], `cannot remove ${path}`, undefined);

@@ -14,7 +14,7 @@ import { type HeldCaches, holdCaches } from './mount-caches.ts';
 import { placeText } from './names.ts';
 import { runPlan } from './process.ts';
 import { DEFAULT_PATH, type StageState, variablesOf } from './stage-state.ts';
-import { accountsIn, planIn, type Tree } from './tree.ts';
+import { accountsIn, type Tree, withPlan } from './tree.ts';
 
 /** A mount whose words have been expanded and whose source has been found. */
 export type ReadyMount =
@@ -95,8 +95,9 @@ export const runProgram = async (
   const caches = await holdCaches(engine, mounts);
   try {
     const given = await givenTo(engine, step, tree, state, epoch, mounts, caches, place);
-    const plan = await planIn(engine, tree, { ...given, place, network: networkOf(engine, step) });
-    return await runPlan(plan, { signal: engine.signal, onLine });
+    return await withPlan(engine, tree, { ...given, place, network: networkOf(engine, step) }, (plan) =>
+      runPlan(plan, { signal: engine.signal, onLine }),
+    );
   } finally {
     await caches.release();
   }
@@ -125,11 +126,9 @@ export const debugShell = async (
     // What the step has changed is there; the kernel takes the other half of a `volatile` overlay only once.
     const again = { ...place, work: `${place.path}/shell` };
     await makeDirectories(again.work, 0o755);
-    await runPlan(await planIn(engine, tree, { ...given, program, place: again, network: networkOf(engine, step) }), {
-      signal: engine.signal,
-      onLine: () => {},
-      terminal: true,
-    });
+    await withPlan(engine, tree, { ...given, program, place: again, network: networkOf(engine, step) }, (plan) =>
+      runPlan(plan, { signal: engine.signal, onLine: () => {}, terminal: true }),
+    );
   } finally {
     await caches.release();
   }
@@ -258,6 +257,14 @@ const secretMount = async (
   if (mount.env !== undefined && mount.target === undefined) return [];
   const directory = target.slice(0, target.lastIndexOf('/')) || '/';
   const files: StepMount = { kind: 'file', target, mode: mount.mode, content, why: place };
+  if (!engine.overlays && directory !== '/run/secrets') {
+    throw new TsrunError({
+      code: 'E_SECRET',
+      what: `${place}: cannot show the secret ${JSON.stringify(mount.id)} at ${target}`,
+      why: 'the kernel makes no overlay here, and without one it would be written to the disk',
+      hint: 'give it a target right below /run/secrets',
+    });
+  }
   // Nothing of it reaches a disk.
   return directory === '/run/secrets' ? [{ kind: 'tmpfs', target: directory, size: 0, mode: 0o755, why: place }, files] : [files];
 };

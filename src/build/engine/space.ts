@@ -8,7 +8,12 @@ import type { Place, StorePlaces } from '../../store/types.ts';
 import { TsrunError } from '../../util/errors.ts';
 import { makeDirectories } from '../../util/make-directories.ts';
 
-export type WorkSpace = { readonly path: string; readonly origin: string };
+export type WorkSpace = {
+  readonly path: string;
+  readonly origin: string;
+  /** Why the kernel makes no overlay there, nor anywhere else that was tried; undefined: it makes them. */
+  readonly plain: string | undefined;
+};
 
 /** Bytes and inodes that no build can do without. */
 const LEAST_BYTES = 256 * 2 ** 20;
@@ -32,6 +37,9 @@ const UNSUITED: ReadonlyMap<number, string> = new Map([
   [0x794c7630, 'overlay'],
 ]);
 
+/** What else a tree without overlays can lie on. */
+const SUITED_PLAIN: ReadonlySet<string> = new Set(['overlay', 'FUSE']);
+
 /** In the order in which they are tried. `asked`: only this one, by somebody who named it for this purpose. */
 type Candidate = Place & { readonly asked: boolean };
 
@@ -49,7 +57,8 @@ export const spaceCandidates = (env: Readonly<Record<string, string | undefined>
 };
 
 /**
- * @param tryOut says why steps cannot work in a directory; undefined: they can
+ * Where nothing can be laid over anything, the first place that is otherwise fit serves for builds without overlays.
+ * @param tryOut says why the kernel makes no overlay in a directory; undefined: it does
  * @throws TsrunError E_BUILD_SPACE
  */
 export const chooseSpace = async (
@@ -58,12 +67,16 @@ export const chooseSpace = async (
   tryOut: (directory: string) => Promise<string | undefined>,
 ): Promise<WorkSpace> => {
   const refusals: string[] = [];
+  let fallback: WorkSpace | undefined;
   for (const { path, origin, asked } of spaceCandidates(env, places)) {
-    const refusal = (await refusalOf(path, places)) ?? (await tryOut(`${path}/build`));
-    if (refusal === undefined) return { path, origin };
+    const fit = await fitnessOf(path, places);
+    const refusal = fit.kind === 'yes' ? await tryOut(`${path}/build`) : fit.why;
+    if (refusal === undefined) return { path, origin, plain: undefined };
+    if (fit.kind !== 'no') fallback ??= { path, origin, plain: refusal };
     refusals.push(`${path} (${origin}): ${refusal}`);
     if (asked) break;
   }
+  if (fallback !== undefined) return fallback;
   throw new TsrunError({
     code: 'E_BUILD_SPACE',
     what: 'cannot find a place to build in',
@@ -72,20 +85,23 @@ export const chooseSpace = async (
   });
 };
 
-const refusalOf = async (path: string, places: StorePlaces): Promise<string | undefined> => {
-  if (!path.startsWith('/')) return 'it is no absolute path';
+type Fitness = { readonly kind: 'yes' } | { readonly kind: 'plain' | 'no'; readonly why: string };
+
+const fitnessOf = async (path: string, places: StorePlaces): Promise<Fitness> => {
+  const no = (why: string): Fitness => ({ kind: 'no', why });
+  if (!path.startsWith('/')) return no('it is no absolute path');
   try {
     if (path === places.local.path) await openLocalPlace(places.local);
     await makeDirectories(path, 0o700);
     await mkdir(`${path}/build`, { recursive: true, mode: 0o700 });
     const { type, bavail, bsize, files, ffree } = await statfs(path);
-    const kind = UNSUITED.get(type >>> 0);
-    if (kind !== undefined) return `its file system (${kind}) cannot hold the layers of a build`;
-    if (bavail * bsize < LEAST_BYTES) return `only ${Math.floor((bavail * bsize) / 2 ** 20)} MB are free there`;
+    if (bavail * bsize < LEAST_BYTES) return no(`only ${Math.floor((bavail * bsize) / 2 ** 20)} MB are free there`);
     // Btrfs and others count none.
-    if (files > 0 && ffree < LEAST_INODES) return `only ${ffree} inodes are free there`;
-    return undefined;
+    if (files > 0 && ffree < LEAST_INODES) return no(`only ${ffree} inodes are free there`);
+    const kind = UNSUITED.get(type >>> 0);
+    if (kind === undefined) return { kind: 'yes' };
+    return { kind: SUITED_PLAIN.has(kind) ? 'plain' : 'no', why: `its file system (${kind}) cannot hold the layers of a build` };
   } catch (error) {
-    return error instanceof TsrunError ? error.why : error instanceof Error ? error.message : String(error);
+    return no(error instanceof TsrunError ? error.why : error instanceof Error ? error.message : String(error));
   }
 };

@@ -18,6 +18,7 @@ import { type Key, type KeyPart, keyOf } from './key.ts';
 import { layOut, layoutFiles } from './layout-step.ts';
 import { changesFiles, placeText, stageName } from './names.ts';
 import { prefixesOf, spotOf } from './placement.ts';
+import { type PlainStage, plainStage, tidyPlace } from './plain-stage.ts';
 import { readyMounts } from './run-mounts.ts';
 import { debugShell, runKey, runProgram } from './run-step.ts';
 import {
@@ -45,6 +46,8 @@ export type BuiltStage = {
   readonly ran: ReadonlySet<Layer>;
   /** Files that the image does not have although a layer has them. */
   readonly hidden: readonly string[];
+  /** Without overlays. */
+  readonly plain: PlainStage | undefined;
   readonly tests: readonly Extract<Step, { kind: 'test' }>[];
 };
 
@@ -52,6 +55,8 @@ export type BuiltStage = {
 export type Others = {
   readonly stage: (index: number) => BuiltStage;
   readonly image: (reference: string) => Promise<Base>;
+  /** Closes it when the build ends. */
+  readonly keep: (place: Workplace) => void;
 };
 
 /** The state of a stage while it is built. */
@@ -65,6 +70,7 @@ type Building = {
   readonly epoch: number;
   readonly ran: Set<Layer>;
   readonly hidden: string[];
+  readonly plain: PlainStage | undefined;
   readonly tests: Extract<Step, { kind: 'test' }>[];
   number: number;
   readonly of: number;
@@ -109,15 +115,28 @@ export const buildStage = async (engine: Engine, index: number, others: Others):
     await carryOut(building, step);
   }
   engine.emit({ kind: 'stage-done', at: performance.now(), stage: info });
-  const { tree, state, key, epoch, ran, hidden, tests } = building;
-  return { tree, state, key, epoch, ran, hidden, tests };
+  const { tree, state, key, epoch, ran, hidden, plain, tests } = building;
+  return { tree, state, key, epoch, ran, hidden, plain, tests };
 };
 
 const begin = async (engine: Engine, stage: Stage, index: number, others: Others): Promise<Building> => {
   const { base, state, ...rest } = await startOf(engine, stage, others);
   const triggers = engine.spec.language === 'dockerfile' ? engine.options.onBuild(triggersOf(state), base) : [];
   const of = [...triggers, ...stage.steps].filter(changesFiles).length;
-  return { engine, index, others, number: 0, of, tests: [], triggers, state: withoutTriggers(state), ...rest };
+  const started = engine.overlays ? { ...rest, plain: undefined } : await inOneDirectory(engine, stage, rest, others);
+  return { engine, index, others, number: 0, of, tests: [], triggers, state: withoutTriggers(state), ...started };
+};
+
+/** What has been there before: its layers are one now, with what programs have done to any of them. */
+const inOneDirectory = async <T extends Pick<Start, 'tree' | 'ran'>>(
+  engine: Engine,
+  { base }: Stage,
+  start: T,
+  others: Others,
+): Promise<T & Pick<Building, 'plain'>> => {
+  const ofBase = base.kind === 'stage' ? others.stage(base.index).plain?.ofBase : base.kind === 'busybox' ? new Map() : undefined;
+  const { tree, layer, plain } = await plainStage(engine, start.tree, ofBase, others.keep);
+  return { ...start, tree, plain, ran: new Set(start.ran.size > 0 ? [layer] : []) };
 };
 
 type Start = Pick<Building, 'tree' | 'state' | 'key' | 'epoch' | 'ran' | 'hidden'> & { readonly base: string };
@@ -234,6 +253,18 @@ const layerOf = async (
   };
   const key = keyOf({ parent: building.key, ...parts });
   let started = 0;
+  if (building.plain !== undefined) {
+    const { place } = building.plain;
+    started = performance.now();
+    engine.emit({ kind: 'step-started', at: started, step: info });
+    await make(place, info);
+    await tidyPlace(engine, place);
+    const at = performance.now();
+    engine.emit({ kind: 'step-done', at, step: info.id, milliseconds: at - started, bytes: 0 });
+    if (step.kind === 'run') for (const layer of tree.layers) building.ran.add(layer);
+    building.key = key;
+    return;
+  }
   const { layer, found } = await produceLayer(engine.cache, key, {
     signal: engine.signal,
     anew: engine.options.noCache,

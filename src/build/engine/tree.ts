@@ -2,10 +2,12 @@
 import type { Plan } from '../../plan/ops.ts';
 import { makeStepPlan, type StepMount, type StepProgram } from '../../plan/step.ts';
 import { TsrunError } from '../../util/errors.ts';
+import { isWithin } from '../../util/paths.ts';
 import type { Accounts } from './accounts.ts';
 import type { Base } from './base.ts';
 import type { Layer, Workplace } from './cache.ts';
 import type { Engine } from './engine.ts';
+import { layerSource, makeMountPoints, removeMountPoints } from './native.ts';
 import { feedPlan, planOutput, TOOL } from './process.ts';
 
 export type Tree = {
@@ -22,20 +24,54 @@ export type InTree = {
   readonly network?: 'host' | 'none';
 };
 
-export const planIn = async (engine: Engine, tree: Tree, { program, place, mounts = [], network = 'host' }: InTree): Promise<Plan> =>
+/** The plan is for `carryOut`: where the tree itself is written, its mount points are there for as long as that takes. */
+export const withPlan = async <T>(engine: Engine, tree: Tree, given: InTree, carryOut: (plan: Plan) => Promise<T>): Promise<T> => {
+  const plan = await planIn(engine, tree, given);
+  if (engine.overlays || given.place === undefined) return carryOut(plan);
+  const { files } = given.place;
+  const made = await makeMountPoints(engine.ids, files, mountPoints(plan));
+  try {
+    return await carryOut(plan);
+  } finally {
+    await removeMountPoints(engine.ids, files, made);
+  }
+};
+
+/** Of mounts that do not lie in others. */
+const mountPoints = ({ ops }: Plan): readonly string[] => {
+  const mounts = ops.flatMap((op) => {
+    if (op.op === 'bind') return [{ target: op.target, isFile: !op.flags.includes('recursive') }];
+    return op.op === 'tmpfs' || op.op === 'proc' || op.op === 'sysfs' || op.op === 'devpts' ? [{ target: op.target, isFile: false }] : [];
+  });
+  return mounts
+    .filter(({ target }) => !mounts.some((around) => target !== around.target && isWithin(target, around.target)))
+    .map(({ target, isFile }) => (isFile ? target : `${target}/`));
+};
+
+const planIn = async (engine: Engine, tree: Tree, { program, place, mounts = [], network = 'host' }: InTree): Promise<Plan> =>
   makeStepPlan({
     host: engine.host,
-    tree: {
-      base: await tree.base.directory(),
-      layers: tree.layers.map((layer) => layer.files),
-      upper: place === undefined ? undefined : { directory: place.files, work: place.work },
-    },
+    tree: engine.overlays
+      ? {
+          base: await tree.base.directory(),
+          layers: tree.layers.map((layer) => layer.files),
+          upper: place === undefined ? undefined : { directory: place.files, work: place.work },
+        }
+      : {
+          base: place?.files ?? (await directoryOf(tree)),
+          layers: [],
+          upper: undefined,
+          plain: place === undefined ? 'looked-at' : 'written',
+        },
     ids: engine.ids,
     owners: place?.owners,
     network,
     mounts,
     program,
   });
+
+/** Without overlays a stage is one layer, with all that its base has. */
+const directoryOf = async ({ base, layers }: Tree): Promise<string> => layers[0]?.files ?? base.directory();
 
 const tool = (args: readonly string[]): StepProgram => ({
   file: TOOL,
@@ -103,6 +139,11 @@ export const accountsIn = async (engine: Engine, tree: Tree): Promise<Accounts> 
 /** A directory of the tree with all that is in it, as a tar stream with its true owners; names begin with "./". */
 export async function* tarOf(engine: Engine, tree: Tree, path: string): AsyncGenerator<Uint8Array> {
   const owners = engine.ids.kind === 'ranges' ? 'real' : 'recorded';
+  if (!engine.overlays && path === '/') {
+    // What a look shows of the root are mounts, each a tree of its own.
+    yield* layerSource(engine, { files: await directoryOf(tree), owners: '' }, 'the files of the build', undefined).open();
+    return;
+  }
   const plan = await planIn(engine, tree, { program: tool(['@tree', 'take', owners, path]) });
   yield* planOutput(plan, `cannot read ${path} of the build`, engine.signal);
 }
@@ -116,11 +157,17 @@ export async function* contentIn(engine: Engine, tree: Tree, path: string): Asyn
   );
 }
 
-/** Entries of a tar stream into the tree, over what is there. Names are relative to its root. */
-export const putInto = async (engine: Engine, tree: Tree, place: Workplace, archive: AsyncIterable<Uint8Array>): Promise<void> =>
-  feedPlan(
-    await planIn(engine, tree, { program: tool(['@tree', 'put']), place }),
-    archive,
-    'cannot write the files of a step',
-    engine.signal,
-  );
+/**
+ * Entries of a tar stream into the tree, over what is there. Names are relative to its root.
+ * @param kind "whole": a tree with its directories, which get the times of their entries; "parts": directories are as the copying has left them
+ */
+export const putInto = async (
+  engine: Engine,
+  tree: Tree,
+  place: Workplace,
+  archive: AsyncIterable<Uint8Array>,
+  kind: 'parts' | 'whole' = 'parts',
+): Promise<void> => {
+  const program = tool(['@tree', 'put', ...(kind === 'whole' ? ['whole'] : [])]);
+  await withPlan(engine, tree, { program, place }, (plan) => feedPlan(plan, archive, 'cannot write the files of a step', engine.signal));
+};
