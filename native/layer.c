@@ -16,7 +16,7 @@
 
 static int usage(void)
 {
-	fputs("tsrun: @layer [-m NEWUIDMAP NEWGIDMAP UID_MAP GID_MAP] tar|unpack|points|unpoint|remove|sync|probe … (internal; see native/layer.h)\n", stderr);
+	fputs("tsrun: @layer [-m NEWUIDMAP NEWGIDMAP UID_MAP GID_MAP] tar|unpack|points|unpoint|own|remove|sync|probe … (internal; see native/layer.h)\n", stderr);
 	return 2;
 }
 
@@ -85,6 +85,16 @@ static int remove_all(char **paths, struct err *err)
 	return result;
 }
 
+static int give_away(char **args, struct err *err)
+{
+	char *end_uid, *end_gid;
+	unsigned long uid = strtoul(args[0], &end_uid, 10), gid = strtoul(args[1], &end_gid, 10);
+
+	if (*end_uid != '\0' || *end_gid != '\0' || uid >= UINT32_MAX || gid >= UINT32_MAX)
+		return fail(err, EINVAL, "change the owner", "%s:%s", args[0], args[1]);
+	return lchown(args[2], (uid_t)uid, (gid_t)gid) < 0 ? fail(err, errno, "change the owner", "%s", args[2]) : 0;
+}
+
 static int sync_all(const char *directory, struct err *err)
 {
 	cleanup_fd int fd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -120,6 +130,8 @@ int layer_main(int argc, char **argv)
 		return report(layer_points(args, &err), &err);
 	if (strcmp(verb, "unpoint") == 0)
 		return report(layer_unpoint(args, count, &err), &err);
+	if (strcmp(verb, "own") == 0 && count == 3)
+		return report(give_away(args, &err), &err);
 	if (strcmp(verb, "remove") == 0)
 		return report(remove_all(args, &err), &err);
 	if (strcmp(verb, "sync") == 0 && count == 1)

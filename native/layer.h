@@ -11,6 +11,7 @@
  *   @layer [-m …] points DIRECTORY PATH…      makes what is missing for a mount on each PATH of the tree, a directory where it ends with "/"; says on stdout what it
  *         has made, each path followed by NUL. Links lead where they lead inside the tree; the directories keep their times.
  *   @layer [-m …] unpoint DIRECTORY PATH…     takes those paths away again, the last one first; what is not empty stays.
+ *   @layer [-m …] own UID GID FILE            gives it to these ids (decimal) of the namespace, not following a link.
  *   @layer [-m …] remove DIRECTORY…           the trees, whatever their modes; what is not there is no error. Neither links nor mounts are followed.
  *   @layer [-m …] sync DIRECTORY              waits until all that has been written to its file system is on the disk.
  *   @layer [-m …] probe DIRECTORY             what steps can use there, NAME NUL VALUE NUL: overlay, xattrs, notifier; VALUE is "yes", or why not.

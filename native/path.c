@@ -482,6 +482,16 @@ int tree_symlink(struct tree *tree, const char *path, const char *link, struct e
 	return symlinkat(link, parent, name) < 0 ? fail(err, errno, STEP, "%s", path) : 0;
 }
 
+int tree_owner(struct tree *tree, const char *path, uid_t uid, gid_t gid, struct err *err)
+{
+	const char *name;
+	int parent = parent_in_skeleton(tree, path, &name, err);
+
+	if (parent < 0)
+		return parent;
+	return fchownat(parent, name, uid, gid, AT_SYMLINK_NOFOLLOW) < 0 ? fail(err, errno, STEP, "the owner of %s", path) : 0;
+}
+
 /* Kernels before 5.6 have no openat2: resolve the links here, then open what is left component by component. */
 static int path_open_by_hand(int root, const char *path)
 {

@@ -46,6 +46,7 @@ int WARN_UNUSED tree_walk(const struct tree *tree, const char *path, mode_t make
 int WARN_UNUSED tree_directory(const struct tree *tree, const char *path, mode_t mode, struct err *err);
 int WARN_UNUSED tree_file(struct tree *tree, const char *path, mode_t mode, const char *content, struct err *err);
 int WARN_UNUSED tree_symlink(struct tree *tree, const char *path, const char *link, struct err *err);
+int WARN_UNUSED tree_owner(struct tree *tree, const char *path, uid_t uid, gid_t gid, struct err *err);
 
 /* An O_PATH descriptor of what `path` leads to inside `root`, mounts included; -errno without a message. */
 int WARN_UNUSED path_open(int root, const char *path);

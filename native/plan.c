@@ -75,6 +75,7 @@ static const enum stage stages[OP_COUNT] = {
 	[OP_directory] = SKELETON, [OP_file] = SKELETON, [OP_symlink] = SKELETON, /* or MOUNTS, after root */
 	[OP_root] = ROOT,
 	[OP_uncovered] = UNCOVERED,
+	[OP_owner] = MOUNTS,
 	[OP_bind] = MOUNTS, [OP_bind_cwd] = MOUNTS, [OP_tmpfs] = MOUNTS, [OP_proc] = MOUNTS, [OP_sysfs] = MOUNTS,
 	[OP_devpts] = MOUNTS, [OP_mqueue] = MOUNTS,
 	[OP_pivot] = PIVOT,
@@ -259,6 +260,10 @@ static const char *op_mistake(const struct op *op)
 		return op->image_extracted.handle >= 0 || op->image_extracted.path[0] != '\0' ? NULL : "neither descriptor nor path";
 	case OP_directory:
 		return strcmp(op->directory.target, "/") != 0 ? NULL : "target is the root";
+	case OP_owner:
+		if (op->owner.uid >= UINT32_MAX || op->owner.gid >= UINT32_MAX)
+			return "no ids";
+		return strcmp(op->owner.target, "/") != 0 ? NULL : "target is the root";
 	case OP_file:
 		return strcmp(op->file.target, "/") != 0 ? NULL : "target is the root";
 	case OP_symlink:
@@ -319,6 +324,7 @@ static const char *missing_before(const struct op *op, const bool *seen, uint64_
 			return "is there already";
 		return (unshared & FLAG_unshare_pid) != 0 ? NULL : "needs unshare pid";
 	case OP_ids:
+	case OP_owner:
 		return seen[OP_userns_ranges] ? NULL : "needs userns_ranges";
 	default:
 		return NULL;

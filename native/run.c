@@ -54,7 +54,7 @@ static int make_targets(struct run *run, struct err *err)
 		const struct op *op = &run->plan->ops[i];
 		int result;
 
-		if (run->sources[i].left_out || op->kind == OP_uncovered || op->kind == OP_directory || op->kind == OP_file || op->kind == OP_symlink)
+		if (run->sources[i].left_out || op->kind == OP_uncovered || op->kind == OP_directory || op->kind == OP_file || op->kind == OP_symlink || op->kind == OP_owner)
 			continue;
 		run->index = i;
 		result = make_target(run, op, &run->sources[i], err);
@@ -275,6 +275,8 @@ static int carry_out(struct run *run, const struct op *op, struct err *err)
 		return tree_file(&run->root.tree, op->file.target, (mode_t)op->file.mode, op->file.content, err);
 	case OP_symlink:
 		return tree_symlink(&run->root.tree, op->symlink.target, op->symlink.link, err);
+	case OP_owner:
+		return tree_owner(&run->root.tree, op->owner.target, (uid_t)op->owner.uid, (gid_t)op->owner.gid, err);
 	case OP_root:
 		return do_root(run, err);
 	case OP_uncovered:

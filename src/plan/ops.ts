@@ -23,6 +23,7 @@ export const OPS = {
   symlink: { target: 'T', link: 'S' },
   root: { flags: 'F', size: 'N' },
   uncovered: { target: 'T' },
+  owner: { target: 'T', uid: 'N', gid: 'N' },
   bind: { source: 'P', target: 'T', flags: 'F' },
   bind_cwd: { target: 'T', flags: 'F' },
   tmpfs: { target: 'T', mode: 'N', size: 'N' },

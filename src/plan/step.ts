@@ -41,7 +41,15 @@ export type StepMount =
     }
   | { readonly kind: 'tmpfs'; readonly target: string; readonly size: number; readonly mode: number; readonly why: string }
   /** A file that is in memory only. */
-  | { readonly kind: 'file'; readonly target: string; readonly mode: number; readonly content: string; readonly why: string };
+  | {
+      readonly kind: 'file';
+      readonly target: string;
+      readonly mode: number;
+      readonly content: string;
+      /** Root, when left out, and where there is one id only. */
+      readonly owner?: { readonly uid: number; readonly gid: number } | undefined;
+      readonly why: string;
+    };
 
 export type StepProgram = {
   /** As `exec` takes it: without a slash it is looked for in the PATH of `environment`. */
@@ -93,7 +101,7 @@ export const makeStepPlan = (situation: StepSituation): Plan => {
       why: 'a build step sees nothing of the host',
     },
     { op: 'root', flags: [...rootFlags(tree), ...(regains ? ['suid'] : [])], size: 0, why: 'a build step' },
-    ...inMountOrder(table),
+    ...inMountOrder(table).flatMap((op): readonly Op[] => [op, ...(ids.kind === 'ranges' ? ownerOf(op, mounts) : [])]),
     { op: 'pivot', why: "leave the host's tree" },
     { op: 'hostname', name: 'localhost', why: 'no result depends on where it was built' },
     ...(owners === undefined
@@ -124,6 +132,12 @@ export const makeStepPlan = (situation: StepSituation): Plan => {
     { op: 'exec', file: program.file, why: 'build step' },
   ];
   return { ops };
+};
+
+const ownerOf = (op: Op, mounts: readonly StepMount[]): readonly Op[] => {
+  if (op.op !== 'file') return [];
+  const owner = mounts.flatMap((mount) => (mount.kind === 'file' && mount.target === op.target ? [mount.owner] : [])).at(-1);
+  return owner === undefined ? [] : [{ op: 'owner', target: op.target, uid: owner.uid, gid: owner.gid, why: op.why }];
 };
 
 const rootFlags = ({ upper, plain }: StepTree): readonly string[] => {

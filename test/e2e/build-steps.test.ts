@@ -2,7 +2,7 @@
 /** What steps of `tsrun build` may do, what becomes of them when the build dies, and what is believed of earlier builds. As an ordinary user. */
 import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
@@ -254,6 +254,28 @@ test('a cache that is locked has one step at a time, a private one is one of sev
   }
 });
 
+const OWNED = `FROM ${base}
+USER app
+RUN --mount=type=cache,target=/kept,uid=9,gid=8,mode=0700 \
+    --mount=type=secret,id=word,uid=9,gid=8,mode=0400 \
+    --mount=type=secret,id=word,target=/etc/word,uid=9,gid=8,mode=0400 \\
+    grep -q silence /run/secrets/word /etc/word && touch /kept/mine && stat -c '%u %g %a' /run/secrets/word /etc/word /kept
+RUN --mount=type=cache,target=/kept,uid=9,gid=8,mode=0700 test -e /kept/mine && test ! -e /run/secrets/word
+`;
+
+for (const [name, more, owners] of [
+  ['one id', {}, '0 0'],
+  ['many ids', RANGES, '9 8'],
+] as const) {
+  test(`${name}: secrets and new caches are for the user that the recipe names`, () => {
+    const directory = context({ Dockerfile: OWNED, secret: 'silence' });
+    const args = ['--verbose', '--secret', 'id=word,src=secret'];
+    const ran = ok(build(directory, 'owned.sif', args, { ...more, TSRUN_TMPDIR: join(place, `owned-${name}`) }));
+    const seen = ran.stderr.split('\n').filter((line) => /^ {2}\d+ \d+ \d+$/.test(line));
+    assert.equal(seen, [`  ${owners} 400`, `  ${owners} 400`, `  ${owners} 700`]);
+  });
+}
+
 /** Types the input once the program has written `prompt`. Returns all that stood on the terminal. Arguments: prompt, input, command. */
 const PTY = `
 import os, pty, sys
@@ -364,17 +386,26 @@ for (const [name, more] of [
   });
 }
 
-test('where the kernel makes no overlay, a step that fails leaves nothing, and a secret does not come to the disk', () => {
+test('where the kernel makes no overlay, a step that fails leaves nothing; and there as anywhere, a secret does not come to the image', () => {
   const failed = buildPlain(context({ Dockerfile: `FROM ${base}\nRUN mkdir -m 0 /closed && false\n` }), 'no.sif', 'failed', {});
   assert.is(failed.status, 125);
   assert.match(failed.stderr, /the step failed: RUN mkdir/, failed.stderr);
   assert.equal(readdirSync(join(place, 'under-failed/d/build/single/begun')), []);
-  const recipe = (target: string) => `FROM ${base}\nRUN --mount=type=secret,id=word,target=${target} grep -q silence ${target}\n`;
+  const recipe = (target: string) =>
+    `FROM ${base}\nRUN --mount=type=secret,id=word,target=${target} grep -q silence ${target} && (chown -R 3:4 /root 2>/dev/null || true)\n`;
   const given = ['--secret', 'id=word,src=secret'];
-  const one = context({ Dockerfile: recipe('/run/secrets/word'), secret: 'silence' });
-  ok(buildPlain(one, 'secret.sif', 'secret', {}, ...given));
-  const other = buildPlain(context({ Dockerfile: recipe('/root/word'), secret: 'silence' }), 'secret.sif', 'secret', {}, ...given);
-  assert.match(other.stderr, /cannot show the secret "word" at \/root\/word.*E_SECRET/);
+  for (const target of ['/run/secrets/word', '/root/word']) {
+    for (const ranges of [{}, RANGES]) {
+      const directory = context({ Dockerfile: recipe(target), secret: 'silence' });
+      ok(build(directory, 'secret.sif', given, ranges));
+      assert.not.match(tsrunOk(['image', 'ls', join(place, 'secret.sif'), '/root'], { env }), /word/);
+      ok(buildPlain(directory, 'secret.sif', 'secret', ranges, ...given));
+      assert.not.match(tsrunOk(['image', 'ls', join(place, 'secret.sif'), '/root'], { env }), /word/);
+    }
+  }
+  assert.not.ok(
+    readdirSync('/dev/shm').some((name) => name.startsWith('tsrun-secret-') && statSync(join('/dev/shm', name)).uid === user.uid),
+  );
 });
 
 test.run();

@@ -2,11 +2,17 @@
 import { chmod, mkdir } from 'node:fs/promises';
 import { type Lease, newWatch, tryLease } from '../../store/lease.ts';
 import type { Engine } from './engine.ts';
+import { giveAway } from './native.ts';
 import type { ReadyMount } from './run-step.ts';
 
 type CacheMount = Extract<ReadyMount, { type: 'cache' }>;
 
-export type HeldCaches = { readonly directories: ReadonlyMap<ReadyMount, string>; readonly release: () => Promise<void> };
+export type HeldCaches = {
+  readonly directories: ReadonlyMap<ReadyMount, string>;
+  /** Removed with the release. */
+  readonly temporary: string[];
+  readonly release: () => Promise<void>;
+};
 
 const FIRST_WAIT = 50;
 const LONGEST_WAIT = 1_000;
@@ -15,7 +21,9 @@ const LONGEST_WAIT = 1_000;
 export const holdCaches = async (engine: Engine, mounts: readonly ReadyMount[]): Promise<HeldCaches> => {
   const directories = new Map<ReadyMount, string>();
   const held = new Map<string, Lease>();
+  const temporary: string[] = [];
   const release = async (): Promise<void> => {
+    for (const path of temporary) await engine.cache.remove(path);
     for (const lease of held.values()) await lease.release();
   };
   // In one order everywhere: two steps never wait for each other.
@@ -25,18 +33,21 @@ export const holdCaches = async (engine: Engine, mounts: readonly ReadyMount[]):
       const name = await nameFor(engine, mount, held);
       const directory = `${engine.cache.root}/mounts/${name}`;
       directories.set(mount, directory);
-      // The mode is for a new one.
+      // Mode and owner are for a new one.
       const isNew = await mkdir(directory, { mode: 0o700 }).then(
         () => true,
         () => false,
       );
-      if (isNew) await chmod(directory, mount.mode);
+      if (!isNew) continue;
+      await chmod(directory, mount.mode);
+      // With one id there is nobody else; what lies in it is no part of the image.
+      if (engine.ids.kind === 'ranges' && (mount.uid !== 0 || mount.gid !== 0)) await giveAway(engine.ids, directory, mount.uid, mount.gid);
     }
   } catch (error) {
     await release();
     throw error;
   }
-  return { directories, release };
+  return { directories, temporary, release };
 };
 
 const nameFor = async ({ cache, signal }: Engine, { id, sharing }: CacheMount, held: Map<string, Lease>): Promise<string> => {

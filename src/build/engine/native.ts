@@ -51,6 +51,10 @@ export const makeMountPoints = async (ids: StepIds, directory: string, paths: re
   return Buffer.concat(parts).toString('latin1').split('\0').slice(0, -1);
 };
 
+/** The file or directory itself belongs to these ids of the build from then on. */
+export const giveAway = async (ids: StepIds, path: string, uid: number, gid: number): Promise<void> =>
+  runRole(['@layer', ...idArguments(ids), 'own', String(uid), String(gid), path], `cannot give ${path} to ${uid}:${gid}`, undefined);
+
 /** What of it the step has not put to use is taken away. */
 export const removeMountPoints = async (ids: StepIds, directory: string, made: readonly string[]): Promise<void> => {
   if (made.length === 0) return;

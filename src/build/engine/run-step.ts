@@ -1,6 +1,6 @@
 /** RUN, %post and the like: a program in the tree of a stage. */
 import { randomBytes } from 'node:crypto';
-import { chmod, readFile, writeFile } from 'node:fs/promises';
+import { chmod, mkdtemp, readFile, statfs, writeFile } from 'node:fs/promises';
 import { basename } from 'node:path';
 import { STEP_FILES, type StepMount, type StepProgram } from '../../plan/step.ts';
 import type { Command, RunMount, Step } from '../../recipe/spec.ts';
@@ -12,6 +12,7 @@ import { type Engine, note } from './engine.ts';
 import type { KeyPart } from './key.ts';
 import { type HeldCaches, holdCaches } from './mount-caches.ts';
 import { placeText } from './names.ts';
+import { giveAway } from './native.ts';
 import { runPlan } from './process.ts';
 import { DEFAULT_PATH, type StageState, variablesOf } from './stage-state.ts';
 import { accountsIn, type Tree, withPlan } from './tree.ts';
@@ -229,7 +230,7 @@ const readyMount = async (
     case 'tmpfs':
       return [{ kind: 'tmpfs', target, size: mount.size ?? 0, mode: 0o1777, why: place }];
     case 'secret':
-      return secretMount(engine, mount, target, place, environment);
+      return secretMount(engine, mount, target, place, environment, caches);
     default:
       return mount satisfies never;
   }
@@ -241,6 +242,7 @@ const secretMount = async (
   target: string,
   place: string,
   environment: Map<string, string>,
+  caches: HeldCaches,
 ): Promise<readonly StepMount[]> => {
   const secret = engine.options.secrets.get(mount.id);
   if (secret === undefined) {
@@ -256,15 +258,42 @@ const secretMount = async (
   if (mount.env !== undefined) environment.set(mount.env, content.replace(/\n$/, ''));
   if (mount.env !== undefined && mount.target === undefined) return [];
   const directory = target.slice(0, target.lastIndexOf('/')) || '/';
-  const files: StepMount = { kind: 'file', target, mode: mount.mode, content, why: place };
-  if (!engine.overlays && directory !== '/run/secrets') {
-    throw new TsrunError({
+  const owner = { uid: mount.uid, gid: mount.gid };
+  const files: StepMount = { kind: 'file', target, mode: mount.mode, content, owner, why: place };
+  // Nothing of it reaches a disk, or the image.
+  if (directory === '/run/secrets') return [{ kind: 'tmpfs', target: directory, size: 0, mode: 0o755, why: place }, files];
+  const source = await inMemory(engine, content, mount, place, caches);
+  return [{ kind: 'bind', source, target, readOnly: true, isFile: true, optional: false, why: place }];
+};
+
+const MEMORY = '/dev/shm';
+/** statfs(2) f_type of a tmpfs. */
+const TMPFS = 0x01021994;
+
+/** For the length of the step, a file that only this user can reach. */
+const inMemory = async (
+  engine: Engine,
+  content: string,
+  { id, mode, uid, gid }: Extract<ReadyMount, { type: 'secret' }>,
+  place: string,
+  { temporary }: HeldCaches,
+): Promise<string> => {
+  const refuse = (why: string): TsrunError =>
+    new TsrunError({
       code: 'E_SECRET',
-      what: `${place}: cannot show the secret ${JSON.stringify(mount.id)} at ${target}`,
-      why: 'the kernel makes no overlay here, and without one it would be written to the disk',
+      what: `${place}: cannot show the secret ${JSON.stringify(id)} to the step without writing it to a disk`,
+      why,
       hint: 'give it a target right below /run/secrets',
     });
-  }
-  // Nothing of it reaches a disk.
-  return directory === '/run/secrets' ? [{ kind: 'tmpfs', target: directory, size: 0, mode: 0o755, why: place }, files] : [files];
+  const kind = await statfs(MEMORY).catch(() => undefined);
+  if (kind?.type !== TMPFS) throw refuse(`${MEMORY} is no memory`);
+  const directory = await mkdtemp(`${MEMORY}/tsrun-secret-`).catch((error: Error) => {
+    throw refuse(error.message);
+  });
+  temporary.push(directory);
+  const path = `${directory}/secret`;
+  await writeFile(path, Buffer.from(content, 'latin1'), { mode: 0o600 });
+  await chmod(path, mode);
+  if (engine.ids.kind === 'ranges' && (uid !== 0 || gid !== 0)) await giveAway(engine.ids, path, uid, gid);
+  return path;
 };
