@@ -85,9 +85,17 @@ Stage: final
     test -e /got
     case "$-$FROM_DEFINITION" in *e*yes) ;; *) exit 3 ;; esac
 %apprun tool
-    echo "the tool"
+    echo "the tool $TOOL $SCIF_APPNAME $APPTAINER_APPNAME $SCIF_APPROOT $FROM_DEFINITION $*"
+    made-here
+%appenv tool
+    export TOOL=hammer
+%apptest tool
+    echo "tests $TOOL"; exit 4
 %appinstall tool
     echo installed > bin/made
+    printf '#!/bin/sh\\necho "of $0"\\n' > bin/made-here; chmod +x bin/made-here
+%apphelp other
+    Nothing to run.
 %apphelp tool
     Help of the tool.
 %applabels tool
@@ -112,6 +120,50 @@ test('every section of a definition file shows in the image as it would in Appta
   assert.match(say('inspect', '--test', 'full.sif'), /^#!\/bin\/sh -e\n\s+test -e \/got/);
   assert.equal(say('inspect', '--deffile', 'full.sif'), FULL);
   assert.match(say('inspect', '--environment', 'full.sif'), /=== \/\.singularity\.d\/env\/91-environment\.sh ===\nexport FROM_POST=old\n/);
+});
+
+test('--app runs an app of the image in its environment', () => {
+  const contained = ['--containall', '--pwd', '/'];
+  assert.is(
+    say('run', ...contained, '--app', 'tool', 'full.sif', 'a', 'b c'),
+    'the tool hammer tool tool /scif/apps/tool yes a b c\nof /scif/apps/tool/bin/made-here\n',
+  );
+  assert.is(
+    say('exec', ...contained, '--app', 'tool', 'full.sif', 'sh', '-c', 'echo $TOOL; made-here'),
+    'hammer\nof /scif/apps/tool/bin/made-here\n',
+  );
+  assert.is(
+    say('shell', ...contained, '--app=tool', 'full.sif', '-c', 'echo $TOOL $LD_LIBRARY_PATH'),
+    'hammer /scif/apps/tool/lib:/.singularity.d/libs\n',
+  );
+  assert.is(say('exec', ...contained, 'full.sif', 'sh', '-c', 'echo "<$TOOL$SCIF_APPNAME>"'), '<>\n');
+  const run = (...args: readonly string[]): Ran => tsrun(args, { env, cwd: place });
+  const tested = run('test', ...contained, '--app', 'tool', 'full.sif');
+  assert.is(tested.stdout, 'tests hammer\n');
+  assert.is(tested.status, 4);
+  assert.is(run('test', ...contained, '--app', 'other', 'full.sif').status, 0);
+  const nothing = run('run', ...contained, '--app', 'other', 'full.sif');
+  assert.is(nothing.status, 127);
+  assert.match(nothing.stderr, /\/scif\/apps\/other\/scif\/runscript.*\(E_NOT_FOUND\)/);
+  for (const verb of ['run', 'exec']) {
+    const missing = run(verb, ...contained, '--app', 'tol', 'full.sif', 'true');
+    assert.is(missing.status, 125);
+    assert.match(missing.stderr, /cannot run the app tol: the image has no such app \(E_NO_APP\)\nhint: its apps: other tool\n/);
+  }
+  assert.match(run('run', '--app', '../x', 'full.sif').stderr, /no name of an app.*\(E_USAGE\)/s);
+});
+
+test('inspect and run-help speak of apps', () => {
+  assert.is(say('inspect', '--list-apps', 'full.sif'), 'other\ntool\n');
+  assert.match(say('inspect', '--app', 'tool', 'full.sif'), /^Kind: hammer$/m);
+  assert.match(say('inspect', '--app', 'tool', '--runscript', 'full.sif'), /the tool \$TOOL/);
+  assert.match(say('inspect', '--app', 'tool', '--environment', 'full.sif'), /=== \/scif\/apps\/tool\/scif\/env\/90-environment\.sh ===/);
+  assert.is(say('run-help', '--app', 'tool', 'full.sif').trim(), 'Help of the tool.');
+  const all = JSON.parse(say('inspect', '--all', 'full.sif')) as { data: { attributes: { apps: Record<string, { test?: string }> } } };
+  assert.equal(Object.keys(all.data.attributes.apps), ['other', 'tool']);
+  assert.match(all.data.attributes.apps['tool']?.test ?? '', /tests \$TOOL/);
+  const missing = tsrun(['inspect', '--app', 'tol', 'full.sif'], { env, cwd: place });
+  assert.match(missing.stderr, /no such app[\s\S]*its apps: other tool/);
 });
 
 test('/.singularity.d and the links to it are there before %post', () => {
