@@ -233,12 +233,13 @@ test('what a base has for whoever builds on it is done first, once', () => {
     'user/part': 'of the context\n',
     'later/Dockerfile': 'FROM ../user.sif\nRUN test ! -e /made\n',
   });
-  const make = (name: string, ...args: readonly string[]): void => {
+  const make = (name: string, ...args: readonly string[]): Ran =>
     ok(tsrun(['build', '--force', ...args, join(place, `${name}.sif`), '.'], { env, cwd: join(place, name) }));
-  };
   make('trigger');
   assert.is(inside('trigger.sif', 'sh', '-c', 'test -e /made || echo nothing'), 'nothing\n');
-  make('user', '--build-arg', 'KIND=given');
+  const { stderr } = make('user', '--build-arg', 'KIND=given', '--build-arg', 'KINT=slip');
+  assert.match(stderr, /nothing uses the build argument KINT/);
+  assert.not.match(stderr, /argument KIND/);
   assert.is(inside('user.sif', 'cat', '/copy'), 'given of the context\nyes\n');
   make('later');
   write({ 'trigger/Dockerfile': 'FROM ../base\nONBUILD COPY missing /x\n' });
