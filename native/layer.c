@@ -40,7 +40,7 @@ static int open_table(const char *path, int flags, struct owner_table **table, s
 
 	if (path == NULL || path[0] == '\0')
 		return 0;
-	fd = open(path, flags | O_NOFOLLOW | O_CLOEXEC, 0600);
+	fd = open(path, flags | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC, 0600);
 	if (fd < 0)
 		return errno == ENOENT && flags == O_RDONLY ? 0 : fail(err, errno, "open the table of owners", "%s", path);
 	return owner_table_open(fd, path, table, err);
