@@ -154,7 +154,7 @@ for (const [name, who, more] of [
     writeFileSync(join(directory, 'Dockerfile'), `FROM ${base}\nRUN true\n`);
     ok(build(directory, 'killed.sif', [], more));
     const ids = more === RANGES ? 'ranges' : 'single';
-    assert.equal(readdirSync(join(space, 'build', ids, 'work')), []);
+    assert.equal(readdirSync(join(space, 'build', ids, 'begun')), []);
   });
 }
 
