@@ -7,10 +7,12 @@
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include <linux/limits.h>
 
 #include "image.h"
 #include "image_owners.h"
 #include "owners.h"
+#include "tar_out.h"
 #include "tree_tar.h"
 #include "userns.h"
 
@@ -38,7 +40,7 @@ static int open_table(const char *path, int flags, struct owner_table **table, s
 
 	if (path == NULL || path[0] == '\0')
 		return 0;
-	fd = open(path, flags | O_NOFOLLOW | O_CLOEXEC, 0600);
+	fd = open(path, flags | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC, 0600);
 	if (fd < 0)
 		return errno == ENOENT && flags == O_RDONLY ? 0 : fail(err, errno, "open the table of owners", "%s", path);
 	return owner_table_open(fd, path, table, err);
@@ -47,7 +49,11 @@ static int open_table(const char *path, int flags, struct owner_table **table, s
 static int tar(char **args, bool real_owners, struct err *err)
 {
 	struct owner_table *table = NULL;
-	int result = open_table(args[1], O_RDONLY, &table, err);
+	bool given = args[1] != NULL && args[1][0] != '\0';
+	char own[PATH_MAX];
+	int result = snprintf(own, sizeof own, "%s/" OWNER_TABLE_NAME, args[0]) >= (int)sizeof own
+	                 ? fail(err, ENAMETOOLONG, TAR_STEP, "%.300s", args[0])
+	                 : open_table(given ? args[1] : own, O_RDONLY, &table, err);
 	struct tree_records records = {.table = table, .real_owners = real_owners};
 
 	if (result == 0)

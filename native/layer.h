@@ -4,7 +4,7 @@
  * of several (fields of plan.def's userns_ranges). So modes keep nobody out, and owners are those the step saw.
  *
  *   @layer [-m …] tar DIRECTORY [TABLE]       the `upper` of a step as one layer of an OCI image (image-spec, layer.md), a PAX archive on stdout; see tree_tar().
- *         Without -m owners come from records (native/owners.h), and TABLE is the file of the `owners` op; "" or none: there is none. A tree without
+ *         Without -m owners come from records (native/owners.h), and TABLE is the file of the `owners` op; "" or none: DIRECTORY/.tsrun-owners, where there is one. A tree without
  *         marks of an overlay (a base, an image built in place) is written whole.
  *   @layer [-m …] unpack IMAGE OFFSET SIZE DIRECTORY [TABLE]   the SquashFS at OFFSET of IMAGE (SIZE 0: to its end) into DIRECTORY, which is missing or
  *         empty: with all modes, and with its owners and devices as records, owners with -m as real ones.

@@ -18,6 +18,8 @@
 
 #define OWNER_XATTR "user.tsrun.owner"
 #define OWNER_KEPT_PREFIX "user.tsrun.x."
+/* The table of a directory that is an image by itself (build --sandbox), at its top. No archive of a directory has it. */
+#define OWNER_TABLE_NAME ".tsrun-owners"
 /* All of the above begin so; what does is of no concern to the finished image. */
 #define OWNER_PREFIX "user.tsrun."
 #define OWNER_TEXT_MAX 64u

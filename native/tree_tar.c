@@ -341,6 +341,8 @@ static int put_directory(struct archive *a, int dir, const char *name, struct st
 	for (size_t i = 0; rc == 0 && i < names.count; i++) {
 		size_t before = a->path_len;
 
+		if (a->depth == 1 && strcmp(names.list[i], OWNER_TABLE_NAME) == 0)
+			continue;
 		rc = push_path(a, names.list[i], err);
 		if (rc == 0)
 			rc = put_any(a, fd, names.list[i], err);

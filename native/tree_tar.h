@@ -12,7 +12,7 @@ struct tree_records {
 
 /* Writes directory `path` to `out` as a PAX archive: names relative ("./bin/sh"), the directory itself first, parents before children, siblings sorted by bytes; owners
  * as numbers, modes, times with nanoseconds (`mtime`), xattrs (SCHILY.xattr.NAME, value's bytes as they are), hard links, devices and fifos. Sockets
- * are left out, other file systems' mount points are left empty.
+ * are left out, as is OWNER_TABLE_NAME at the top; other file systems' mount points are left empty.
  * With `records` (else NULL) owners, devices and xattrs are the recorded ones, and an overlay's marks become an OCI layer's: what is deleted `.wh.NAME`, a directory that
  * hides those below it has `.wh..wh..opq`, first. */
 int WARN_UNUSED tree_tar(const char *path, int out, const struct tree_records *records, struct err *err);

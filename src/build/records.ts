@@ -19,6 +19,8 @@ export const OBJECTS = {
 export const definitionText = ({ bootstrap, from }: OciImage['origin']): string => `bootstrap: ${bootstrap}\nfrom: ${from}\n\n`;
 
 const MAX_SCRIPT = 256 * 1024;
+const MAX_APPS = 1000;
+const APPS = '/scif/apps';
 const ENV = '/.singularity.d/env';
 
 /**
@@ -28,6 +30,9 @@ const ENV = '/.singularity.d/env';
 export const inspectMetadata = (view: ImageView, labels: Readonly<Record<string, string>>, definition: string): string => {
   const script = (path: string): string => text(readText(view, path, MAX_SCRIPT));
   const scripts = namesIn(view, ENV).filter((name) => /^(?:10-docker.*|9.*-environment)\.sh$/.test(name));
+  const apps = namesIn(view, APPS)
+    .slice(0, MAX_APPS)
+    .map((name) => [text(name), appAttributes(view, name)] as const);
   const own = parseLabels(readText(view, '/.singularity.d/labels.json', MAX_SCRIPT));
   const attributes = {
     deffile: definition,
@@ -37,8 +42,24 @@ export const inspectMetadata = (view: ImageView, labels: Readonly<Record<string,
     startscript: script('/.singularity.d/startscript'),
     test: script('/.singularity.d/test'),
     helpfile: script('/.singularity.d/runscript.help'),
+    ...(apps.length === 0 ? {} : { apps: Object.fromEntries(apps) }),
   };
   return `${JSON.stringify({ data: { attributes }, type: 'container' }, undefined, '\t')}\n`;
+};
+
+/** Of one app (SCIF). */
+const appAttributes = (view: ImageView, app: string) => {
+  const home = `${APPS}/${app}/scif`;
+  const script = (path: string): string => text(readText(view, path, MAX_SCRIPT));
+  const scripts = namesIn(view, `${home}/env`).filter((name) => name.endsWith('.sh'));
+  return {
+    environment: Object.fromEntries(scripts.map((name) => [text(`${home}/env/${name}`), script(`${home}/env/${name}`)])),
+    labels: parseLabels(readText(view, `${home}/labels.json`, MAX_SCRIPT)),
+    runscript: script(`${home}/runscript`),
+    startscript: script(`${home}/startscript`),
+    test: script(`${home}/test`),
+    helpfile: script(`${home}/runscript.help`),
+  };
 };
 
 const text = (bytes: string): string => decodeUtf8(bytes) ?? bytes;

@@ -1,5 +1,5 @@
 /** Reference → something to convert: an image of layers, or a file that already holds a SquashFS. */
-import { open, stat } from 'node:fs/promises';
+import { lstat, open, stat } from 'node:fs/promises';
 import { basename } from 'node:path';
 import type { Digest, Platform } from '../oci/descriptor.ts';
 import { openDockerArchive } from '../oci/docker-archive.ts';
@@ -166,7 +166,7 @@ const openPath = async (path: string): Promise<Source> => {
     const layout = await stat(`${path}/oci-layout`).catch(() => undefined);
     if (layout !== undefined) throw sourceError(path, 'it is an OCI layout, not a root file system', `write oci:${path}`);
     // In a sandbox that this user has made, everything belongs to them; who is meant stands in records, and is root where there is none.
-    const sandbox = found.uid !== 0 && found.uid === process.getuid?.() && (await isSandbox(path));
+    const sandbox = found.uid === process.getuid?.() && (await isSandbox(path));
     const open = (): AsyncIterable<Uint8Array> =>
       childOutput([nativeProgram(), sandbox ? '@layer' : '@image', 'tar', path], `cannot read the directory ${path}`);
     return {
@@ -188,9 +188,13 @@ const openPath = async (path: string): Promise<Source> => {
   );
 };
 
-/** Made by `--sandbox`, here or by Apptainer. */
+/** Owners of links of a sandbox, at its top; see native/owners.h. It is in no image. */
+export const SANDBOX_OWNERS = '.tsrun-owners';
+
+/** Made by `--sandbox`, here or, by an ordinary user, by Apptainer: what root has unpacked with that has its owners. */
 const isSandbox = async (path: string): Promise<boolean> =>
-  (await stat(`${path}/.singularity.d/env`).catch(() => undefined))?.isDirectory() === true;
+  (await lstat(`${path}/${SANDBOX_OWNERS}`).catch(() => undefined))?.isFile() === true ||
+  (process.getuid?.() !== 0 && (await stat(`${path}/.singularity.d/env`).catch(() => undefined))?.isDirectory() === true);
 
 /** "alpine", "alpine:3", "ghcr.io/a/b:1": meant for a registry, unless it ends like a file. */
 const looksLikeName = (path: string): boolean =>

@@ -187,6 +187,7 @@ export const buildFromRecipe = async ({ args, target, settings, platform, conver
   const spec = args.update ? onDirectory(read, target) : read;
   const context = resolve(args.context ?? (spec.language === 'definition' ? '.' : dirname(recipe)));
   const locked = await prepareLock(args, { path: recipe, text: spec.recipe.text }, offline);
+  const triggered = new Set<string>();
   const options: EngineOptions = {
     context: encodeUtf8(context),
     ignore: spec.language === 'dockerfile' ? ignoreOf(recipe, context) : NOTHING_IGNORED,
@@ -199,7 +200,8 @@ export const buildFromRecipe = async ({ args, target, settings, platform, conver
     terminal: env['TERM'],
     supply: locked.supply,
     offline,
-    onBuild: (triggers, base) => onBuildSteps(triggers, base, input),
+    onBuild: (triggers, base) => onBuildSteps(triggers, base, input, triggered),
+    unusedArguments: () => spec.unusedArguments.filter((name) => !triggered.has(name)),
   };
   const note = (text: string): void => hear({ kind: 'note', at: performance.now(), text });
   const ids = machineIds(env['TSRUN_BUILD_IDS']);

@@ -14,6 +14,9 @@ export type InspectArguments = {
   readonly image: string;
   /** Which parts to show; labels when there is none. */
   readonly parts: readonly Part[];
+  /** In place of the image itself. */
+  readonly app?: string | undefined;
+  readonly listApps?: boolean;
   readonly json: boolean;
 };
 
@@ -27,15 +30,28 @@ type Attributes = {
   readonly helpfile: string;
 };
 
+type Inspected = Attributes & { readonly apps: ReadonlyMap<string, Attributes> };
+
 /** @returns the text for stdout. @throws TsrunError */
-export const inspect = ({ image, parts, json }: InspectArguments): string => {
-  const attributes = readAttributes(image);
-  const chosen: readonly Part[] = parts.length === 0 ? ['labels'] : parts;
-  if (!json) return chosen.map((part) => partText(attributes, part)).join('');
-  // As Apptainer does: what the image has not is left out.
-  const shown = chosen.filter((part) => Object.keys(attributes[part]).length > 0).map((part) => [part, attributes[part]]);
-  return `${JSON.stringify({ data: { attributes: Object.fromEntries(shown) }, type: 'container' }, undefined, '\t')}\n`;
+export const inspect = ({ image, parts, app, listApps = false, json }: InspectArguments): string => {
+  const { apps, ...whole } = readAttributes(image);
+  const names = [...apps.keys()].sort();
+  const chosen: readonly Part[] = parts.length === 0 ? (listApps ? [] : ['labels']) : parts;
+  const attributes = app === undefined ? whole : apps.get(app);
+  if (attributes === undefined) {
+    const hint = names.length === 0 ? 'leave --app out' : `its apps: ${names.join(' ')}`;
+    throw new TsrunError({ code: 'E_NO_APP', what: `cannot inspect the app ${app} of ${image}`, why: 'the image has no such app', hint });
+  }
+  if (!json) return (listApps ? names.map((name) => `${name}\n`) : []).concat(chosen.map((part) => partText(attributes, part))).join('');
+  const shown = partsOf(attributes, chosen);
+  const listed = listApps ? { apps: Object.fromEntries([...apps].map(([name, each]) => [name, partsOf(each, parts)])) } : {};
+  const data = { attributes: app === undefined ? { ...shown, ...listed } : { apps: { [app]: shown } } };
+  return `${JSON.stringify({ data, type: 'container' }, undefined, '\t')}\n`;
 };
+
+/** As Apptainer does: what the image has not is left out. */
+const partsOf = (attributes: Attributes, parts: readonly Part[]): object =>
+  Object.fromEntries(parts.filter((part) => Object.keys(attributes[part]).length > 0).map((part) => [part, attributes[part]]));
 
 const partText = (attributes: Attributes, part: Part): string => {
   switch (part) {
@@ -56,14 +72,19 @@ const partText = (attributes: Attributes, part: Part): string => {
 
 const withNewline = (text: string): string => (text === '' || text.endsWith('\n') ? text : `${text}\n`);
 
-const readAttributes = (image: string): Attributes => {
-  const text = readMetadata(image);
-  const { data } = parse(text, image) as { data?: { attributes?: Record<string, unknown> } };
-  const attributes = data?.attributes ?? {};
+const readAttributes = (image: string): Inspected => {
+  const { data } = parse(readMetadata(image), image) as { data?: { attributes?: unknown } };
+  const attributes = recordOf(data?.attributes);
+  const apps = Object.entries(recordOf(attributes['apps'])).map(([name, app]) => [name, attributesOf(recordOf(app))] as const);
+  return { ...attributesOf(attributes), apps: new Map(apps) };
+};
+
+const recordOf = (value: unknown): Record<string, unknown> =>
+  typeof value === 'object' && value !== null ? (value as Record<string, unknown>) : {};
+
+const attributesOf = (attributes: Record<string, unknown>): Attributes => {
   const texts = (value: unknown): Record<string, string> =>
-    typeof value === 'object' && value !== null
-      ? Object.fromEntries(Object.entries(value).filter((entry): entry is [string, string] => typeof entry[1] === 'string'))
-      : {};
+    Object.fromEntries(Object.entries(recordOf(value)).filter((entry): entry is [string, string] => typeof entry[1] === 'string'));
   const textOf = (value: unknown): string => (typeof value === 'string' ? value : '');
   return {
     labels: texts(attributes['labels']),

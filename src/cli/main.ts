@@ -82,8 +82,9 @@ const HANDLERS: Readonly<Record<VerbName, (given: Given) => Promise<unknown>>> =
   },
   'run-help': async (given) => {
     const { inspect } = await import('./inspect.ts');
-    const text = inspect({ image: given.word('IMAGE'), parts: ['helpfile'], json: false });
-    await print(text === '' ? 'The image has no help of its own.\n' : text);
+    const app = given.text('app');
+    const text = inspect({ image: given.word('IMAGE'), parts: ['helpfile'], app, json: false });
+    await print(text === '' ? `The ${app === undefined ? 'image' : 'app'} has no help of its own.\n` : text);
   },
   optimize: async (given) => {
     const { optimize } = await import('./optimize.ts');
@@ -103,7 +104,9 @@ const HANDLERS: Readonly<Record<VerbName, (given: Given) => Promise<unknown>>> =
   inspect: async (given) => {
     const { inspect, PARTS } = await import('./inspect.ts');
     const parts = PARTS.filter((part) => given.on(part) || given.on('all'));
-    await print(inspect({ image: given.word('IMAGE'), parts, json: given.on('json') || given.on('all') }));
+    const app = given.text('app');
+    const listApps = given.on('list-apps') || (given.on('all') && app === undefined);
+    await print(inspect({ image: given.word('IMAGE'), parts, app, listApps, json: given.on('json') || given.on('all') }));
   },
   'image ls': async (given) => {
     const { imageLs } = await import('./image.ts');

@@ -95,6 +95,7 @@ const RECIPE: readonly Option[] = [
 ];
 
 const IMAGE: Position = { name: 'IMAGE', kind: 'file', help: 'a SIF or SquashFS file' };
+const APP: Option = { name: 'app', value: 'NAME', help: 'of this app of the image' };
 const JSON_OUTPUT: Option = { name: 'json', short: 'j', help: 'as JSON' };
 
 export const VERBS = [
@@ -145,6 +146,8 @@ export const VERBS = [
       { name: 'test', short: 't', help: 'its test script' },
       { name: 'environment', short: 'e', help: 'its environment scripts' },
       { name: 'helpfile', short: 'H', help: 'its help text' },
+      APP,
+      { name: 'list-apps', help: 'names of its apps' },
       { name: 'all', help: 'all of it, as JSON' },
       JSON_OUTPUT,
     ],
@@ -153,7 +156,7 @@ export const VERBS = [
   {
     name: 'run-help',
     positions: [{ name: 'IMAGE', kind: 'file', help: 'a SIF, SquashFS or directory' }],
-    options: [],
+    options: [APP],
     help: 'the help text of an image',
   },
   {

@@ -228,6 +228,10 @@ export const planEnv = (situation: Situation, table: MountTable, home: string, p
   own.set('SINGULARITY_CONTAINER', { value: image.path, why });
   own.set('SINGULARITY_NAME', { value: name, why });
   own.set('TSRUN_IMAGE', { value: image.reference, why });
+  if (request.app !== undefined) {
+    // Scripts of the image look at these, and set what the app wants.
+    for (const key of ['APPTAINER_APPNAME', 'SINGULARITY_APPNAME']) own.set(key, { value: request.app.text, why: request.app.origin });
+  }
   if (request.hostname !== undefined && host.has('HOSTNAME'))
     own.set('HOSTNAME', { value: request.hostname.text, why: request.hostname.origin });
   return { host, image: fromImage, explicit, defaults, own, around, leftOut, leftOutPython };

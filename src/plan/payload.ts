@@ -3,7 +3,8 @@
  * script, to which everything is handed as arguments and environment; no value ever becomes code.
  */
 import { isVariableName } from '../request/env-spec.ts';
-import { TsrunError } from '../util/errors.ts';
+import type { Request } from '../request/request.ts';
+import { EXIT_TSRUN, TsrunError } from '../util/errors.ts';
 import { nameOf } from '../util/paths.ts';
 import { DEFAULT_PATH, finalEnv, isBelowEnvScripts, type PlannedEnv, type Variable } from './env.ts';
 import type { MountTable } from './mount-table.ts';
@@ -15,15 +16,27 @@ const TEST = '/.singularity.d/test';
 /** An image without a test passes, as in Apptainer. */
 const TEST_SCRIPT = `if [ -e ${TEST} ]; then exec ${TEST} "$@"; fi; echo 'tsrun: the image has no test' >&2`;
 
+const APPS = '/scif/apps';
+const NO_APP = 'E_NO_APP';
+/** The same for an app. */
+const APP_TEST_SCRIPT = 'if [ -e "$0" ]; then exec "$0" "$@"; fi; echo "tsrun: the app has no test" >&2';
+
 export type Command = { readonly file: string; readonly args: readonly string[]; readonly why: string };
+
+const appOf = ({ app }: Request) =>
+  app === undefined
+    ? undefined
+    : { runscript: `${APPS}/${app.text}/scif/runscript`, test: `${APPS}/${app.text}/scif/test`, why: `the image's app ${app.text}` };
 
 /** Errors: E_NOTHING_TO_RUN, E_NO_SHELL. */
 export const chooseCommand = ({ request, image }: Situation): Command => {
   const { facts } = image;
+  const app = appOf(request);
   switch (request.verb) {
     case 'exec':
       return { file: request.args[0] ?? '', args: request.args, why: 'the command line' };
     case 'run': {
+      if (app !== undefined) return { file: app.runscript, args: [app.runscript, ...request.args], why: app.why };
       if (facts.runscript) return { file: RUNSCRIPT, args: [RUNSCRIPT, ...request.args], why: "the image's runscript" };
       const words = [...facts.entrypoint, ...(request.args.length > 0 ? request.args : facts.cmd)];
       const file = words[0] ?? '';
@@ -42,6 +55,10 @@ export const chooseCommand = ({ request, image }: Situation): Command => {
       });
     }
     case 'test':
+      if (app !== undefined)
+        return facts.sh === ''
+          ? { file: app.test, args: [app.test, ...request.args], why: app.why }
+          : { file: facts.sh, args: ['sh', '-c', APP_TEST_SCRIPT, app.test, ...request.args], why: app.why };
       return facts.sh === ''
         ? { file: TEST, args: [TEST, ...request.args], why: "the image's test" }
         : { file: facts.sh, args: ['sh', '-c', TEST_SCRIPT, 'test', ...request.args], why: "the image's test" };
@@ -116,9 +133,24 @@ esac
 exec "$@"
 `;
 
+/**
+ * In front of it, when an app is asked for: nothing is run in place of one that is not there. What scripts of Apptainer's images say about that names
+ * neither cause nor cure.
+ */
+export const APP_SCRIPT = `if [ ! -d "${APPS}/$APPTAINER_APPNAME" ]; then
+tsrun_apps=
+for tsrun_app in ${APPS}/*/; do
+tsrun_app=\${tsrun_app%/}
+if [ -d "$tsrun_app" ]; then tsrun_apps="$tsrun_apps \${tsrun_app##*/}"; fi
+done
+printf 'tsrun: cannot run the app %s: the image has no such app (${NO_APP})\\nhint: its apps:%s\\n' "$APPTAINER_APPNAME" "\${tsrun_apps:- none}" >&2
+exit ${EXIT_TSRUN}
+fi
+`;
+
 /** True when a shell has to run first: the image says so, or the user mounted a script there (as module tools do). */
-const needsSourcing = ({ image }: Situation, table: MountTable): boolean =>
-  image.facts.envScripts.length > 0 || table.entries.some((entry) => isBelowEnvScripts(entry.target));
+const needsSourcing = ({ image, request }: Situation, table: MountTable): boolean =>
+  request.app !== undefined || image.facts.envScripts.length > 0 || table.entries.some((entry) => isBelowEnvScripts(entry.target));
 
 const assignments = (variables: ReadonlyMap<string, Variable>, skip: ReadonlyMap<string, Variable>): string[] => {
   const list: string[] = [];
@@ -145,7 +177,7 @@ export const planPayload = (situation: Situation, table: MountTable, env: Planne
     situation.warnings.push(`the environment scripts of ${reference} were not read: it has no /bin/sh`);
     return direct(command, env);
   }
-  return sourced(command, env, facts.sh);
+  return sourced(command, env, facts.sh, situation.request.app === undefined ? SOURCING_SCRIPT : APP_SCRIPT + SOURCING_SCRIPT);
 };
 
 const direct = (command: Command, env: PlannedEnv): Op[] => [
@@ -158,7 +190,7 @@ const direct = (command: Command, env: PlannedEnv): Op[] => [
 const fileFor = ({ file, args }: Command): string =>
   (args[0] === 'sh' || args[0] === 'bash') && nameOf(file) !== args[0] ? `/bin/${args[0]}` : file;
 
-const sourced = (command: Command, env: PlannedEnv, sh: string): Op[] => {
+const sourced = (command: Command, env: PlannedEnv, sh: string, script: string): Op[] => {
   const first = new Map([...env.defaults, ...env.image, ...env.own]);
   for (const { name, before, after } of env.around) {
     const key = name === 'PATH' ? 'PATH' : 'LIBS';
@@ -171,7 +203,7 @@ const sourced = (command: Command, env: PlannedEnv, sh: string): Op[] => {
   const args = [
     'sh',
     '-c',
-    SOURCING_SCRIPT,
+    script,
     'tsrun',
     String(host.length),
     ...host,

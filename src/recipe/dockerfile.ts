@@ -157,9 +157,15 @@ const targetOf = (target: string | undefined, names: StageNames, path: string): 
  * What the base image has for whoever builds on it (`OnBuild` of its config), as steps that come before the stage's own.
  * They cannot take from stages.
  * @param base the image's name, for messages
+ * @param declared takes the names of their arguments
  * @throws TsrunError as parseDockerfile
  */
-export const onBuildSteps = (triggers: readonly string[], base: string, options: DockerfileOptions): readonly Step[] => {
+export const onBuildSteps = (
+  triggers: readonly string[],
+  base: string,
+  options: DockerfileOptions,
+  declared: Set<string> = new Set(),
+): readonly Step[] => {
   const given = argumentMap(options.buildArgs ?? {});
   const globals = platformArguments(options.platform, options.buildPlatform ?? options.platform);
   return triggers.flatMap((trigger, index) => {
@@ -167,7 +173,7 @@ export const onBuildSteps = (triggers: readonly string[], base: string, options:
     return instructions.flatMap((instruction) => {
       const at = { ...instruction.at, line: index + 1 };
       if (['FROM', 'ONBUILD', 'MAINTAINER'].includes(instruction.keyword)) refuse(at, `ONBUILD cannot hold ${instruction.keyword}`);
-      return stepsOf({ ...instruction, at }, { escapeChar, stages: [], current: 0, globals, given, declared: new Set() });
+      return stepsOf({ ...instruction, at }, { escapeChar, stages: [], current: 0, globals, given, declared });
     });
   });
 };

@@ -202,6 +202,14 @@ export const FLAGS = [
     help: "the shell to start (default: the image's bash, else its sh)",
   },
   {
+    name: 'app',
+    kind: 'value',
+    value: 'NAME',
+    env: ['APP', 'APPNAME'],
+    group: 'environment',
+    help: "an app of the image (SCIF, /scif/apps/NAME): its environment, and in place of the image's its runscript and test",
+  },
+  {
     name: 'stage',
     kind: 'optional',
     value: 'memory|local',
@@ -294,7 +302,6 @@ export const LATER_FLAGS: readonly LaterFlag[] = [
   { name: 'device', value: true, today: '--nv, or no --contain: all devices are in /dev then' },
   { name: 'cdi-dirs', value: true, today: '--nv' },
   { name: 'intel-hpu', today: 'leave --contain out: all devices are in /dev then' },
-  { name: 'app', value: true, today: 'exec IMAGE /scif/apps/NAME/scif/runscript' },
   { name: 'sharens', today: 'leave it out: runs of one job share a user namespace by themselves' },
   { name: 'fusemount', value: true, today: 'mount it on the host and --bind it' },
   { name: 'security', value: true, today: RIGHTS },

@@ -41,6 +41,8 @@ export type Request = {
   readonly hostname: Asked | undefined;
   readonly nv: boolean;
   readonly shell: Asked | undefined;
+  /** Of the image's apps, the one that is meant: a name in /scif/apps. */
+  readonly app: Asked | undefined;
   /** Where the image is copied first. */
   readonly stage: 'no' | 'local' | 'memory';
   /** Where what is touched of the image is written. */
@@ -68,6 +70,8 @@ const MAX_BINDS = 5000;
 const DEFAULT_LINGER_MS = 10_000;
 /** The image server decides, by the memory there is. */
 const DEFAULT_CACHE_BYTES = 0;
+/** One name of a directory: anything else would lead out of /scif/apps. */
+export const isAppName = (text: string): boolean => /^(?!\.{1,2}$)[^/]{1,255}$/.test(text);
 const HOST_NAME = /^[A-Za-z0-9]([A-Za-z0-9.-]{0,62}[A-Za-z0-9])?$/;
 
 const refuse: (code: 'E_USAGE' | 'E_CONFIG', what: string, why: string, hint: string) => never = (code, what, why, hint) => {
@@ -152,6 +156,18 @@ const recordOf = (given: Given | undefined): Asked | undefined => {
   if (given === undefined) return undefined;
   if (given.text === '' || isTooLong(given.text))
     refuse('E_USAGE', `cannot use ${given.origin} ${given.text.slice(0, 80)}`, 'it is no name of a file', 'write --record FILE');
+  return { text: given.text, origin: given.origin };
+};
+
+const appOf = (given: Given | undefined): Asked | undefined => {
+  if (given === undefined) return undefined;
+  if (!isAppName(given.text))
+    refuse(
+      'E_USAGE',
+      `cannot use ${given.origin} ${given.text.slice(0, 80)}`,
+      'it is no name of an app',
+      'tsrun inspect --list-apps IMAGE shows them',
+    );
   return { text: given.text, origin: given.origin };
 };
 
@@ -242,6 +258,7 @@ export const makeRequest = (line: CommandLine, given: readonly Given[], rest: Co
     hostname: hostname === undefined ? undefined : { text: hostname.text, origin: hostname.origin },
     nv: isOn('nv'),
     shell: last('shell'),
+    app: appOf(last('app')),
     stage: stageOf(last('stage')),
     record: recordOf(last('record')),
     explain: explainOf(last('explain')),

@@ -85,9 +85,17 @@ Stage: final
     test -e /got
     case "$-$FROM_DEFINITION" in *e*yes) ;; *) exit 3 ;; esac
 %apprun tool
-    echo "the tool"
+    echo "the tool $TOOL $SCIF_APPNAME $APPTAINER_APPNAME $SCIF_APPROOT $FROM_DEFINITION $*"
+    made-here
+%appenv tool
+    export TOOL=hammer
+%apptest tool
+    echo "tests $TOOL"; exit 4
 %appinstall tool
     echo installed > bin/made
+    printf '#!/bin/sh\\necho "of $0"\\n' > bin/made-here; chmod +x bin/made-here
+%apphelp other
+    Nothing to run.
 %apphelp tool
     Help of the tool.
 %applabels tool
@@ -112,6 +120,50 @@ test('every section of a definition file shows in the image as it would in Appta
   assert.match(say('inspect', '--test', 'full.sif'), /^#!\/bin\/sh -e\n\s+test -e \/got/);
   assert.equal(say('inspect', '--deffile', 'full.sif'), FULL);
   assert.match(say('inspect', '--environment', 'full.sif'), /=== \/\.singularity\.d\/env\/91-environment\.sh ===\nexport FROM_POST=old\n/);
+});
+
+test('--app runs an app of the image in its environment', () => {
+  const contained = ['--containall', '--pwd', '/'];
+  assert.is(
+    say('run', ...contained, '--app', 'tool', 'full.sif', 'a', 'b c'),
+    'the tool hammer tool tool /scif/apps/tool yes a b c\nof /scif/apps/tool/bin/made-here\n',
+  );
+  assert.is(
+    say('exec', ...contained, '--app', 'tool', 'full.sif', 'sh', '-c', 'echo $TOOL; made-here'),
+    'hammer\nof /scif/apps/tool/bin/made-here\n',
+  );
+  assert.is(
+    say('shell', ...contained, '--app=tool', 'full.sif', '-c', 'echo $TOOL $LD_LIBRARY_PATH'),
+    'hammer /scif/apps/tool/lib:/.singularity.d/libs\n',
+  );
+  assert.is(say('exec', ...contained, 'full.sif', 'sh', '-c', 'echo "<$TOOL$SCIF_APPNAME>"'), '<>\n');
+  const run = (...args: readonly string[]): Ran => tsrun(args, { env, cwd: place });
+  const tested = run('test', ...contained, '--app', 'tool', 'full.sif');
+  assert.is(tested.stdout, 'tests hammer\n');
+  assert.is(tested.status, 4);
+  assert.is(run('test', ...contained, '--app', 'other', 'full.sif').status, 0);
+  const nothing = run('run', ...contained, '--app', 'other', 'full.sif');
+  assert.is(nothing.status, 127);
+  assert.match(nothing.stderr, /\/scif\/apps\/other\/scif\/runscript.*\(E_NOT_FOUND\)/);
+  for (const verb of ['run', 'exec']) {
+    const missing = run(verb, ...contained, '--app', 'tol', 'full.sif', 'true');
+    assert.is(missing.status, 125);
+    assert.match(missing.stderr, /cannot run the app tol: the image has no such app \(E_NO_APP\)\nhint: its apps: other tool\n/);
+  }
+  assert.match(run('run', '--app', '../x', 'full.sif').stderr, /no name of an app.*\(E_USAGE\)/s);
+});
+
+test('inspect and run-help speak of apps', () => {
+  assert.is(say('inspect', '--list-apps', 'full.sif'), 'other\ntool\n');
+  assert.match(say('inspect', '--app', 'tool', 'full.sif'), /^Kind: hammer$/m);
+  assert.match(say('inspect', '--app', 'tool', '--runscript', 'full.sif'), /the tool \$TOOL/);
+  assert.match(say('inspect', '--app', 'tool', '--environment', 'full.sif'), /=== \/scif\/apps\/tool\/scif\/env\/90-environment\.sh ===/);
+  assert.is(say('run-help', '--app', 'tool', 'full.sif').trim(), 'Help of the tool.');
+  const all = JSON.parse(say('inspect', '--all', 'full.sif')) as { data: { attributes: { apps: Record<string, { test?: string }> } } };
+  assert.equal(Object.keys(all.data.attributes.apps), ['other', 'tool']);
+  assert.match(all.data.attributes.apps['tool']?.test ?? '', /tests \$TOOL/);
+  const missing = tsrun(['inspect', '--app', 'tol', 'full.sif'], { env, cwd: place });
+  assert.match(missing.stderr, /no such app[\s\S]*its apps: other tool/);
 });
 
 test('/.singularity.d and the links to it are there before %post', () => {
@@ -181,12 +233,13 @@ test('what a base has for whoever builds on it is done first, once', () => {
     'user/part': 'of the context\n',
     'later/Dockerfile': 'FROM ../user.sif\nRUN test ! -e /made\n',
   });
-  const make = (name: string, ...args: readonly string[]): void => {
+  const make = (name: string, ...args: readonly string[]): Ran =>
     ok(tsrun(['build', '--force', ...args, join(place, `${name}.sif`), '.'], { env, cwd: join(place, name) }));
-  };
   make('trigger');
   assert.is(inside('trigger.sif', 'sh', '-c', 'test -e /made || echo nothing'), 'nothing\n');
-  make('user', '--build-arg', 'KIND=given');
+  const { stderr } = make('user', '--build-arg', 'KIND=given', '--build-arg', 'KINT=slip');
+  assert.match(stderr, /nothing uses the build argument KINT/);
+  assert.not.match(stderr, /argument KIND/);
   assert.is(inside('user.sif', 'cat', '/copy'), 'given of the context\nyes\n');
   make('later');
   write({ 'trigger/Dockerfile': 'FROM ../base\nONBUILD COPY missing /x\n' });
@@ -224,14 +277,39 @@ test('ADD unpacks tar archives however they are compressed', () => {
 test('a sandbox made into an image keeps the owners that are recorded in it', () => {
   write({
     'owners.def':
-      'Bootstrap: localimage\nFrom: base\n%post\n  echo x > /its; chown 5:6 /its; mkdir /closed; chown 7:8 /closed; chmod 0 /closed\n',
+      'Bootstrap: localimage\nFrom: base\n%post\n  echo x > /its; chown 5:6 /its; mkdir /closed; chown 7:8 /closed; chmod 0 /closed\n' +
+      '  ln -s its /link; chown -h 9:10 /link; mkfifo /pipe; chown 11:12 /pipe; ln -s its /roots; chmod 555 /\n',
   });
   ok(tsrun(['build', '--force', '--sandbox', join(place, 'box'), 'owners.def'], { env, cwd: place }));
+  const expectOwners = (image: string): void => {
+    const listed = (path: string): string => say('image', 'ls', '--depth', '0', image, path).trim();
+    assert.match(listed('/its'), /^-rw-r--r--\s+5\s+6\s/);
+    assert.match(listed('/closed'), /^d---------\s+7\s+8\s/);
+    assert.match(listed('/link'), /^l\S+\s+9\s+10\s/);
+    assert.match(listed('/pipe'), /^p\S+\s+11\s+12\s/);
+    assert.match(listed('/roots'), /^l\S+\s+0\s+0\s/);
+    assert.match(listed('/bin/busybox'), /^-rwxr-xr-x\s+0\s+0\s/);
+    assert.not.match(say('image', 'ls', image), /tsrun-owners/);
+  };
   ok(build('unboxed.sif', 'box'));
-  const listed = (path: string): string => say('image', 'ls', 'unboxed.sif', path).trim();
-  assert.match(listed('/its'), /^-rw-r--r--\s+5\s+6\s/);
-  assert.match(listed('/closed'), /^d---------\s+7\s+8\s/);
-  assert.match(listed('/bin/busybox'), /^-rwxr-xr-x\s+0\s+0\s/);
+  expectOwners('unboxed.sif');
+  write({ 'on.def': 'Bootstrap: localimage\nFrom: box\n%post\n  ln -s its /two; chown -h 13:14 /two\n' });
+  ok(build('on.sif', 'on.def'));
+  expectOwners('on.sif');
+  ok(tsrun(['build', '--update', join(place, 'box'), 'on.def'], { env, cwd: place }));
+  ok(build('updated.sif', 'box'));
+  expectOwners('updated.sif');
+  assert.match(say('image', 'ls', 'updated.sif', '/two'), /^l\S+\s+13\s+14\s/);
+});
+
+test('a sandbox of root keeps them too', () => {
+  const root = (...args: readonly string[]): unknown =>
+    ok(tsrun(['build', '--force', ...args], { env: { ...env, TSRUN_TMPDIR: join(place, 'root') }, cwd: place, as: 'root' }));
+  write({ 'root.def': 'Bootstrap: localimage\nFrom: unboxed.sif\n' });
+  root('--sandbox', join(place, 'roots'), 'root.def');
+  root(join(place, 'roots.sif'), 'roots');
+  assert.match(say('image', 'ls', 'roots.sif', '/link'), /^l\S+\s+9\s+10\s/);
+  assert.match(say('image', 'ls', 'roots.sif', '/its'), /^-rw-r--r--\s+5\s+6\s/);
 });
 
 test('test runs the test of an image with its environment, and passes where there is none', () => {

@@ -58,7 +58,7 @@ const listing = (out: string, path: string): readonly string[] =>
 /** What a build that has ended must not leave. */
 const assertClean = (out: string): void => {
   for (const ids of existsSync(join(space, 'build')) ? readdirSync(join(space, 'build')) : []) {
-    assert.equal(readdirSync(join(space, 'build', ids, 'work')), [], `left in work of ${ids}`);
+    assert.equal(readdirSync(join(space, 'build', ids, 'begun')), [], `left in begun of ${ids}`);
     assert.equal(readdirSync(join(space, 'build', ids, 'keys')), [], `left in keys of ${ids}`);
   }
   assert.equal(

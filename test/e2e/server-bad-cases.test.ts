@@ -12,7 +12,7 @@ import {
   truncateSync,
   writeFileSync,
 } from 'node:fs';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { environmentOf, makeBusyboxImage, type Ran, run, scratch, tsrun, tsrunOk, tsrunPath } from '../helpers/product.ts';
@@ -208,11 +208,11 @@ test('a socket that nobody listens to any more is replaced', async () => {
 test('a stranger who was first in a shared /tmp is not trusted', () => {
   if (!isRoot) return skip('needs root for a /tmp of its own and another user');
   const stranger = 54_321;
-  // The scratch directory lies below the /tmp that is covered: the image is seen at another place.
+  // The scratch directory lies below the /tmp that is covered, and the checkout may: image and program are seen at other places.
   const seen = (prepare: string): Ran => {
     const become = `setpriv --reuid ${user.uid} --regid ${user.gid} --init-groups`;
-    const script = `mount --bind ${place} /mnt && mount -t tmpfs -o mode=1777 tmp /tmp && cd / && ${prepare} && exec ${become} "$@"`;
-    const words = ['-m', 'sh', '-c', script, 'sh', tsrunPath, 'exec', '/mnt/image.sif', 'cat', '/opt/tool/data.txt'];
+    const script = `mount --bind ${place} /mnt && mount --bind ${dirname(tsrunPath)} /media && mount -t tmpfs -o mode=1777 tmp /tmp && cd / && ${prepare} && exec ${become} "$@"`;
+    const words = ['-m', 'sh', '-c', script, 'sh', '/media/tsrun', 'exec', '/mnt/image.sif', 'cat', '/opt/tool/data.txt'];
     return run('unshare', words, { as: 'root', cwd: '/', env: { XDG_RUNTIME_DIR: undefined, HOME: user.home, USER: user.name } });
   };
   assert.is(seen('true').stdout, 'from the image\n');

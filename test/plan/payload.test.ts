@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { prompt } from '../../src/plan/env.ts';
-import { SOURCING_SCRIPT } from '../../src/plan/payload.ts';
+import { APP_SCRIPT, SOURCING_SCRIPT } from '../../src/plan/payload.ts';
 import { argsOf, codeOf, envOf, noticesOf, only, planned, type World } from '../helpers/planning.ts';
 
 const test = suite('payload');
@@ -36,6 +36,22 @@ test('arguments of entry points are never looked at by a shell', () => {
 
 test("run takes the image's own runscript, and hands it the arguments", () => {
   assert.is(command('run IMG a', { runscript: true, entrypoint: ['/x'] }), '/.singularity.d/runscript | /.singularity.d/runscript a');
+});
+
+test('an app runs its own script behind the scripts of the image, which are told its name', () => {
+  const run = planned('run --app tool IMG a');
+  assert.is(argsOf(run)[2], APP_SCRIPT + SOURCING_SCRIPT);
+  assert.equal(argsOf(run).slice(-2), ['/scif/apps/tool/scif/runscript', 'a']);
+  assert.is(envOf(run)['APPTAINER_APPNAME'], 'tool');
+  assert.is(envOf(run)['SINGULARITY_APPNAME'], 'tool');
+  assert.equal(argsOf(planned('exec IMG p', { env: { APPTAINER_APPNAME: 'tool' } })).slice(-1), ['p']);
+  assert.is(envOf(planned('exec IMG p', { env: { APPTAINER_APPNAME: 'tool' } }))['APPTAINER_APPNAME'], 'tool');
+  assert.is(envOf(planned('exec IMG p'))['APPTAINER_APPNAME'], undefined);
+  for (const name of ['', '.', '..', 'a/b'])
+    assert.is(
+      codeOf(() => planned(['exec', `--app=${name}`, 'IMG', 'p'])),
+      'E_USAGE',
+    );
 });
 
 test('an image with nothing to run says so', () => {

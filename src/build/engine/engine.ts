@@ -32,6 +32,8 @@ export type EngineOptions = {
   readonly supply?: ((stage: number) => Promise<StepSupply>) | undefined;
   /** What the config of a base image has for whoever builds on it (ONBUILD), as steps; asked for Dockerfiles only. */
   readonly onBuild: (triggers: readonly string[], base: string) => readonly Step[];
+  /** Build arguments that neither the recipe nor what `onBuild` has been asked for until now declares. */
+  readonly unusedArguments: () => readonly string[];
   /** No step has a network, whatever the recipe says. */
   readonly offline?: boolean | undefined;
 };

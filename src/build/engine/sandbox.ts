@@ -1,8 +1,9 @@
 /** --sandbox: the image as a directory that its owner can change and run. Owners that one id cannot have are recorded in it. */
 import { randomBytes } from 'node:crypto';
-import { lstat, mkdir, readdir, rename, rmdir } from 'node:fs/promises';
+import { chmod, lstat, mkdir, readdir, rename, rmdir, utimes, writeFile } from 'node:fs/promises';
 import { basename, dirname } from 'node:path';
 import { TsrunError } from '../../util/errors.ts';
+import { SANDBOX_OWNERS } from '../sources.ts';
 import { openSquashFile } from '../squash-file.ts';
 import type { Engine } from './engine.ts';
 import { removeTree, unpackSquash } from './native.ts';
@@ -26,9 +27,13 @@ export const writeSandbox = async (engine: Engine, image: string, target: string
   await refuseSandbox(target, force);
   const single: Engine = { ...engine, ids: { kind: 'single' } };
   const beside = `${dirname(target)}/.${basename(target).slice(0, 200)}.${randomBytes(6).toString('hex')}`;
+  const owners = `${beside}.owners`;
   try {
     await mkdir(beside, { mode: 0o755 });
-    await unpackSquash(single, openSquashFile(image), beside, '');
+    // Root of a namespace of one id makes nothing in a directory of somebody else.
+    await writeFile(owners, '', { flag: 'wx', mode: 0o600 });
+    await unpackSquash(single, openSquashFile(image), beside, owners);
+    await moveInto(single, owners, beside);
     await rmdir(target).catch(() => undefined);
     const old = `${beside}.old`;
     const replaced = await rename(target, old).then(
@@ -39,5 +44,16 @@ export const writeSandbox = async (engine: Engine, image: string, target: string
     if (replaced) await removeTree(single.ids, old);
   } finally {
     await removeTree(single.ids, beside).catch(() => undefined);
+    await removeTree(single.ids, owners).catch(() => undefined);
   }
+};
+
+/** The table of those owners that no xattr holds (links have none) goes to the top of the directory, which stays as the image has it. */
+const moveInto = async ({ ids }: Engine, owners: string, directory: string): Promise<void> => {
+  const { mode, atime, mtime } = await lstat(directory);
+  await chmod(directory, 0o700);
+  await removeTree(ids, `${directory}/${SANDBOX_OWNERS}`);
+  await rename(owners, `${directory}/${SANDBOX_OWNERS}`);
+  await utimes(directory, atime, mtime);
+  await chmod(directory, mode & 0o7777);
 };

@@ -6,6 +6,7 @@ import { EMPTY_ENTRY, type TarEntry } from '../../tar/entry.ts';
 import { writeTar } from '../../tar/write.ts';
 import { TsrunError } from '../../util/errors.ts';
 import { cleanPath } from '../../util/paths.ts';
+import { decodeUtf8 } from '../../util/utf8.ts';
 import { VERSION } from '../../util/version.ts';
 import type { StageInfo, StepInfo } from '../events.ts';
 import { type Base, debootstrapBase, imageBase, scratchBase } from './base.ts';
@@ -122,6 +123,9 @@ export const buildStage = async (engine: Engine, index: number, others: Others):
 const begin = async (engine: Engine, stage: Stage, index: number, others: Others): Promise<Building> => {
   const { base, state, ...rest } = await startOf(engine, stage, others);
   const triggers = engine.spec.language === 'dockerfile' ? engine.options.onBuild(triggersOf(state), base) : [];
+  // The last one: all bases are known, and whoever looks for a slip in a name has not waited for its steps.
+  if (index === engine.spec.target)
+    for (const name of engine.options.unusedArguments()) note(engine, `nothing uses the build argument ${decodeUtf8(name) ?? name}`);
   const of = [...triggers, ...stage.steps].filter(changesFiles).length;
   const started = engine.overlays ? { ...rest, plain: undefined } : await inOneDirectory(engine, stage, rest, others);
   return { engine, index, others, number: 0, of, tests: [], triggers, state: withoutTriggers(state), ...started };

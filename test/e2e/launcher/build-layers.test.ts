@@ -1,6 +1,6 @@
 /** `tsrun @layer`: what steps have written becomes a layer, an image a directory with records, and nothing is left that cannot be removed. */
 import { execFileSync, spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs';
+import { existsSync, lstatSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
@@ -39,6 +39,25 @@ const step = (user: User, base: Op, ...layers: readonly Op[]) => {
 };
 
 for (const user of users) {
+  test(`${user.name}: the table at the top of a directory counts and is not archived; what is none is refused`, () => {
+    const directory = ownedDirectory(user);
+    const as = { uid: user.uid, gid: user.gid };
+    const shell = (command: string): string => execFileSync('/bin/sh', ['-ec', command], { cwd: directory, encoding: 'latin1', ...as });
+    shell('ln -s x link; ln -s x roots; mkdir sub; echo x > sub/.tsrun-owners');
+    const { dev, ino, birthtimeNs } = lstatSync(join(directory, 'link'), { bigint: true });
+    shell(`echo "${dev} ${ino} ${birthtimeNs / 1_000_000_000n}.${birthtimeNs % 1_000_000_000n} 5:6" > .tsrun-owners`);
+    assert.equal(
+      listing(must(user, 'tar', directory)).map((line) => line.replace(/^\S+ /, '')),
+      ['0/0 0 ./', '5/6 0 ./link -> x', '0/0 0 ./roots -> x', '0/0 0 ./sub/', '0/0 2 ./sub/.tsrun-owners'],
+    );
+    for (const bad of ['echo no >', 'ln -s link', 'mkfifo']) {
+      shell(`rm .tsrun-owners; ${bad} .tsrun-owners`);
+      const refused = layer(user, 'tar', directory);
+      assert.is(refused.status, 1, bad);
+      assert.match(refused.stderr.toString(), /table of owners/, bad);
+    }
+  });
+
   const image = ownImage(user);
   const base: Op = ['image_directory', image];
 
