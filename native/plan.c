@@ -261,8 +261,6 @@ static const char *op_mistake(const struct op *op)
 	case OP_directory:
 		return strcmp(op->directory.target, "/") != 0 ? NULL : "target is the root";
 	case OP_owner:
-		if (op->owner.uid >= UINT32_MAX || op->owner.gid >= UINT32_MAX)
-			return "no ids";
 		return strcmp(op->owner.target, "/") != 0 ? NULL : "target is the root";
 	case OP_file:
 		return strcmp(op->file.target, "/") != 0 ? NULL : "target is the root";

@@ -98,6 +98,8 @@ static void reads_build_steps(void)
 	CHECK("two uppers", refused(RANGES "upper|/u|/w|upper|/u|/w|unshare|mount|root||0|" END, "is there already"));
 	CHECK("a layer after unshare", refused(BEGIN "layer|/l|root||0|" END, "later stage"));
 	CHECK("a tmpfs and upper", refused(RANGES "upper|/u|/w|unshare|mount|root|writable|0|" END, "exclude each other"));
+	CHECK("owner with one id", refused(BEGIN "root||0|tmpfs|/t|0|0|owner|/t|1|1|" END, "needs userns_ranges"));
+	CHECK("owner of no id", refused(RANGES "unshare|mount|root||0|tmpfs|/t|0|0|owner|/t|4294967295|1|" END, "uid"));
 	CHECK("in_place with a layer", refused(RANGES "layer|/l|unshare|mount|root|in_place|0|" END, "image_directory alone"));
 	CHECK("in_place of an extracted image", refused("plan|1|userns|1|1|image_extracted|-1|/a|0|0|/d|unshare|mount|root|in_place|0|" END, "image_directory alone"));
 	CHECK("set-id bits without ranges", refused(BEGIN "root|suid|0|" END, "suid needs userns_ranges"));
