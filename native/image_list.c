@@ -8,26 +8,6 @@
 #include <string.h>
 #include <time.h>
 
-static char type_letter(uint32_t mode)
-{
-	switch (mode & S_IFMT) {
-	case S_IFDIR:
-		return 'd';
-	case S_IFLNK:
-		return 'l';
-	case S_IFBLK:
-		return 'b';
-	case S_IFCHR:
-		return 'c';
-	case S_IFIFO:
-		return 'p';
-	case S_IFSOCK:
-		return 's';
-	default:
-		return 'f';
-	}
-}
-
 static bool is_device(uint32_t mode)
 {
 	return S_ISBLK(mode) || S_ISCHR(mode);
@@ -116,7 +96,7 @@ static int visit_tree(void *ctx, const char *path, const char *name UNUSED, cons
 	if (rc < 0)
 		return rc;
 	print_path(listing, path, stdout);
-	printf("%c%c%c%o%c%" PRIu32 "%c%" PRIu32 "%c%" PRIu64 "%c%" PRId64 "%c%" PRIu32 "%c", 0, type_letter(inode->mode), 0, inode->mode & 07777u, 0,
+	printf("%c%c%c%o%c%" PRIu32 "%c%" PRIu32 "%c%" PRIu64 "%c%" PRId64 "%c%" PRIu32 "%c", 0, mode_letter(inode->mode), 0, inode->mode & 07777u, 0,
 		inode->uid, 0, inode->gid, 0, sized ? inode->size : 0, 0, inode->mtime, 0, inode->ino, 0);
 	if (is_device(inode->mode))
 		printf("%" PRIu32 ":%" PRIu32, inode->rdev_major, inode->rdev_minor);
@@ -132,7 +112,7 @@ static void mode_text(uint32_t mode, char text[11])
 {
 	static const char letters[] = "rwxrwxrwx";
 
-	text[0] = type_letter(mode) == 'f' ? '-' : type_letter(mode);
+	text[0] = mode_letter(mode) == 'f' ? '-' : mode_letter(mode);
 	for (int i = 0; i < 9; i++)
 		text[1 + i] = mode & (0400u >> i) ? letters[i] : '-';
 	if (mode & S_ISUID)

@@ -13,26 +13,6 @@
 #include "tree_tar.h"
 #include "util.h"
 
-static char letter_of(mode_t mode)
-{
-	switch (mode & S_IFMT) {
-	case S_IFDIR:
-		return 'd';
-	case S_IFLNK:
-		return 'l';
-	case S_IFBLK:
-		return 'b';
-	case S_IFCHR:
-		return 'c';
-	case S_IFIFO:
-		return 'p';
-	case S_IFSOCK:
-		return 's';
-	default:
-		return 'f';
-	}
-}
-
 static void put_number(uint64_t value)
 {
 	printf("%" PRIu64 "%c", value, 0);
@@ -55,14 +35,14 @@ static void look(const char *path)
 	}
 	put_number(0);
 	put_text(real);
-	printf("%c%c%o%c", letter_of(st.st_mode), 0, st.st_mode & 07777u, 0);
+	printf("%c%c%o%c", mode_letter(st.st_mode), 0, st.st_mode & 07777u, 0);
 	put_number((uint64_t)st.st_size);
 	printf("%lld%c", (long long)st.st_mtim.tv_sec, 0);
 }
 
 static char letter_of_entry(const struct dirent *entry)
 {
-	return entry->d_type == DT_UNKNOWN ? '?' : letter_of(DTTOIF(entry->d_type));
+	return entry->d_type == DT_UNKNOWN ? '?' : mode_letter(DTTOIF(entry->d_type));
 }
 
 static void names(const char *path)

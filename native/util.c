@@ -1,5 +1,7 @@
 #include "util.h"
 
+#include <sys/stat.h>
+
 #include <stdarg.h>
 #include <stdio.h>
 
@@ -44,4 +46,24 @@ int write_full(int fd, const void *buf, size_t len)
 		len -= (size_t)put;
 	}
 	return 0;
+}
+
+char mode_letter(mode_t mode)
+{
+	switch (mode & S_IFMT) {
+	case S_IFDIR:
+		return 'd';
+	case S_IFLNK:
+		return 'l';
+	case S_IFBLK:
+		return 'b';
+	case S_IFCHR:
+		return 'c';
+	case S_IFIFO:
+		return 'p';
+	case S_IFSOCK:
+		return 's';
+	default:
+		return 'f';
+	}
 }

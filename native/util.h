@@ -11,6 +11,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <sys/types.h>
 #include <unistd.h>
 
 #define ARRAY_LEN(a) (sizeof(a) / sizeof((a)[0]))
@@ -81,5 +82,8 @@ int PRINTF_LIKE(4, 5) fail(struct err *err, int errnum, const char *step, const 
 /* Reads or writes exactly `len` bytes at the descriptor's position; short reads return -EPIPE. Defined in util.c. */
 int WARN_UNUSED read_full(int fd, void *buf, size_t len);
 int WARN_UNUSED write_full(int fd, const void *buf, size_t len);
+
+/* The kind of a file as `find -type` names it. */
+char mode_letter(mode_t mode);
 
 #endif
