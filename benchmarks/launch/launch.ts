@@ -4,8 +4,7 @@
  *     node benchmarks/launch/launch.ts [--rounds N] [--out FILE]
  *
  * Run as root it measures as an ordinary user, and can also measure with 300 more mounts on the host and beside container engines. Needs cc and
- * busybox; crun, podman, apptainer, bwrap, ch-run and
- * mksquashfs (for ch-run on a SquashFS file) where there are any.
+ * busybox; bwrap, ch-run, mksquashfs (for ch-run on a SquashFS file), crun, podman and apptainer where there are any.
  */
 import { spawnSync } from 'node:child_process';
 import { chownSync, mkdirSync, writeFileSync } from 'node:fs';
