@@ -7,6 +7,7 @@
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -87,18 +88,37 @@ static bool is_absent(int rc)
 
 /* --- starting one --- */
 
-/* In the new process; only system calls from here to exec. */
+/* The caller's soft limit may be lower than what the descriptors need on their way to their places; the server raises the others itself. */
+static void raise_limit_of_descriptors(void)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
+		limit.rlim_cur = limit.rlim_max;
+		setrlimit(RLIMIT_NOFILE, &limit);
+	}
+}
+
+/* In the new process; no allocation from here to exec. */
 static NORETURN void become_server(char *const argv[], int ready, int dir, int lock)
 {
 	static char *const empty[] = { NULL };
-	int null = open("/dev/null", O_RDWR);
-	int high_ready = fcntl(ready, F_DUPFD, 64);
-	int high_dir = fcntl(dir, F_DUPFD, 64);
-	int high_lock = fcntl(lock, F_DUPFD, 64);
+	struct wire_reply failed = { .protocol = WIRE_PROTOCOL };
+	int null, high_ready, high_dir, high_lock;
 
-	if (null >= 0 && high_ready >= 0 && high_dir >= 0 && high_lock >= 0 && dup2(null, 0) >= 0 && dup2(null, 1) >= 0 && dup2(null, 2) >= 0
-		&& dup2(high_ready, WIRE_READY_FD) >= 0 && dup2(high_dir, WIRE_DIR_FD) >= 0 && dup2(high_lock, WIRE_LOCK_FD) >= 0)
+	raise_limit_of_descriptors();
+	null = open("/dev/null", O_RDWR);
+	high_ready = fcntl(ready, F_DUPFD, WIRE_FIRST_FREE_FD);
+	high_dir = fcntl(dir, F_DUPFD, WIRE_FIRST_FREE_FD);
+	high_lock = fcntl(lock, F_DUPFD, WIRE_FIRST_FREE_FD);
+	if (null < 0 || high_ready < 0 || high_dir < 0 || high_lock < 0 || dup2(null, 0) < 0 || dup2(null, 1) < 0 || dup2(null, 2) < 0
+		|| dup2(high_ready, WIRE_READY_FD) < 0 || dup2(high_dir, WIRE_DIR_FD) < 0 || dup2(high_lock, WIRE_LOCK_FD) < 0) {
+		failed.rc = fail(&failed.err, errno, SERVER_STEP_SERVER, "opening /dev/null and placing its descriptors");
+	} else {
 		execve("/proc/self/exe", argv, empty);
+		failed.rc = fail(&failed.err, errno, SERVER_STEP_SERVER, "starting it from /proc/self/exe");
+	}
+	(void)!write_full(high_ready >= 0 ? high_ready : ready, &failed, sizeof failed);
 	_exit(125);
 }
 
@@ -206,6 +226,11 @@ static int ask(int sock, const struct server_request *request, struct server_rep
 	if (name_len > 0)
 		snprintf(question.name, sizeof question.name, "%s", request->image_name + (name_len < sizeof question.name ? 0 : name_len - sizeof question.name + 1));
 	rc = wire_send(sock, &question, sizeof question, sent);
+	/* As many descriptors of this user are on their way as may be open (RLIMIT_NOFILE): their receivers are at it. */
+	for (int turn = 0; rc == -ETOOMANYREFS && turn < ANSWER_SECONDS * 1000; turn++) {
+		poll(NULL, 0, 1);
+		rc = wire_send(sock, &question, sizeof question, sent);
+	}
 	if (rc == 0)
 		rc = wire_receive(sock, &reply, sizeof reply, fds, 0);
 	if (rc == -EAGAIN)

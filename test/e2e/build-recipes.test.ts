@@ -130,11 +130,11 @@ test('content, mode and name of copied files decide whether a copy is taken from
   const directory = context({ Dockerfile: `FROM ${base}\nCOPY a.txt /a\n`, 'a.txt': 'A\n' });
   ok(build(directory, 'copy.sif'));
   spawnSync('touch', ['-d', '2001-01-01', join(directory, 'a.txt')]);
-  assert.match(ok(build(directory, 'copy.sif')).stderr, /1 steps \(1 cached\)/);
+  assert.match(ok(build(directory, 'copy.sif')).stderr, /1 step \(1 cached\)/);
   chmodSync(join(directory, 'a.txt'), 0o600);
-  assert.match(ok(build(directory, 'copy.sif')).stderr, /1 steps \(0 cached\)/);
+  assert.match(ok(build(directory, 'copy.sif')).stderr, /1 step \(0 cached\)/);
   writeFileSync(join(directory, 'a.txt'), 'B\n');
-  assert.match(ok(build(directory, 'copy.sif')).stderr, /1 steps \(0 cached\)/);
+  assert.match(ok(build(directory, 'copy.sif')).stderr, /1 step \(0 cached\)/);
   assert.is(inside('copy.sif', 'cat', '/a'), 'B\n');
 });
 
@@ -241,7 +241,7 @@ test('an interrupted build leaves no image, process, mount or directory, and kee
     assert.not.ok(existsSync(join(place, 'interrupted.sif')));
     assertClean('interrupted.sif');
     writeFileSync(join(directory, 'Dockerfile'), `FROM ${base}\nRUN echo ${signal} > /kept\n`);
-    assert.match(ok(build(directory, 'resumed.sif')).stderr, /1 steps \(1 cached\)/);
+    assert.match(ok(build(directory, 'resumed.sif')).stderr, /1 step \(1 cached\)/);
   }
 });
 
@@ -323,6 +323,17 @@ test('--sandbox writes a directory that runs, and an image built on it has the o
   assert.is(tsrunOk(['exec', join(place, 'box'), 'cat', '/x', '/z'], { env }), 'x\nz\n');
   assert.not.ok(existsSync(join(place, 'box/private')));
   assertClean('box');
+});
+
+test('what is taken from elsewhere and cannot be had is said with its place, and the name that was meant', () => {
+  const stages = (steps: string): string => `FROM ${base} AS builder\nRUN true\nFROM ${base}\n${steps}\n`;
+  const failing = (steps: string): string => build(context({ Dockerfile: stages(steps) }), 'elsewhere.sif', ['--offline']).stderr;
+  assert.match(
+    failing('COPY --from=buidler /a /a'),
+    /Dockerfile:4: cannot use .*buidler.*\nhint: no stage is called so; did you mean builder\?/,
+  );
+  const fetched = build(context({ Dockerfile: `FROM ${base}\nADD http://127.0.0.1:1/x /x\n` }), 'elsewhere.sif');
+  assert.match(fetched.stderr, /Dockerfile:2: cannot add http:\/\/127\.0\.0\.1:1\/x: .*connection refused \(E_FETCH\)/);
 });
 
 test('without a place to build in nothing is begun', () => {

@@ -47,7 +47,7 @@ const facts = (cluster: Cluster, tracking: 'linuxproc' | 'cgroup'): void => {
       await until(`no process of tsrun on ${node}`, () => ofTsrun(node).length === 0);
       const runtime = inNode(node, `/tmp/tsrun-${user.uid}`);
       const files = existsSync(runtime) ? readdirSync(runtime) : [];
-      // What was killed from outside leaves its socket and lock; whoever comes next takes them over.
+      // What was killed from outside leaves its socket and lock; the next server removes them (test/e2e/server-bad-cases.test.ts).
       if (tracking === 'linuxproc')
         assert.equal(
           files.filter((name) => !name.endsWith('.log')),

@@ -67,7 +67,15 @@ export const buildRecipe = async (engine: Engine, output: Output): Promise<Built
     for (const text of made.notes) note(engine, text);
     const { size } = await stat(output.target);
     const at = performance.now();
-    emit({ kind: 'done', at, target: output.target, bytes: size, milliseconds: at - started, steps, cached: engine.count.cached });
+    emit({
+      kind: 'done',
+      at,
+      target: output.target,
+      bytes: size,
+      milliseconds: at - started,
+      steps: engine.count.steps,
+      cached: engine.count.cached,
+    });
     return made;
   } catch (error) {
     emit({ kind: 'failed', at: performance.now(), error: error instanceof TsrunError ? error : undefined });

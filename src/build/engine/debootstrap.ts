@@ -86,6 +86,7 @@ const MAX_LINES = 20;
 const bootstrap = async (engine: Engine, place: string, wanted: Wanted, workplace: Workplace): Promise<number> => {
   const refuse = (why: string, hint: string): TsrunError =>
     new TsrunError({ code: 'E_DEBOOTSTRAP', what: `${place}: cannot make a ${wanted.suite} from its packages`, why, hint });
+  if (engine.options.offline === true) throw refuse('tsrun was told to stay offline', 'begin with an image that is here');
   const directories = [...(process.env['PATH'] ?? '').split(delimiter).filter((path) => path !== ''), ...ADMIN_DIRECTORIES];
   const maker = MAKERS.find(({ program }) => directories.some((directory) => existsSync(`${directory}/${program}`)));
   if (maker === undefined)
