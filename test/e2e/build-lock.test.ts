@@ -10,6 +10,7 @@ import { parseLock } from '../../src/lock/lock-file.ts';
 import { debianBase } from '../helpers/debian-base.ts';
 import { serve } from '../helpers/loopback-server.ts';
 import { environmentOf, makeBusyboxTree, type Ran, run, scratch, tsrun, tsrunOk, tsrunPath } from '../helpers/product.ts';
+import { pushImage, startRegistry } from '../helpers/registry.ts';
 import { skip } from '../helpers/skip.ts';
 import { testUser } from '../helpers/user.ts';
 import { wheelOf } from '../helpers/wheel.ts';
@@ -161,6 +162,38 @@ test('what pip and ADD fetch is kept too, and what another tool brought is named
   const refused = build('half-offline', 'store', '--locked', '--offline', '--vendor', join(place, 'vendor-half'));
   assert.match(refused.stderr, /^tsrun: cannot build from .*were not kept there:\n {2}conda samtools 1\.20=h0 in \/opt\/c\n \(E_VENDOR\)/);
   assert.is(refused.status, 125);
+});
+
+test('labels say what the image was built on and of which date, the same offline; those of the recipe win', async () => {
+  const registry = await startRegistry();
+  try {
+    const tar = run('tar', ['-C', small, '-cf', join(place, 'small.tar'), '.']);
+    assert.is(tar.status, 0, tar.stderr);
+    const config = {
+      created: '2024-05-06T07:08:09Z',
+      config: { Labels: { 'org.opencontainers.image.base.name': 'what the base stands on' } },
+    };
+    const layers = [readFileSync(join(place, 'small.tar'))];
+    const { manifest } = await pushImage(registry, { repository: 'team/base', tag: '1', layers, config });
+    const from = `docker://${registry.host}/team/base:1`;
+    write('LABEL org.opencontainers.image.title=mine\n', from.replace('docker://', ''));
+    const kept = join(place, 'vendor-labels');
+    const built = build('labels', 'store', '--lock', '--vendor', kept);
+    assert.is(built.status, 0, built.stderr);
+    const said = tsrunOk(['inspect', join(place, 'labels.sif')]);
+    for (const line of [
+      'base.name: localhost:[0-9]+/team/base:1',
+      `base.digest: ${manifest.digest}`,
+      'created: 1980-01-01T00:00:00Z',
+      'title: mine',
+    ])
+      assert.match(said, new RegExp(`^org\\.opencontainers\\.image\\.${line}$`, 'm'));
+    const offline = build('labels-offline', 'store', '--locked', '--offline', '--vendor', kept);
+    assert.is(offline.status, 0, offline.stderr);
+    assert.is(tsrunOk(['inspect', join(place, 'labels-offline.sif')]), said);
+  } finally {
+    await registry.stop();
+  }
 });
 
 test('offline ADD asks nobody', () => {
