@@ -59,6 +59,8 @@ const RECIPE_NAMES = ['Dockerfile', 'Containerfile'];
 /** The recipe that a SOURCE names: a recipe file, or a directory with a Dockerfile in it; undefined: it is an image. */
 export const recipeOf = (source: string): { readonly recipe: string; readonly context: string | undefined } | undefined => {
   const found = statSync(source, { throwIfNoEntry: false });
+  // No image is called so: that the file is missing is said of a recipe.
+  if (found === undefined && !source.includes(':') && hasRecipeName(source)) return { recipe: source, context: undefined };
   if (found?.isDirectory() === true) {
     const name = RECIPE_NAMES.find((each) => existsSync(`${source}/${each}`));
     return name === undefined ? undefined : { recipe: `${source}/${name}`, context: source };

@@ -114,6 +114,8 @@ const buildMeanwhile = (name: string, store: string, ...words: readonly string[]
 /** A wheel of one module, and the index page that pip looks for it on. */
 const greeting = wheelOf('tsrun-greeting', '1.5', { 'tsrun_greeting.py': 'WORD = "hello"\n' });
 const WHEEL = 'tsrun_greeting-1.5-py3-none-any.whl';
+const LOCAL = 'tsrun_local-2-py3-none-any.whl';
+writeFileSync(join(place, LOCAL), wheelOf('tsrun-local', '2', { 'tsrun_local.py': '' }));
 const answers: Readonly<Record<string, Buffer>> = {
   '/simple/tsrun-greeting/': Buffer.from(
     `<a href="/files/${WHEEL}#sha256=${createHash('sha256').update(greeting).digest('hex')}">${WHEEL}</a>`,
@@ -131,6 +133,10 @@ test('what pip and ADD fetch is kept too, and what another tool brought is named
   const kept = join(place, 'vendor-pip');
   const steps = [
     'RUN apt-get update && apt-get install -y --no-install-recommends python3-pip && apt-get clean',
+    // What a recipe makes or brings itself needs no network.
+    "RUN mkdir -p /s/DEBIAN && printf 'Package: stands-in\\nVersion: 1\\nArchitecture: all\\nMaintainer: m\\nDescription: d\\n' > /s/DEBIAN/control && dpkg-deb -b /s s.deb && dpkg -i s.deb",
+    `COPY ${LOCAL} /wheels/`,
+    'RUN pip install --break-system-packages --no-index --find-links /wheels tsrun-local',
     `ADD ${server.origin}/data.csv /data.csv`,
     `RUN pip install --break-system-packages --no-cache-dir -i ${server.origin}/simple tsrun-greeting`,
     '',
