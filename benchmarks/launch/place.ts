@@ -1,6 +1,6 @@
 /** What the launch benchmarks start: the same small tree as a SIF, a SquashFS file and a directory, by tsrun and its peers, with the same files shown. */
 import { spawnSync } from 'node:child_process';
-import { chmodSync, existsSync } from 'node:fs';
+import { chmodSync, chownSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { makeBusyboxImage, scratch, tsrunPath } from '../../test/helpers/product.ts';
 import { type TestUser, testUser } from '../../test/helpers/user.ts';
@@ -20,6 +20,10 @@ export type Place = {
   readonly bwrap: readonly string[] | undefined;
   readonly chRun: readonly string[] | undefined;
   readonly chRunSquash: readonly string[] | undefined;
+  /** Container engines; `%` becomes the round, for what needs a name. */
+  readonly crun: readonly string[] | undefined;
+  readonly podman: readonly string[] | undefined;
+  readonly apptainer: readonly string[] | undefined;
 };
 
 const must = (program: string, ...args: string[]): void => {
@@ -28,6 +32,30 @@ const must = (program: string, ...args: string[]): void => {
 };
 
 export const compile = (source: string, program: string): void => must('cc', '-O2', '-static', '-o', program, source);
+
+/** Podman writes into the tree it starts from. */
+const ownCopy = (copy: string, tree: string, { uid, gid }: TestUser): string => {
+  must('cp', '-a', tree, copy);
+  must('chown', '-R', `${uid}:${gid}`, copy);
+  return copy;
+};
+
+/** An OCI bundle of the tree whose process is /bin/true, as the engine itself writes one for an ordinary user. */
+const makeBundle = (bundle: string, tree: string, { uid, gid }: TestUser): string => {
+  mkdirSync(bundle);
+  chownSync(bundle, uid, gid);
+  const spec = spawnSync('/usr/bin/crun', ['spec', '--rootless'], {
+    cwd: bundle,
+    encoding: 'utf8',
+    ...(process.getuid?.() === 0 ? { uid, gid } : {}),
+  });
+  if (spec.status !== 0) throw new Error(`crun spec: ${spec.stderr}`);
+  const config = join(bundle, 'config.json');
+  const written: { process: object } = JSON.parse(readFileSync(config, 'utf8'));
+  const changed = { ...written, root: { path: tree }, process: { ...written.process, terminal: false, args: ['/bin/true'] } };
+  writeFileSync(config, JSON.stringify(changed));
+  return bundle;
+};
 
 const installed = (program: string): boolean => existsSync(program);
 
@@ -57,6 +85,35 @@ export const makePlace = (name: string): Place => {
     tsrunDirectory: [tsrunPath, 'exec', tree, '/bin/true'],
     bwrap: installed('/usr/bin/bwrap') ? ['/usr/bin/bwrap', '--bind', tree, '/', ...binds, ...more, '/bin/true'] : undefined,
     chRun: installed('/usr/bin/ch-run') ? [...chRun, tree, '/bin/true'] : undefined,
+    crun: installed('/usr/bin/crun')
+      ? [
+          '/usr/bin/crun',
+          '--root',
+          `${path}/crun`,
+          '--cgroup-manager=disabled',
+          'run',
+          '-b',
+          makeBundle(join(path, 'bundle'), tree, user),
+          'run-%',
+        ]
+      : undefined,
+    podman: installed('/usr/bin/podman')
+      ? [
+          '/usr/bin/podman',
+          '--log-level=error',
+          '--root',
+          `${path}/podman/root`,
+          '--runroot',
+          `${path}/podman/run`,
+          'run',
+          '--rm',
+          '--network=host',
+          '--rootfs',
+          ownCopy(join(path, 'podman-tree'), tree, user),
+          '/bin/true',
+        ]
+      : undefined,
+    apptainer: installed('/usr/bin/apptainer') ? ['/usr/bin/apptainer', '--quiet', 'exec', tree, '/bin/true'] : undefined,
     chRunSquash: installed('/usr/bin/ch-run') && squash !== undefined ? [...chRun, squash, '/bin/true'] : undefined,
   };
 };

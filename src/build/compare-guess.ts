@@ -38,7 +38,8 @@ const byFormat = (path: string, { one, other }: TwoContents): string | undefined
 
 const DATES =
   /\b(?:19|20)\d\d[-/.]?[01]\d[-/.]?[0-3]\d|\b[0-2]\d:[0-5]\d:[0-5]\d\b|\b(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)[a-z]* +[0-3]?\d\b/g;
-const UNIX_TIME = /(?<!\d)1[5-9]\d{8}(?!\d)/g;
+/** With parts of a second, in whatever unit: two builds may meet in one second. */
+const UNIX_TIME = /(?<!\d)1[5-9]\d{8}(?:\d{3}){0,3}(?:\.\d+)?(?!\d)/g;
 const UUID = /[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}/gi;
 const TEMPORARY = /\/(?:tmp|var\/tmp|build|root\/\.cache)\/[\w.-]+/g;
 

@@ -4,12 +4,18 @@ import { existsSync, readFileSync } from 'node:fs';
 import { mkdir, writeFile } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import type { Built } from '../build/engine/build.ts';
+import type { Supply } from '../build/engine/engine.ts';
 import { type Bases, createBases } from '../build/locked-bases.ts';
-import { packagesOf } from '../build/packages-of.ts';
+import { packagesIn, packagesOf } from '../build/packages-of.ts';
 import { openSquashFile } from '../build/squash-file.ts';
-import { LOCK_VERSION, type Lock, lockText, parseLock, requirePackages, requireRecipe } from '../lock/lock-file.ts';
-import { requireVendored, type StepSupply, supplyOf, type Vendor, withArchiveDigests } from '../lock/vendor.ts';
+import { createDownloads } from '../lock/downloads.ts';
+import { LOCK_VERSION, type Lock, lockText, parseLock, requireKept, requirePackages, requireRecipe } from '../lock/lock-file.ts';
+import { type Package, packageTitle } from '../lock/packages.ts';
+import { type Fetch, keptIn, requireVendored, supplyOf, type Vendor, withArchiveDigests } from '../lock/vendor.ts';
+import type { BuildSpec } from '../recipe/spec.ts';
+import { neededStages } from '../recipe/stages.ts';
 import { TsrunError } from '../util/errors.ts';
+import type { Host } from '../util/host.ts';
 import { VERSION } from '../util/version.ts';
 
 export type LockArguments = {
@@ -21,7 +27,9 @@ export type LockArguments = {
 
 export type LockedBuild = {
   readonly bases: Bases;
-  readonly supply: ((stage: number) => Promise<StepSupply>) | undefined;
+  readonly supply: Supply | undefined;
+  /** What ADD asks for, instead of the network itself. */
+  readonly fetch: Fetch;
   /** Of the lock. */
   readonly epoch: number | undefined;
   /** Packages pass by only while steps run. */
@@ -32,12 +40,19 @@ export type LockedBuild = {
 
 const usage = (what: string, why: string, hint: string): TsrunError => new TsrunError({ code: 'E_USAGE', what, why, hint });
 
-/** @param recipe absolute path and text. @throws TsrunError E_USAGE, E_LOCK, E_LOCK_CHANGED, E_VENDOR */
-export const prepareLock = async (
-  args: LockArguments,
-  recipe: { readonly path: string; readonly text: string },
-  offline: boolean,
-): Promise<LockedBuild> => {
+export type LockSituation = {
+  /** Absolute. */
+  readonly path: string;
+  readonly spec: BuildSpec;
+  readonly offline: boolean;
+  readonly host: Host;
+  /** From the network. */
+  readonly fetch: Fetch;
+};
+
+/** @throws TsrunError E_USAGE, E_LOCK, E_LOCK_CHANGED, E_VENDOR */
+export const prepareLock = async (args: LockArguments, situation: LockSituation): Promise<LockedBuild> => {
+  const { path, spec, offline, host } = situation;
   if (args.lock && args.locked) throw usage('cannot both write and obey the lock', '--lock and --locked were given', 'give one of them');
   if (args.vendor !== undefined && !args.lock && !args.locked) {
     throw usage(
@@ -47,28 +62,37 @@ export const prepareLock = async (
     );
   }
   const vendor = vendorOf(args);
-  const beside = join(dirname(recipe.path), 'tsrun.lock');
-  const recipeDigest = `sha256:${createHash('sha256').update(recipe.text, 'latin1').digest('hex')}`;
+  const beside = join(dirname(path), 'tsrun.lock');
+  const recipeDigest = `sha256:${createHash('sha256').update(spec.recipe.text, 'latin1').digest('hex')}`;
   const lock = args.locked ? readLock(beside, vendor) : undefined;
   if (lock !== undefined) requireRecipe(lock.lock, recipeDigest, lock.path);
-  if (vendor?.purpose === 'use') await requireVendored(vendor.directory);
   if (vendor?.purpose === 'use' && !offline)
     throw usage('cannot use --locked --vendor', 'it builds without a network', 'add --offline, or leave --vendor out');
+  if (vendor?.purpose === 'use') {
+    await requireVendored(vendor.directory);
+    if (lock !== undefined) requireKept(lock.lock, vendor.directory);
+  }
+  if (vendor !== undefined) refuseDebootstrap(spec, vendor.directory);
+  const downloads = createDownloads({ lock, vendor, offline }, situation.fetch);
+  const brought = createBrought(host);
   const bases = createBases({ lock, vendor, writes: args.lock });
   return {
     bases,
-    supply: vendor === undefined ? undefined : (stage) => supplyOf(vendor, stage),
+    supply: vendor === undefined ? undefined : { given: (wanted) => supplyOf(vendor, wanted, situation.fetch), left: brought.left },
+    fetch: downloads.fetch,
     epoch: lock?.lock.epoch,
     noCache: vendor?.purpose === 'keep',
     finish: async (built, target) => {
       if (!args.lock && lock === undefined) return [];
       const { packages: found, notes } = await packagesOf(openSquashFile(target));
-      const packages = vendor === undefined ? found : await withArchiveDigests(vendor.directory, found);
+      const kept = vendor === undefined ? (): undefined => undefined : await keptIn(vendor.directory);
+      const packages = withArchiveDigests(kept, found);
       if (lock !== undefined) {
         requirePackages(lock.lock, packages, lock.path);
         return notes;
       }
       const { treeDigest, epoch } = built;
+      const missing = vendor === undefined ? [] : brought.packages().filter((each) => kept(each) === undefined);
       const text = lockText({
         version: LOCK_VERSION,
         tsrun: VERSION,
@@ -76,13 +100,49 @@ export const prepareLock = async (
         epoch,
         treeDigest,
         bases: bases.opened,
+        downloads: downloads.fetched,
         packages,
+        missing,
       });
       await writeLock(beside, text);
       if (vendor !== undefined) await writeLock(join(vendor.directory, 'tsrun.lock'), text);
-      return notes;
+      return missing.length === 0 ? notes : [...notes, notKept(missing)];
     },
   };
+};
+
+const SHOWN = 5;
+
+const notKept = (missing: readonly Package[]): string => {
+  const more = missing.length > SHOWN ? ` and ${missing.length - SHOWN} more` : '';
+  const names = missing.slice(0, SHOWN).map(packageTitle).join(', ');
+  return `these packages could not be kept, so the image cannot be built offline: ${names}${more} ("missing" in the lock)`;
+};
+
+/** What steps with a network have brought: packages that their files have and their base has not. */
+const createBrought = (host: Host): Pick<Supply, 'left'> & { readonly packages: () => readonly Package[] } => {
+  const brought = new Map<string, Package>();
+  const bases = new Map<string, Promise<ReadonlySet<string>>>();
+  const titlesOf = async (base: string): Promise<ReadonlySet<string>> => new Set((await packagesIn(host, base)).map(packageTitle));
+  return {
+    packages: () => [...brought.values()],
+    left: async (files, base) => {
+      const before = bases.get(base) ?? titlesOf(base);
+      bases.set(base, before);
+      const known = await before;
+      for (const each of await packagesIn(host, files)) if (!known.has(packageTitle(each))) brought.set(packageTitle(each), each);
+    },
+  };
+};
+
+const refuseDebootstrap = (spec: BuildSpec, directory: string): void => {
+  if (!neededStages(spec).some((index) => spec.stages[index]?.base.kind === 'debootstrap')) return;
+  throw new TsrunError({
+    code: 'E_VENDOR',
+    what: `cannot keep in ${directory} what the recipe begins with`,
+    why: 'debootstrap fetches it package by package',
+    hint: 'begin the recipe with an image (From: debian:12), or use --lock without --vendor',
+  });
 };
 
 const vendorOf = ({ vendor, locked }: LockArguments): Vendor | undefined =>

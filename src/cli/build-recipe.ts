@@ -22,7 +22,8 @@ import { onBuildSteps } from '../recipe/dockerfile.ts';
 import { hasRecipeName, type RecipeInput, readRecipe, recipeLanguage } from '../recipe/front.ts';
 import { hasExceptions, ignoreFileNames, ignoreRules } from '../recipe/ignore.ts';
 import type { BuildSpec } from '../recipe/spec.ts';
-import { createHttp } from '../registry/http.ts';
+import { TransferFailure } from '../registry/failure.ts';
+import { createHttp, type Http } from '../registry/http.ts';
 import { nodeHost } from '../run/host-node.ts';
 import { TsrunError } from '../util/errors.ts';
 import { realTiming } from '../util/timing.ts';
@@ -181,12 +182,15 @@ export type RecipeWork = {
 /** @throws TsrunError */
 export const buildFromRecipe = async ({ args, target, settings, platform, convert, signal, hear, offline }: RecipeWork): Promise<void> => {
   const { env, places } = settings;
+  const note = (text: string): void => hear({ kind: 'note', at: performance.now(), text });
   const recipe = resolve(args.recipe);
   const input = recipeInput(args, platform, env);
   const read = readRecipe(input);
   const spec = args.update ? onDirectory(read, target) : read;
   const context = resolve(args.context ?? (spec.language === 'definition' ? '.' : dirname(recipe)));
-  const locked = await prepareLock(args, { path: recipe, text: spec.recipe.text }, offline);
+  const host = nodeHost({ args: ['tsrun'] });
+  const http = createHttp({ config: settings.registry, env, onWarning: note });
+  const locked = await prepareLock(args, { path: recipe, spec, offline, host, fetch: async (address) => fetchFrom(http, address, signal) });
   const triggered = new Set<string>();
   const options: EngineOptions = {
     context: encodeUtf8(context),
@@ -203,7 +207,6 @@ export const buildFromRecipe = async ({ args, target, settings, platform, conver
     onBuild: (triggers, base) => onBuildSteps(triggers, base, input, triggered),
     unusedArguments: () => spec.unusedArguments.filter((name) => !triggered.has(name)),
   };
-  const note = (text: string): void => hear({ kind: 'note', at: performance.now(), text });
   const ids = machineIds(env['TSRUN_BUILD_IDS']);
   const space = await chooseSpace(env, places, async (directory) => {
     const { overlay, notifier } = await probe(ids, directory);
@@ -224,7 +227,6 @@ export const buildFromRecipe = async ({ args, target, settings, platform, conver
     settings,
     { onWarning: note, onProgress: createFetchEvents(hear, () => performance.now()), signal },
     async (registry) => {
-      const http = createHttp({ config: settings.registry, env, onWarning: note });
       const engine: Engine = {
         spec,
         options,
@@ -232,7 +234,7 @@ export const buildFromRecipe = async ({ args, target, settings, platform, conver
         cache,
         ids,
         overlays: space.plain === undefined,
-        host: nodeHost({ args: ['tsrun'] }),
+        host,
         signal,
         emit: hear,
         open: (text, wanted) =>
@@ -243,18 +245,7 @@ export const buildFromRecipe = async ({ args, target, settings, platform, conver
             registry,
             signal,
           }),
-        fetch: async (text) => {
-          const url = new URL(text);
-          const response = await http.request({ url, signal });
-          if (response.status === 200) return response.chunks();
-          response.discard();
-          throw new TsrunError({
-            code: 'E_FETCH',
-            what: `cannot fetch ${text}`,
-            why: `the server answers with status ${response.status}`,
-            hint: 'check the address',
-          });
-        },
+        fetch: locked.fetch,
         readSecret,
         nonce: randomBytes(8).toString('hex'),
         count: { tasks: 0, steps: 0, cached: 0 },
@@ -273,6 +264,21 @@ export const buildFromRecipe = async ({ args, target, settings, platform, conver
     },
   );
 };
+
+/** The bytes of an address. @throws TsrunError E_FETCH, also on the way */
+async function* fetchFrom(http: Http, address: string, signal: AbortSignal): AsyncGenerator<Uint8Array> {
+  const refuse = (why: string, hint: string): TsrunError => new TsrunError({ code: 'E_FETCH', what: `cannot fetch ${address}`, why, hint });
+  try {
+    const response = await http.request({ url: new URL(address), signal });
+    if (response.status === 200) return yield* response.chunks();
+    response.discard();
+    throw refuse(`the server answers with status ${response.status}`, 'check the address');
+  } catch (error) {
+    if (!(error instanceof TransferFailure)) throw error;
+    const hint = error.kind === 'not-tls' ? 'write https://' : 'check the address and the network; behind a proxy set HTTPS_PROXY';
+    throw refuse(error.message, hint);
+  }
+}
 
 /** Relative paths of a recipe begin at its context. */
 const fromContext = (reference: Reference, context: string): Reference =>

@@ -16,7 +16,7 @@ import { showBuild } from '../ui/show-build.ts';
 import { TsrunError } from '../util/errors.ts';
 import { requireDirectory } from '../util/output-file.ts';
 import { buildFromRecipe, type RecipeArguments, recipeOf } from './build-recipe.ts';
-import { interruptible } from './interrupt.ts';
+import { interruptible, type Tidying } from './interrupt.ts';
 import { createProgress } from './progress.ts';
 import { note } from './report.ts';
 import { loadSettings, type Settings } from './settings.ts';
@@ -90,6 +90,14 @@ const carryOut = async (recipe: RecipeArguments, target: string, args: BuildArgu
   if (recipe.sandbox && (recipe.check || recipe.lock || recipe.locked))
     throw usage('cannot build a sandbox so', 'locks and comparisons are about image files', 'leave --sandbox out');
   const offline = args.offline === true;
+  const tidying: Tidying = {
+    // A step may have written a million files.
+    patience: 600_000,
+    onSlow: () => {
+      const text = 'removing what was begun; Ctrl-C once more leaves that to the next build';
+      shown.hear({ kind: 'note', at: performance.now(), text });
+    },
+  };
   await interruptible(async (signal) => {
     const work = { args: recipe, target, settings, platform, convert, signal, offline };
     await buildFromRecipe({ ...work, hear: shown.hear }).finally(() => shown.end());
@@ -101,7 +109,7 @@ const carryOut = async (recipe: RecipeArguments, target: string, args: BuildArgu
       await buildFromRecipe({ ...work, args: anew, target: path, hear: second.hear }).finally(() => second.end());
     };
     requireSame(await buildTwiceAndCompare({ target, again, signal }), target);
-  });
+  }, tidying);
 };
 
 const convert = async (

@@ -5,8 +5,18 @@ const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
 /** Putting away takes milliseconds; work that hangs in a read is not waited for. */
 const PATIENCE = 2_000;
 
+export type Tidying = {
+  /** Where more is to be put away, such as a step's files, this long: milliseconds. A second signal ends it at once. */
+  readonly patience: number;
+  /** Called when it takes longer than people expect. */
+  readonly onSlow: () => void;
+};
+
+const SLOW = 1_000;
+
 /** @returns what `work` returns. When a signal comes, `work`'s is aborted, and this neither returns nor throws. */
-export const interruptible = async <T>(work: (signal: AbortSignal) => Promise<T>): Promise<T> => {
+export const interruptible = async <T>(work: (signal: AbortSignal) => Promise<T>, tidying?: Tidying): Promise<T> => {
+  const patience = tidying?.patience ?? PATIENCE;
   const controller = new AbortController();
   let caught: NodeJS.Signals | undefined;
   const end = (): void => {
@@ -17,7 +27,8 @@ export const interruptible = async <T>(work: (signal: AbortSignal) => Promise<T>
     if (caught !== undefined) end();
     caught = signal;
     controller.abort(new Error(`interrupted by ${signal}`));
-    setTimeout(end, PATIENCE).unref();
+    setTimeout(end, patience).unref();
+    if (tidying !== undefined) setTimeout(tidying.onSlow, SLOW).unref();
   };
   const stopWatching = (): void => {
     for (const signal of SIGNALS) process.off(signal, onSignal);
@@ -29,7 +40,7 @@ export const interruptible = async <T>(work: (signal: AbortSignal) => Promise<T>
     if (caught !== undefined) {
       end();
       // The signal arrives between two steps of the event loop; nothing may be printed until then.
-      await new Promise(() => setTimeout(() => {}, PATIENCE));
+      await new Promise(() => setTimeout(() => {}, patience));
     }
     stopWatching();
   }

@@ -17,6 +17,9 @@ export type LockedBase = {
   readonly digest: string;
 };
 
+/** What ADD fetched. */
+export type LockedDownload = { readonly address: string; readonly digest: string };
+
 export type Lock = {
   readonly version: typeof LOCK_VERSION;
   /** Of tsrun. */
@@ -27,7 +30,10 @@ export type Lock = {
   readonly epoch: number;
   readonly treeDigest: string;
   readonly bases: readonly LockedBase[];
+  readonly downloads: readonly LockedDownload[];
   readonly packages: readonly Package[];
+  /** With --vendor: packages that steps took from the network and that could not be kept. */
+  readonly missing: readonly Package[];
 };
 
 export const lockText = (lock: Lock): string => {
@@ -36,7 +42,16 @@ export const lockText = (lock: Lock): string => {
   const bases = [...lock.bases]
     .sort((a, b) => (baseKey(a) < baseKey(b) ? -1 : 1))
     .map(({ reference, platform, digest }) => ({ reference, platform, digest }));
-  return `${head},\n  "bases": ${lines(bases)},\n  "packages": ${lines(sortPackages(lock.packages).map(inOrder))}\n}\n`;
+  const downloads = [...lock.downloads].sort((a, b) => (a.address < b.address ? -1 : 1));
+  const packages = (list: readonly Package[]): string => lines(sortPackages(list).map(inOrder));
+  const members = [
+    head,
+    `  "bases": ${lines(bases)}`,
+    ...(downloads.length === 0 ? [] : [`  "downloads": ${lines(downloads)}`]),
+    `  "packages": ${packages(lock.packages)}`,
+    ...(lock.missing.length === 0 ? [] : [`  "missing": ${packages(lock.missing)}`]),
+  ];
+  return `${members.join(',\n')}\n}\n`;
 };
 
 const baseKey = ({ reference, platform }: Pick<LockedBase, 'reference' | 'platform'>): string => `${reference}\0${platform}`;
@@ -77,12 +92,22 @@ export const parseLock = (text: string, path: string): Lock => {
   };
   const maybe = (from: Fields, field: string, pattern: RegExp): string | undefined =>
     from[field] === undefined ? undefined : word(from, field, pattern);
-  const listOf = (field: string): readonly Fields[] => {
-    const list = document[field];
+  const listOf = (field: string, usual?: readonly never[]): readonly Fields[] => {
+    const list = document[field] ?? usual;
     const objects = Array.isArray(list) ? list.map(objectOf) : [undefined];
     if (objects.some((each) => each === undefined)) throw refuse(`its ${JSON.stringify(field)} is no list of objects`);
     return objects as readonly Fields[];
   };
+  const packageFrom = (each: Fields): Package => ({
+    manager: word(each, 'manager', MANAGER) as Manager,
+    name: word(each, 'name', ANY),
+    version: word(each, 'version', ANY),
+    architecture: maybe(each, 'architecture', ANY),
+    place: maybe(each, 'place', ANY),
+    digest: maybe(each, 'digest', DIGEST),
+    files: maybe(each, 'files', DIGEST),
+    from: maybe(each, 'from', ANY),
+  });
   const epoch = document['epoch'];
   if (typeof epoch !== 'number' || !Number.isSafeInteger(epoch) || epoch < 0 || epoch > 0xffffffff) throw refuse('its "epoch" is no time');
   return {
@@ -96,16 +121,9 @@ export const parseLock = (text: string, path: string): Lock => {
       platform: word(base, 'platform', ANY),
       digest: word(base, 'digest', DIGEST),
     })),
-    packages: listOf('packages').map((each) => ({
-      manager: word(each, 'manager', MANAGER) as Manager,
-      name: word(each, 'name', ANY),
-      version: word(each, 'version', ANY),
-      architecture: maybe(each, 'architecture', ANY),
-      place: maybe(each, 'place', ANY),
-      digest: maybe(each, 'digest', DIGEST),
-      files: maybe(each, 'files', DIGEST),
-      from: maybe(each, 'from', ANY),
-    })),
+    downloads: listOf('downloads', []).map((each) => ({ address: word(each, 'address', ANY), digest: word(each, 'digest', DIGEST) })),
+    packages: listOf('packages').map(packageFrom),
+    missing: listOf('missing', []).map(packageFrom),
   };
 };
 
@@ -123,6 +141,25 @@ export const lockedBase = ({ bases }: Lock, reference: string, platform: string,
   const found = bases.find((base) => base.reference === reference && base.platform === platform);
   if (found !== undefined) return found;
   throw changed(path, `the recipe begins with ${reference} (${platform}), which the lock does not know`);
+};
+
+/** @throws TsrunError E_LOCK_CHANGED when the recipe fetches what the lock does not know */
+export const lockedDownload = ({ downloads }: Lock, address: string, path: string): LockedDownload => {
+  const found = downloads.find((each) => each.address === address);
+  if (found !== undefined) return found;
+  throw changed(path, `the recipe fetches ${address}, which the lock does not know`);
+};
+
+/** @throws TsrunError E_VENDOR: it is better known now than in the middle of a step */
+export const requireKept = ({ missing }: Lock, directory: string): void => {
+  if (missing.length === 0) return;
+  const more = missing.length > SHOWN ? [`  and ${missing.length - SHOWN} more`] : [];
+  throw new TsrunError({
+    code: 'E_VENDOR',
+    what: `cannot build from ${directory}`,
+    why: `packages that the build needs were not kept there:\n${[...missing.slice(0, SHOWN).map((each) => `  ${packageTitle(each)}`), ...more].join('\n')}\n`,
+    hint: 'tsrun keeps what apt, pip and ADD fetch. Where the recipe brings these itself (COPY and the like), delete their lines from "missing" in the lock',
+  });
 };
 
 /** @throws TsrunError E_LOCK_CHANGED */

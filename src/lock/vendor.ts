@@ -3,19 +3,19 @@
  *
  *     DIR/tsrun.lock          what was built
  *     DIR/base/               base images, an OCI layout; each under the name the recipe gives it
- *     DIR/apt/STAGE/archives  .deb files, as apt fetched them
- *     DIR/apt/STAGE/lists     the package lists by which apt chose them, with the archive's signatures
+ *     DIR/apt/STAGE/          what apt fetched: vendor-apt.ts
+ *     DIR/pip/                what pip fetched: vendor-pip.ts
+ *     DIR/files/              what ADD fetched: downloads.ts
  *
- * apt finds both through the configuration of the step, outside of the image's tree: what a recipe does to /var/lib/apt/lists and
- * /var/cache/apt touches only the image. Building from DIR, apt has no network, keeps the lists it has (its own rule when a fetch fails for the
- * moment), and checks every archive against their hashes, which the signatures cover. Other package managers have nothing here yet.
+ * Each tool keeps by its own means, outside of the image's tree: what a recipe does to /var/cache/apt or to pip's cache touches only the image. What
+ * other tools fetched is not kept; the lock names the packages it brought (`missing`), and no build begins without them.
  */
-import { createHash } from 'node:crypto';
-import { createReadStream } from 'node:fs';
-import { mkdir, readdir, stat } from 'node:fs/promises';
+import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { TsrunError } from '../util/errors.ts';
 import type { Package } from './packages.ts';
+import { aptSupply, keptArchives } from './vendor-apt.ts';
+import { keptDistributions, pipSupply } from './vendor-pip.ts';
 
 export type Vendor = {
   /** Absolute. */
@@ -26,49 +26,42 @@ export type Vendor = {
 
 /** What a step is given besides; for the engine. */
 export type StepSupply = {
-  readonly mounts: readonly { readonly source: string; readonly target: string; readonly why: string }[];
+  readonly mounts: readonly SupplyMount[];
   /** Lines for the file that APT_CONFIG names. */
   readonly aptConfig: string;
+  readonly environment: ReadonlyMap<string, string>;
+  /** To be called when the step's program has ended. */
+  readonly ended: () => Promise<void>;
 };
 
-/** Inside, in the memory-backed directory of the step. */
-const APT_INSIDE = '/dev/.tsrun-apt';
+export type SupplyMount = { readonly source: string; readonly target: string; readonly readOnly: boolean; readonly why: string };
 
-/** @param stage index in the recipe: two stages may have different distributions with files of the same name. @throws TsrunError E_VENDOR */
-export const supplyOf = async ({ directory, purpose }: Vendor, stage: number): Promise<StepSupply> => {
-  const apt = join(directory, 'apt', String(stage));
+/** @throws Error of any kind when it cannot be fetched */
+export type Fetch = (address: string) => Promise<AsyncIterable<Uint8Array>>;
+
+export type Wanted = {
+  /** Index in the recipe: two stages may have different distributions with files of the same name. */
+  readonly stage: number;
+  /** An empty directory for the length of the step. */
+  readonly scratch: string;
+};
+
+/** @throws TsrunError E_VENDOR */
+export const supplyOf = async ({ directory, purpose }: Vendor, { stage, scratch }: Wanted, fetch: Fetch): Promise<StepSupply> => {
   try {
-    for (const folder of ['archives/partial', 'lists/partial']) await mkdir(join(apt, folder), { recursive: true });
+    const apt = await aptSupply(purpose, join(directory, 'apt', String(stage)), scratch);
+    const pip = await pipSupply(purpose, join(directory, 'pip'), scratch, fetch);
+    return { ...apt, ...pip, mounts: [...apt.mounts, ...pip.mounts] };
   } catch (error) {
-    throw vendorError(directory, error);
+    throw new TsrunError({
+      code: 'E_VENDOR',
+      what: `cannot keep packages in ${directory}`,
+      why: error instanceof Error ? error.message : String(error),
+      hint: 'give --vendor a directory that you may write to',
+      cause: error,
+    });
   }
-  const settings = [
-    `Dir::Cache::archives "${APT_INSIDE}/archives"`,
-    `Dir::State::lists "${APT_INSIDE}/lists"`,
-    'APT::Keep-Downloaded-Packages "true"',
-    // `apt` has a default of its own, unlike apt-get.
-    'Binary::apt::APT::Keep-Downloaded-Packages "true"',
-    ...(purpose === 'use'
-      ? // The lists are as old as they are, and nobody answers.
-        ['Acquire::Retries "0"', 'Acquire::Check-Valid-Until "false"', 'Binary::apt::APT::Update::Error-Mode "persistent-failure"']
-      : []),
-  ];
-  return {
-    mounts: [
-      { source: apt, target: APT_INSIDE, why: purpose === 'keep' ? 'packages are kept (--vendor)' : 'packages kept before (--offline)' },
-    ],
-    aptConfig: settings.map((line) => `${line};\n`).join(''),
-  };
 };
-
-const vendorError = (directory: string, error: unknown): TsrunError =>
-  new TsrunError({
-    code: 'E_VENDOR',
-    what: `cannot keep packages in ${directory}`,
-    why: error instanceof Error ? error.message : String(error),
-    hint: 'give --vendor a directory that you may write to',
-    cause: error,
-  });
 
 /** @throws TsrunError E_VENDOR when DIR does not hold what --vendor writes */
 export const requireVendored = async (directory: string): Promise<void> => {
@@ -82,29 +75,26 @@ export const requireVendored = async (directory: string): Promise<void> => {
   });
 };
 
-/** `packages` with the digests of the .deb files that were kept; those of nothing that was kept stay as they are. */
-export const withArchiveDigests = async (directory: string, packages: readonly Package[]): Promise<readonly Package[]> => {
-  const digests = new Map<string, string>();
-  for (const stage of await readdir(join(directory, 'apt')).catch(() => [])) {
-    const archives = join(directory, 'apt', stage, 'archives');
-    for (const name of (await readdir(archives).catch(() => [])).sort())
-      if (name.endsWith('.deb')) digests.set(name, await fileDigest(join(archives, name)));
-  }
-  return packages.map((each) => {
-    const digest = each.manager === 'dpkg' ? digests.get(archiveName(each)) : undefined;
+/** "sha256:…" of the archive that was kept of a package; undefined: there is none. */
+export type Kept = (each: Package) => string | undefined;
+
+export const keptIn = async (directory: string): Promise<Kept> => {
+  const [archives, distributions] = [await keptArchives(join(directory, 'apt')), await keptDistributions(join(directory, 'pip'))];
+  return (each) => {
+    switch (each.manager) {
+      case 'dpkg':
+        return archives(each);
+      case 'pip':
+        return distributions(each);
+      default:
+        return undefined;
+    }
+  };
+};
+
+/** `packages` with the digests of their archives where they were kept; others stay as they are. */
+export const withArchiveDigests = (kept: Kept, packages: readonly Package[]): readonly Package[] =>
+  packages.map((each) => {
+    const digest = kept(each);
     return digest === undefined ? each : { ...each, digest };
   });
-};
-
-/** As apt names them: NAME_VERSION_ARCHITECTURE.deb, with ":" and what else is no file name quoted. */
-const archiveName = ({ name, version, architecture = '' }: Package): string =>
-  [name, version, architecture]
-    .map((part) => part.replace(/[_:%]/g, (each) => `%${each.charCodeAt(0).toString(16)}`))
-    .join('_')
-    .concat('.deb');
-
-const fileDigest = async (path: string): Promise<string> => {
-  const hash = createHash('sha256');
-  for await (const chunk of createReadStream(path, { highWaterMark: 1 << 20 })) hash.update(chunk as Uint8Array);
-  return `sha256:${hash.digest('hex')}`;
-};

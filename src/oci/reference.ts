@@ -79,9 +79,9 @@ export const parseRegistryReference = (name: string, typed: string = name): Regi
   if (repository === '') refuse(typed, 'the image name is missing', EXPECTED);
   if (repository.length > 255) refuse(typed, 'the image name is longer than 255 characters', EXPECTED);
   if (!repository.split('/').every((part) => COMPONENT.test(part))) {
-    const lower = repository.toLowerCase();
-    const hint =
-      lower !== repository && lower.split('/').every((part) => COMPONENT.test(part)) ? `write it in lower case: ${lower}` : EXPECTED;
+    const whole = tagged ? named.slice(0, colon) : named;
+    const lower = whole.toLowerCase();
+    const hint = lower !== whole && lower.split('/').every((part) => COMPONENT.test(part)) ? `write it in lower case: ${lower}` : EXPECTED;
     refuse(typed, `${JSON.stringify(repository)} is not an image name (lower-case words parted by / . _ -)`, hint);
   }
   if (tag !== undefined && !TAG.test(tag)) refuse(typed, `${JSON.stringify(tag)} is not a tag (letters, digits, _ . -)`, EXPECTED);

@@ -10,6 +10,8 @@ export type FileEntry = { readonly source: string; readonly destination: string 
 /** `SOURCE [DESTINATION]`; names with blanks stand in quotes. A source may hold variables of whoever builds, as a shell would take them. */
 export const fileEntries = (section: Section, environment: Lookup): readonly FileEntry[] =>
   entriesOf(section).map(({ text, at }) => {
+    const open = text.replace(/"[^"]*"|'[^']*'/g, '').match(/["']/)?.[0];
+    if (open !== undefined) refuse(at, `a quote is not closed in ${quote(text)}`, `expected ${open}`);
     const words = [...text.matchAll(/"([^"]*)"|'([^']*)'|([^ \t"']+)/g)].map((found) => found[1] ?? found[2] ?? found[3] ?? '');
     const comment = words.findIndex((word) => word.startsWith('#'));
     const [source = '', destination, more] = comment < 0 ? words : words.slice(0, comment);

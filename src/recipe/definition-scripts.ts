@@ -18,9 +18,14 @@ export const stepCommand = (section: Section, more = ''): Command => {
   return { form: 'script', interpreter, text: bodyOf(section) + more, args: [] };
 };
 
-/** The file for %runscript and its kin: its own `#!` line or /bin/sh, with the words behind the section's name. */
+/**
+ * The file for %runscript and its kin: its own `#!` line or /bin/sh, with the words behind the section's name. `-c PROGRAM` there names the program, as
+ * for %post; Apptainer hands it to /bin/sh, which then knows no such option.
+ */
 export const scriptFile = (section: Section): string => {
   const body = bodyOf(section);
+  const program = /^-c[ \t]+(\/.*)$/.exec(section.args)?.[1];
+  if (program !== undefined && !trimStart(body).startsWith('#!')) return `#!${program}\n${body}`;
   const start = trimStart(body);
   const end = start.indexOf('\n');
   const own = start.startsWith('#!') ? trimEnd(start.slice(0, end)) : undefined;

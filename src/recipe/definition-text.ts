@@ -2,6 +2,8 @@
  * Definition file → stages of header lines and sections, templates filled in. Grammar: Apptainer's user guide, "Definition Files", and where it is
  * silent what Apptainer does: a stage begins at a line `Bootstrap:`, wherever it stands; a section at a line whose first word begins with "%".
  */
+
+import { nearest } from '../util/nearest.ts';
 import { LIMITS, meant, quote, refuse, refuseArgument, refuseLimit } from './errors.ts';
 import type { Place } from './spec.ts';
 import { firstWord, inOneLine, linesOf, trim, trimStart } from './text.ts';
@@ -69,7 +71,7 @@ const saysNothing = ({ text }: Line): boolean => trimStart(text) === '' || trimS
 const splitStages = (lines: readonly Line[], top: Place): readonly (readonly Line[])[] => {
   const starts = lines.flatMap((line, index) => (isBootstrap(line) ? [index] : []));
   const [first] = starts;
-  if (first === undefined) return refuse(top, 'it has no "Bootstrap:"', 'expected Bootstrap: AGENT, such as docker, and From: IMAGE');
+  if (first === undefined) return refuseHeader(lines, top);
   const before = lines.slice(0, first);
   const section = before.find(isSectionStart);
   if (section !== undefined) refuse(section.at, `${quote(inOneLine(section.text))} stands before the header`, 'expected Bootstrap: first');
@@ -86,6 +88,17 @@ const splitStages = (lines: readonly Line[], top: Place): readonly (readonly Lin
     }
     return index === 0 ? [...before, ...own] : own;
   });
+};
+
+/** The word that was meant may stand there. */
+const refuseHeader = (lines: readonly Line[], top: Place): never => {
+  const end = lines.findIndex(isSectionStart);
+  const keys = lines.slice(0, end < 0 ? undefined : end).filter((line) => !saysNothing(line));
+  const near = keys.find(({ text }) => nearest(trim(text.split(':')[0] ?? '').toLowerCase(), ['bootstrap']) !== undefined);
+  if (near === undefined) return refuse(top, 'it has no "Bootstrap:"', 'expected Bootstrap: AGENT, such as docker, and From: IMAGE');
+  const word = trim(near.text.split(':')[0] ?? '');
+  const hint = word.toLowerCase() === 'bootstrap' ? 'expected Bootstrap: AGENT, at the beginning of the line' : 'did you mean Bootstrap?';
+  return refuse(near.at, `${quote(inOneLine(near.text))} begins no header`, hint);
 };
 
 const splitSections = (lines: readonly Line[]): StageText => {

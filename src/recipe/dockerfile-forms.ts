@@ -66,7 +66,11 @@ export const readFlags = (given: readonly string[], known: Readonly<Record<strin
     if (kind === undefined) {
       const names = Object.keys(known);
       const all = names.length === 0 ? `${keyword} has no flags` : `flags of ${keyword}: ${names.map((each) => `--${each}`).join(' ')}`;
-      return refuse(at, `${keyword} has no flag ${quote(`--${name}`)}`, meant(name, names, all));
+      return refuse(
+        at,
+        `${keyword} has no flag ${quote(`--${name}`)}`,
+        meant(name, names, all).replace(/^did you mean /, 'did you mean --'),
+      );
     }
     if (equals < 0 && kind !== 'switch') refuse(at, `--${name} has no value`, `expected --${name}=VALUE`);
     const before = values.get(name) ?? [];

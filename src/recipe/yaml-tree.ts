@@ -34,7 +34,9 @@ const eventsOf = (text: string, file: string): readonly Event[] => {
     return parseEvents(text, { maxDepth: LIMITS.nesting });
   } catch (error) {
     if (!(error instanceof YAMLException)) throw error;
-    const line = (error.mark?.line ?? 0) + 1;
+    // What is missing at the end is missing after the last line that says something.
+    const last = text.trimEnd().split('\n').length;
+    const line = Math.min((error.mark?.line ?? 0) + 1, last);
     return refuse({ file, line }, `it is not YAML: ${encodeUtf8(error.reason)}`, 'check indentation, quotes and colons near this line');
   }
 };

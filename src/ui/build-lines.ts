@@ -38,7 +38,7 @@ export const createLines = (write: (text: string) => void, outputToo: boolean, n
       for (; notes < view.notes.length; notes++) say(view.notes[notes] ?? '');
       if (event.kind === 'done')
         say(
-          `${view.target}: ${bytesText(event.bytes)}, ${event.steps} steps (${event.cached} cached), ${durationText(event.milliseconds)}`,
+          `${view.target}: ${bytesText(event.bytes)}, ${event.steps} ${event.steps === 1 ? 'step' : 'steps'} (${event.cached} cached), ${durationText(event.milliseconds)}`,
         );
     },
     tick: () => {

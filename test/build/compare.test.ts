@@ -127,6 +127,8 @@ test('the usual reasons are guessed from where the contents part', async () => {
     ['date', 'built Sun Nov 22 08:11:24 2026 by me\n', 'built Sun Nov 22 08:19:55 2026 by me\n', /date or time/],
     ['iso', 'x\nat: 2026-11-22\n', 'x\nat: 2026-11-23\n', /date or time/],
     ['epoch', 'stamp=1700000000;', 'stamp=1700000999;', /seconds since 1970/],
+    ['instant', '1700000000.123456789', '1700000000.223456789', /seconds since 1970/],
+    ['nanoseconds', '1700000000123456789', '1700000000223456789', /seconds since 1970/],
     ['uuid', 'id 6f1b3c0e-8a52-4a9e-9f5b-2b8f6f9f1a01', 'id 0d3b3c0e-8a52-4a9e-9f5b-2b8f6f9f1a02', /random identifier/],
     ['path', 'cc /tmp/build-a8f3k/x.c', 'cc /tmp/build-b8f3k/x.c', /temporary or build directory/],
     ['order', 'a\nb\nc\n', 'c\na\nb\n', /another order/],

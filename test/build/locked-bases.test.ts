@@ -37,7 +37,9 @@ const lockOf = (reference: string, digest: string): { lock: Lock; path: string }
     recipe: digest,
     epoch: 0,
     treeDigest: digest,
+    downloads: [],
     packages: [],
+    missing: [],
     bases: [{ reference, platform: 'linux/amd64', digest }],
   },
 });

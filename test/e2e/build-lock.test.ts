@@ -1,13 +1,18 @@
 // time limit: 900 s
 /** Locks for real: an ordinary user builds from the machine's own Debian, keeps what was fetched, and builds again without any network. */
+import { spawn } from 'node:child_process';
+import { createHash } from 'node:crypto';
 import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { parseLock } from '../../src/lock/lock-file.ts';
 import { debianBase } from '../helpers/debian-base.ts';
-import { makeBusyboxTree, type Ran, run, scratch, tsrun, tsrunOk, tsrunPath } from '../helpers/product.ts';
+import { serve } from '../helpers/loopback-server.ts';
+import { environmentOf, makeBusyboxTree, type Ran, run, scratch, tsrun, tsrunOk, tsrunPath } from '../helpers/product.ts';
 import { skip } from '../helpers/skip.ts';
+import { testUser } from '../helpers/user.ts';
+import { wheelOf } from '../helpers/wheel.ts';
 
 const test = suite('locked builds');
 const place = scratch('lock');
@@ -35,7 +40,8 @@ const write = (text: string, from = `tar:${base}`): void => writeFileSync(recipe
 
 test('--lock --vendor writes the lock and keeps base, archives and lists; the image has none of it', () => {
   if (machineBase === undefined) return skip('mmdebstrap is missing');
-  write(`RUN apt-get update && ${INSTALL} && rm -rf /var/lib/apt/lists/*\n`);
+  // What nearly every recipe does afterwards is for the image, not for what is kept.
+  write(`RUN apt-get update && ${INSTALL} && apt-get clean && rm -rf /var/lib/apt/lists/*\n`);
   const built = build('first', 'store', '--lock', '--vendor', vendor);
   assert.is(built.status, 0, built.stderr);
   const text = readFileSync(join(place, 'tsrun.lock'), 'utf8');
@@ -83,6 +89,84 @@ test('offline a step cannot reach the network, and says so', () => {
   assert.match(built.stderr, /^ {2}lo$/m);
   assert.match(built.stderr, /E_STEP/);
   assert.not.ok(existsSync(join(place, 'none.sif')));
+});
+
+/** While a server of this process answers. */
+const buildMeanwhile = (name: string, store: string, ...words: readonly string[]): Promise<Ran> =>
+  new Promise((resolve, reject) => {
+    const user = testUser();
+    const child = spawn(tsrunPath, ['build', '-F', '--compress', 'lz4', ...words, join(place, `${name}.sif`), recipe], {
+      cwd: place,
+      env: environmentOf({ env: within(store) }),
+      stdio: ['ignore', 'ignore', 'pipe'],
+      uid: user.uid,
+      gid: user.gid,
+    });
+    let stderr = '';
+    child.stderr.on('data', (text: Buffer) => {
+      stderr += text;
+    });
+    child.on('error', reject);
+    child.on('close', (status, signal) => resolve({ status, signal, stdout: '', stderr }));
+  });
+
+/** A wheel of one module, and the index page that pip looks for it on. */
+const greeting = wheelOf('tsrun-greeting', '1.5', { 'tsrun_greeting.py': 'WORD = "hello"\n' });
+const WHEEL = 'tsrun_greeting-1.5-py3-none-any.whl';
+const answers: Readonly<Record<string, Buffer>> = {
+  '/simple/tsrun-greeting/': Buffer.from(
+    `<a href="/files/${WHEEL}#sha256=${createHash('sha256').update(greeting).digest('hex')}">${WHEEL}</a>`,
+  ),
+  [`/files/${WHEEL}`]: greeting,
+  '/data.csv': Buffer.from('1,2,3\n'),
+};
+
+test('what pip and ADD fetch is kept too, and what another tool brought is named before an offline build begins', async () => {
+  if (machineBase === undefined) return skip('mmdebstrap is missing');
+  const server = await serve(({ path }, response) => {
+    const body = answers[path];
+    response.writeHead(body === undefined ? 404 : 200, path.endsWith('/') ? { 'content-type': 'text/html' } : {}).end(body);
+  });
+  const kept = join(place, 'vendor-pip');
+  const steps = [
+    'RUN apt-get update && apt-get install -y --no-install-recommends python3-pip && apt-get clean',
+    `ADD ${server.origin}/data.csv /data.csv`,
+    `RUN pip install --break-system-packages --no-cache-dir -i ${server.origin}/simple tsrun-greeting`,
+    '',
+  ].join('\n');
+  write(steps);
+  const built = await buildMeanwhile('pip', 'store', '--lock', '--vendor', kept).finally(server.close);
+  assert.is(built.status, 0, built.stderr);
+  assert.not.match(built.stderr, /could not be kept/);
+  const lock = parseLock(readFileSync(join(kept, 'tsrun.lock'), 'utf8'), 'tsrun.lock');
+  assert.is(
+    lock.packages.find(({ name }) => name === 'tsrun-greeting')?.digest,
+    `sha256:${createHash('sha256').update(greeting).digest('hex')}`,
+  );
+  assert.equal(
+    lock.downloads.map(({ address }) => address),
+    [`${server.origin}/data.csv`],
+  );
+  assert.equal(lock.missing, []);
+  const offline = build('pip-offline', 'store', '--no-cache', '--locked', '--offline', '--vendor', kept);
+  assert.is(offline.status, 0, offline.stderr);
+  assert.is(tsrun(['image', 'diff', join(place, 'pip.sif'), join(place, 'pip-offline.sif')]).stdout, '');
+  assert.is(tsrunOk(['exec', join(place, 'pip-offline.sif'), 'python3', '-c', 'import tsrun_greeting as g; print(g.WORD)']), 'hello\n');
+
+  const meta = '{"name":"samtools","version":"1.20","build":"h0"}';
+  write(`RUN mkdir -p /opt/c/conda-meta && echo '${meta}' > /opt/c/conda-meta/samtools.json\n`, small);
+  const half = build('half', 'store', '--lock', '--vendor', join(place, 'vendor-half'));
+  assert.is(half.status, 0, half.stderr);
+  assert.match(half.stderr, /could not be kept.*conda samtools 1\.20=h0 in \/opt\/c/);
+  const refused = build('half-offline', 'store', '--locked', '--offline', '--vendor', join(place, 'vendor-half'));
+  assert.match(refused.stderr, /^tsrun: cannot build from .*were not kept there:\n {2}conda samtools 1\.20=h0 in \/opt\/c\n \(E_VENDOR\)/);
+  assert.is(refused.status, 125);
+});
+
+test('offline ADD asks nobody', () => {
+  write('ADD http://127.0.0.1:9/data.csv /data.csv\n', small);
+  const built = build('added', 'store', '--offline');
+  assert.match(built.stderr, /Dockerfile:2: cannot add http:.*told to stay offline \(E_FETCH\)/);
 });
 
 /**
@@ -143,7 +227,11 @@ test('--check names what differs, and nothing else', () => {
   );
   const differs = build('differs', 'store', '--check');
   assert.is(differs.status, 1, differs.stderr);
-  assert.match(differs.stderr, /differ: in 2 names\n {2}\/random: content\n {2}\/stamp: content \(a time in seconds since 1970\)/);
+  assert.match(
+    differs.stderr,
+    /differ: in 2 names\n {2}\/random: content\n {2}\/stamp: content \(a time in seconds since 1970\)/,
+    differs.stderr,
+  );
   assert.ok(existsSync(join(place, 'differs.sif')));
 });
 

@@ -1,21 +1,26 @@
 /** The lock as a file, and what it says of a build that is not as it was. */
 import { createHash } from 'node:crypto';
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readlinkSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { Readable } from 'node:stream';
+import { buffer } from 'node:stream/consumers';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
+import { createDownloads } from '../../src/lock/downloads.ts';
 import {
   type Lock,
   lockedBase,
   lockText,
   packageDifferences,
   parseLock,
+  requireKept,
   requirePackages,
   requireRecipe,
 } from '../../src/lock/lock-file.ts';
-import type { Package } from '../../src/lock/packages.ts';
-import { requireVendored, supplyOf, withArchiveDigests } from '../../src/lock/vendor.ts';
+import { type Package, packageTitle } from '../../src/lock/packages.ts';
+import { keptIn, requireVendored, supplyOf, withArchiveDigests } from '../../src/lock/vendor.ts';
+import { fetchedFiles } from '../../src/lock/vendor-pip.ts';
 import { directoryFiles } from '../../src/oci/files.ts';
 import { openLayout } from '../../src/oci/layout.ts';
 import { addToLayout } from '../../src/oci/write-layout.ts';
@@ -39,7 +44,9 @@ const LOCK: Lock = {
     { reference: 'docker://debian:12', platform: 'linux/amd64', digest: digest('d') },
     { reference: 'docker://alpine', platform: 'linux/amd64', digest: digest('e') },
   ],
+  downloads: [],
   packages: [{ manager: 'pip', name: 'x', version: '1', place: '/opt/v' }, CURL],
+  missing: [],
 };
 
 test('a lock is written in a fixed order, one thing on a line, and read again', () => {
@@ -106,23 +113,109 @@ test('kept archives give dpkg packages their digests, also those with an epoch i
   writeFileSync(join(directory, 'apt/0/archives/git_1%3a2.39-1_amd64.deb'), 'git');
   writeFileSync(join(directory, 'apt/0/archives/lock'), '');
   const git: Package = { manager: 'dpkg', name: 'git', version: '1:2.39-1', architecture: 'amd64' };
-  const found = await withArchiveDigests(directory, [git, CURL]);
-  assert.equal(found, [{ ...git, digest: sha256(Buffer.from('git')) }, CURL]);
-  assert.equal(await withArchiveDigests(join(place, 'nothing'), [git]), [git]);
+  const kept = await keptIn(directory);
+  assert.equal(withArchiveDigests(kept, [git, CURL]), [{ ...git, digest: sha256(Buffer.from('git')) }, CURL]);
+  assert.is((await keptIn(join(place, 'nothing')))(git), undefined);
 });
 
-test('a step finds archives and lists outside of the image, per stage', async () => {
-  const keep = await supplyOf({ directory: join(place, 'v'), purpose: 'keep' }, 2);
+test('kept distributions of Python give pip packages their digests, however the names are written', async () => {
+  const directory = join(place, 'wheels');
+  mkdirSync(join(directory, 'pip'), { recursive: true });
+  writeFileSync(join(directory, 'pip/Foo_Bar-1.0+cpu-py3-none-any.whl'), 'wheel');
+  writeFileSync(join(directory, 'pip/my-tool-2.1.tar.gz'), 'source');
+  const kept = await keptIn(directory);
+  const named = (name: string, version: string): Package => ({ manager: 'pip', name, version });
+  assert.is(kept(named('foo.bar', '1.0+cpu')), sha256(Buffer.from('wheel')));
+  assert.is(kept(named('My_Tool', '2.1')), sha256(Buffer.from('source')));
+  assert.is(kept(named('foo-bar', '1.1')), undefined);
+  assert.is(kept({ ...named('foo-bar', '1.0+cpu'), manager: 'conda' }), undefined);
+});
+
+test("what pip's reports name is fetched: what came over http, each file once, and no name that leads elsewhere", () => {
+  const item = (url: string, hashes?: object): object => ({ download_info: { url, archive_info: { hashes } }, metadata: {} });
+  const report = (...install: readonly object[]): string => JSON.stringify({ version: '1', install }, undefined, 2);
+  const text = [
+    report(
+      item('https://h/a/x-1-py3-none-any.whl?t=1', { sha256: 'ab' }),
+      item('file:///opt/local.whl'),
+      item('https://h/..%2F..%2Fetc.zip'),
+    ),
+    report(item('http://h/b/y%2B2-1.tar.gz'), item('https://mirror/x-1-py3-none-any.whl', { sha256: 'ab' }), {
+      download_info: { vcs_info: {} },
+    }),
+    '{ "not json',
+  ].join('');
+  assert.equal(fetchedFiles(text), [
+    { name: 'x-1-py3-none-any.whl', address: 'https://mirror/x-1-py3-none-any.whl', digest: 'sha256:ab' },
+    { name: 'y+2-1.tar.gz', address: 'http://h/b/y%2B2-1.tar.gz', digest: undefined },
+  ]);
+});
+
+test('what could not be kept stands in the lock, and is named before a build begins', async () => {
+  const lock: Lock = { ...LOCK, missing: [{ manager: 'conda', name: 'samtools', version: '1.2=h1', place: '/opt/conda' }] };
+  assert.equal(parseLock(lockText(lock), 'l').missing.map(packageTitle), ['conda samtools 1.2=h1 in /opt/conda']);
+  requireKept(LOCK, '/v');
+  assert.match(
+    (await failure(() => requireKept(lock, '/v'), 'E_VENDOR')).message,
+    /not kept there:\n {2}conda samtools 1.2=h1 in \/opt\/conda/,
+  );
+});
+
+const noFetch = async (): Promise<never> => {
+  throw new Error('nothing is to be fetched');
+};
+
+test('a step finds archives and lists outside of the image, per stage; what is kept it can only take from', async () => {
+  const scratch = (): string => mkdtempSync(join(place, 'step-'));
+  const first = scratch();
+  const keep = await supplyOf({ directory: join(place, 'v'), purpose: 'keep' }, { stage: 2, scratch: first }, noFetch);
   assert.equal(
     keep.mounts.map(({ source }) => source),
-    [join(place, 'v/apt/2')],
+    [join(first, 'apt'), join(place, 'v/apt/2'), join(first, 'pip')],
   );
   assert.match(keep.aptConfig, /^Dir::Cache::archives "(\/dev\/[^"]*)\/archives";\nDir::State::lists "\1\/lists";\n/);
-  const use = await supplyOf({ directory: join(place, 'v'), purpose: 'use' }, 2);
+  await keep.ended();
+  writeFileSync(join(place, 'v/apt/2/archives/a_1_all.deb'), '');
+  mkdirSync(join(place, 'v/pip'));
+  const second = scratch();
+  const use = await supplyOf({ directory: join(place, 'v'), purpose: 'use' }, { stage: 2, scratch: second }, noFetch);
   assert.match(use.aptConfig, /Acquire::Retries "0"/);
+  assert.equal(
+    use.mounts.map(({ readOnly }) => readOnly),
+    [false, true, true],
+  );
+  assert.is(readlinkSync(join(second, 'apt/archives/a_1_all.deb')), `${use.mounts[1]?.target}/archives/a_1_all.deb`);
+  assert.equal([...use.environment.keys()], ['PIP_NO_INDEX', 'PIP_FIND_LINKS']);
   writeFileSync(join(place, 'file'), '');
-  await failure(() => supplyOf({ directory: join(place, 'file'), purpose: 'keep' }, 0), 'E_VENDOR');
+  await failure(() => supplyOf({ directory: join(place, 'file'), purpose: 'keep' }, { stage: 2, scratch: scratch() }, noFetch), 'E_VENDOR');
   await failure(() => requireVendored(join(place, 'v')), 'E_VENDOR');
+});
+
+test('what ADD fetches is noted and kept, taken from there offline, and refused when it is another', async () => {
+  const bytes =
+    (text: string): (() => Promise<AsyncIterable<Uint8Array>>) =>
+    async () =>
+      Readable.from([Buffer.from(text)]);
+  const drain = async (chunks: AsyncIterable<Uint8Array>): Promise<string> => (await buffer(chunks)).toString();
+  const directory = join(place, 'downloads');
+  const address = 'https://h/data.csv';
+  const options = { lock: undefined, vendor: undefined, offline: false };
+  const keeping = createDownloads({ ...options, vendor: { directory, purpose: 'keep' } }, bytes('one'));
+  assert.is(await drain(await keeping.fetch(address)), 'one');
+  assert.equal(keeping.fetched, [{ address, digest: sha256(Buffer.from('one')) }]);
+
+  const lock = { path: 'l', lock: { ...LOCK, downloads: keeping.fetched } };
+  const using = createDownloads({ lock, vendor: { directory, purpose: 'use' }, offline: true }, noFetch);
+  assert.is(await drain(await using.fetch(address)), 'one');
+  await failure(() => using.fetch('https://h/other'), 'E_LOCK_CHANGED');
+  writeFileSync(join(directory, 'files', sha256(Buffer.from('one')).replace(':', '-')), 'two');
+  await failure(async () => drain(await using.fetch(address)), 'E_LOCK_CHANGED');
+  rmSync(join(directory, 'files'), { recursive: true });
+  await failure(async () => drain(await using.fetch(address)), 'E_VENDOR');
+
+  const online = createDownloads({ ...options, lock }, bytes('two'));
+  await failure(async () => drain(await online.fetch(address)), 'E_LOCK_CHANGED');
+  await failure(() => createDownloads({ ...options, offline: true }, noFetch).fetch(address), 'E_FETCH');
 });
 
 test('base images are kept in a layout under their names, with the digests they had', async () => {

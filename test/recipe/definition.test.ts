@@ -196,6 +196,7 @@ test('scripts of the image keep their own interpreter', () => {
     '#!/usr/bin/env python3\nprint(1)\n',
   );
   assert.is(fileAt('/.singularity.d/runscript', '%runscript -e # c\nx\n')?.content, '#!/bin/sh -e\nx\n');
+  assert.is(fileAt('/.singularity.d/test', '%test -c /bin/bash # c\nx\n')?.content, '#!/bin/bash\nx\n');
   assert.is(fileAt('/.singularity.d/test', '%test\n#!/bin/bash\nx\n')?.content, '#!/bin/bash\nx\n');
 });
 
@@ -327,6 +328,9 @@ const refusals: readonly (readonly [string, string, RegExp])[] = [
   ['Bootstrap: docker\nForm: x', 'E_RECIPE', /x\.def:2: "Form" is no key of a header -- did you mean from\?/],
   ['Bootstrap: docker\nFrom x', 'E_RECIPE', /x\.def:2: "From x" is no line of a header/],
   ['Bootstrap: docker\nFrom: x\nFrom: y', 'E_RECIPE', /x\.def:3: From stands there twice/],
+  ['# x\nBoostrap: docker\nFrom: x\n', 'E_RECIPE', /x\.def:2: "Boostrap: docker" begins no header -- did you mean Bootstrap\?/],
+  ['  Bootstrap: docker\nFrom: x\n', 'E_RECIPE', /x\.def:1: .*begins no header -- expected Bootstrap: AGENT, at the beginning of the line/],
+  [`${HEADER}%files\n"a b\n`, 'E_RECIPE', /x\.def:4: a quote is not closed in ""a b" -- expected "/],
   [`${HEADER}%psot\nx`, 'E_RECIPE', /x\.def:3: "%psot" is no section -- did you mean %post\?/],
   [`${HEADER}%post\ncat <<E\n%zzzzzzz\nE`, 'E_RECIPE', /x\.def:5: .*no line can begin with %/],
   [`${HEADER}%apprun\nx`, 'E_RECIPE', /%apprun names no app/],

@@ -321,4 +321,8 @@ test: |
   python3 -c 'import numpy'
 `;
 
+test('a text that ends too early is refused at its last line', () => {
+  refused(() => parse('from: x\nrun: |\nfoo\n'), 'E_RECIPE', /:3: it is not YAML/);
+});
+
 test.run();

@@ -100,6 +100,7 @@ const debootstrap = async (
     new TsrunError({ code: 'E_DEBOOTSTRAP', what: `${place}: cannot make a ${suite} from its packages`, why, hint });
   if (engine.ids.kind !== 'ranges')
     throw refuse('that needs the ids of /etc/subuid, and there are none for you', 'begin with an image: From: debian:12');
+  if (engine.options.offline === true) throw refuse('tsrun was told to stay offline', 'begin with an image that is here');
   const archive = `${workplace.path}/root.tar`;
   const include = packages.length === 0 ? [] : [`--include=${packages.join(',')}`];
   const mode = process.getuid?.() === 0 ? 'root' : 'unshare';

@@ -101,15 +101,16 @@ async function* fileContent(path: string, refuse: Refuse): AsyncGenerator<Uint8A
   try {
     yield* createReadStream(path) as AsyncIterable<Buffer>;
   } catch (error) {
-    throw refuse((error as Error).message, 'MirrorURL is an address (https://…, file:///…) or the path of the program');
+    const missing = (error as NodeJS.ErrnoException).code === 'ENOENT';
+    throw refuse(
+      missing ? 'there is no such file' : (error as Error).message,
+      'MirrorURL is an address (https://…, file:///…) or the path of the program',
+    );
   }
 }
 
 const contentOf = async (engine: Engine, mirror: string, refuse: Refuse): Promise<AsyncIterable<Uint8Array>> => {
-  if (/^https?:\/\//i.test(mirror)) {
-    if (engine.options.offline === true) throw refuse('the build is offline', 'give the path of a copy');
-    return engine.fetch(mirror);
-  }
+  if (/^https?:\/\//i.test(mirror)) return engine.fetch(mirror);
   if (/^file:\/\//i.test(mirror)) {
     try {
       return fileContent(fileURLToPath(mirror), refuse);

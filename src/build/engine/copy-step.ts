@@ -196,13 +196,17 @@ const fetchItem = async (
     const parts: Uint8Array[] = [];
     const hash = createHash('sha256');
     let size = 0;
-    for await (const part of await engine.fetch(url)) {
-      engine.signal.throwIfAborted();
-      size += part.length;
-      if (size > MAX_DOWNLOAD) throw refuse('it is larger than 2 GiB', 'fetch it in a step that runs');
-      hash.update(part);
-      parts.push(part);
-      progress(size, undefined);
+    try {
+      for await (const part of await engine.fetch(url)) {
+        engine.signal.throwIfAborted();
+        size += part.length;
+        if (size > MAX_DOWNLOAD) throw refuse('it is larger than 2 GiB', 'fetch it in a step that runs');
+        hash.update(part);
+        parts.push(part);
+        progress(size, undefined);
+      }
+    } catch (error) {
+      throw error instanceof TsrunError && error.code === 'E_FETCH' ? refuse(error.why, error.hint ?? 'check the address') : error;
     }
     const digest = `sha256:${hash.digest('hex')}`;
     if (checksum !== undefined && checksum !== digest)

@@ -1,5 +1,5 @@
 /** What every part of a build is given: the recipe, what was asked for, and where work is done. */
-import type { StepSupply } from '../../lock/vendor.ts';
+import type { StepSupply, Wanted } from '../../lock/vendor.ts';
 import type { Platform } from '../../oci/descriptor.ts';
 import type { StepIds } from '../../plan/step.ts';
 import type { BuildSpec, Step } from '../../recipe/spec.ts';
@@ -11,6 +11,12 @@ import type { Ignore } from './host-files.ts';
 
 /** What `--secret` gives: a file of the host, or a value. */
 export type Secret = { readonly kind: 'file'; readonly path: string } | { readonly kind: 'value'; readonly value: string };
+
+export type Supply = {
+  readonly given: (wanted: Wanted) => Promise<StepSupply>;
+  /** A step that had a network has left these files, on such a base; directories of the host. */
+  readonly left: (files: string, base: string) => Promise<void>;
+};
 
 export type EngineOptions = {
   /** Where COPY finds files: an absolute directory. */
@@ -28,8 +34,8 @@ export type EngineOptions = {
   readonly proxies: ReadonlyMap<string, string>;
   /** TERM of the caller. */
   readonly terminal: string | undefined;
-  /** What the steps of a stage are given besides (--vendor); absent: nothing. */
-  readonly supply?: ((stage: number) => Promise<StepSupply>) | undefined;
+  /** What steps are given besides (--vendor), and what becomes of what they fetched; absent: nothing. */
+  readonly supply?: Supply | undefined;
   /** What the config of a base image has for whoever builds on it (ONBUILD), as steps; asked for Dockerfiles only. */
   readonly onBuild: (triggers: readonly string[], base: string) => readonly Step[];
   /** Build arguments that neither the recipe nor what `onBuild` has been asked for until now declares. */

@@ -2,6 +2,7 @@
 import { randomBytes } from 'node:crypto';
 import { chmod, mkdtemp, readFile, statfs, writeFile } from 'node:fs/promises';
 import { basename } from 'node:path';
+import type { StepSupply } from '../../lock/vendor.ts';
 import { STEP_FILES, type StepMount, type StepProgram } from '../../plan/step.ts';
 import type { Command, RunMount, Step } from '../../recipe/spec.ts';
 import { TsrunError } from '../../util/errors.ts';
@@ -95,10 +96,12 @@ export const runProgram = async (
 ): Promise<number> => {
   const caches = await holdCaches(engine, mounts);
   try {
-    const given = await givenTo(engine, step, tree, state, epoch, mounts, caches, place);
-    return await withPlan(engine, tree, { ...given, place, network: networkOf(engine, step) }, (plan) =>
+    const { ended, ...given } = await givenTo(engine, step, tree, state, epoch, mounts, caches, place);
+    const status = await withPlan(engine, tree, { ...given, place, network: networkOf(engine, step) }, (plan) =>
       runPlan(plan, { signal: engine.signal, onLine }),
-    );
+    ).finally(ended);
+    if (status === 0 && networkOf(engine, step) === 'host') await engine.options.supply?.left(place.files, await tree.base.directory());
+    return status;
   } finally {
     await caches.release();
   }
@@ -116,7 +119,7 @@ export const debugShell = async (
 ): Promise<void> => {
   const caches = await holdCaches(engine, mounts);
   try {
-    const given = await givenTo(engine, step, tree, state, epoch, mounts, caches, place);
+    const { ended, ...given } = await givenTo(engine, step, tree, state, epoch, mounts, caches, place);
     const term = engine.options.terminal;
     const environment = new Map([
       ...given.program.environment,
@@ -129,7 +132,7 @@ export const debugShell = async (
     await makeDirectories(again.work, 0o755);
     await withPlan(engine, tree, { ...given, program, place: again, network: networkOf(engine, step) }, (plan) =>
       runPlan(plan, { signal: engine.signal, onLine: () => {}, terminal: true }),
-    );
+    ).finally(ended);
   } finally {
     await caches.release();
   }
@@ -152,7 +155,7 @@ const givenTo = async (
   mounts: readonly ReadyMount[],
   caches: HeldCaches,
   workplace: Workplace,
-): Promise<{ readonly program: StepProgram; readonly mounts: readonly StepMount[] }> => {
+): Promise<{ readonly program: StepProgram; readonly mounts: readonly StepMount[]; readonly ended: () => Promise<void> }> => {
   const place = placeText(step.at);
   const account =
     state.user === '' || state.user === 'root' || state.user === '0' ? ROOT : accountOf(await accountsIn(engine, tree), state.user, place);
@@ -180,9 +183,10 @@ const givenTo = async (
         ready.push({ kind: 'bind', source, target: path, readOnly: false, isFile: true, optional: true, why: "the host's network" });
     }
   }
-  const supply = await engine.options.supply?.(stageOf(engine, step));
-  for (const { source, target, why } of supply?.mounts ?? [])
-    ready.push({ kind: 'bind', source, target, readOnly: false, isFile: false, optional: false, why });
+  const supply = await suppliesOf(engine, step, workplace);
+  for (const { source, target, readOnly, why } of supply?.mounts ?? [])
+    ready.push({ kind: 'bind', source, target, readOnly, isFile: false, optional: false, why });
+  for (const [name, value] of supply?.environment ?? []) environment.set(name, value);
   if (engine.ids.kind === 'single' || supply !== undefined) {
     // apt would become another user for its downloads and then look whether it did; and what is kept is to stay the caller's.
     const content = `APT::Sandbox::User "root";\n${supply?.aptConfig ?? ''}`;
@@ -194,7 +198,16 @@ const givenTo = async (
   }
   const argv = argvOf(step.command, state.shell);
   const user = account === ROOT ? undefined : { uid: account.uid, gid: account.gid, groups: account.groups };
-  return { program: { file: argv[0] ?? '', argv, environment, cwd: state.workdir, user }, mounts: ready };
+  const program = { file: argv[0] ?? '', argv, environment, cwd: state.workdir, user };
+  return { program, mounts: ready, ended: supply?.ended ?? (async () => {}) };
+};
+
+const suppliesOf = async (engine: Engine, step: RunStep, { path }: Workplace): Promise<StepSupply | undefined> => {
+  const { supply } = engine.options;
+  if (supply === undefined) return undefined;
+  const scratch = `${path}/mounts/${randomBytes(4).toString('hex')}`;
+  await makeDirectories(scratch, 0o755);
+  return supply.given({ stage: stageOf(engine, step), scratch });
 };
 
 /** The step's own: it may change owner, mode and content (`chown -R /etc`), which nobody sees afterwards. Undefined: the host has no such file. */

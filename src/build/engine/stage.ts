@@ -5,6 +5,7 @@ import { expandWord } from '../../recipe/words.ts';
 import { EMPTY_ENTRY, type TarEntry } from '../../tar/entry.ts';
 import { writeTar } from '../../tar/write.ts';
 import { TsrunError } from '../../util/errors.ts';
+import { nearest } from '../../util/nearest.ts';
 import { cleanPath } from '../../util/paths.ts';
 import { decodeUtf8 } from '../../util/utf8.ts';
 import { VERSION } from '../../util/version.ts';
@@ -261,7 +262,7 @@ const layerOf = async (
     const { place } = building.plain;
     started = performance.now();
     engine.emit({ kind: 'step-started', at: started, step: info });
-    await make(place, info);
+    await located(engine, info, make(place, info));
     await tidyPlace(engine, place);
     const at = performance.now();
     engine.emit({ kind: 'step-done', at, step: info.id, milliseconds: at - started, bytes: 0 });
@@ -276,7 +277,7 @@ const layerOf = async (
     make: async (place) => {
       started = performance.now();
       engine.emit({ kind: 'step-started', at: started, step: info });
-      await make(place, info);
+      await located(engine, info, make(place, info));
       return sizeOf(place.files);
     },
   });
@@ -291,6 +292,18 @@ const layerOf = async (
   // Not the key: what stands on a result that was made anew does not stand on the one before.
   building.key = keyOf({ result: layer.id });
   building.tree = { ...tree, layers: [...tree.layers, layer] };
+};
+
+/** What goes wrong with the files of a step is said with its place in the recipe. */
+const located = async ({ cache }: Engine, { place, title }: StepInfo, work: Promise<void>): Promise<void> => {
+  try {
+    await work;
+  } catch (error) {
+    if (!(error instanceof TsrunError) || error.code !== 'E_BUILD_TREE') throw error;
+    const full = /No space left|quota/i.test(error.why);
+    const hint = full ? `free some space in ${cache.root}, or set TSRUN_TMPDIR to a directory with more of it` : error.hint;
+    throw new TsrunError({ code: error.code, what: `${place}: the step failed: ${title}`, why: error.why, hint, cause: error });
+  }
 };
 
 /** Roughly: what this user cannot look into does not count. */
@@ -351,28 +364,38 @@ const writeFile = async (building: Building, step: Extract<Step, { kind: 'file' 
 
 const copy = async (building: Building, step: Extract<Step, { kind: 'copy' }>, expand: (word: Word) => string): Promise<void> => {
   const { engine, tree, state } = building;
-  const ready = await readyCopy(engine, step, state.workdir, expand, otherTree(building.others));
+  const ready = await readyCopy(engine, step, state.workdir, expand, otherTree(building, step));
   await layerOf(building, step, ready.key, async (place) => {
     await copyFiles(engine, ready, tree, place);
   });
 };
 
 const otherTree =
-  (others: Others): OtherTree =>
+  ({ engine, others }: Building, step: Step): OtherTree =>
   async (origin: Extract<Origin, { kind: 'stage' | 'image' }>) => {
     if (origin.kind === 'stage') {
       const { tree, key } = others.stage(origin.index);
       return { tree, key };
     }
-    const base = await others.image(origin.reference);
+    const base = await others.image(origin.reference).catch((error: unknown) => {
+      throw error instanceof TsrunError ? unknownSource(engine, step, origin.reference, error) : error;
+    });
     return { tree: { base, layers: [] }, key: base.key };
   };
+
+/** What is no stage is taken for an image: there may be a slip in the name. */
+const unknownSource = ({ spec }: Engine, { at }: Step, reference: string, { code, what, why, hint, cause }: TsrunError): TsrunError => {
+  const names = spec.stages.flatMap(({ name }) => name ?? []);
+  const near = nearest(reference.replace(/^docker:\/\//, ''), names);
+  const meant = near === undefined ? hint : `no stage is called so; did you mean ${near}?`;
+  return new TsrunError({ code, what: `${placeText(at)}: ${what}`, why, hint: meant, cause });
+};
 
 const LAST_LINES = 40;
 
 const run = async (building: Building, step: Extract<Step, { kind: 'run' }>, expand: (word: Word) => string): Promise<void> => {
   const { engine, tree, state, epoch } = building;
-  const mounts = await readyMounts(engine, step, state.workdir, expand, otherTree(building.others));
+  const mounts = await readyMounts(engine, step, state.workdir, expand, otherTree(building, step));
   await layerOf(building, step, runKey(step, state, epoch, mounts), async (place, info) => {
     await watched(
       engine,
@@ -430,9 +453,10 @@ const watched = async (
     code: 'E_STEP',
     what: `${info.place}: the step failed: ${info.title}`,
     why: status > 128 && status < 160 ? `it was ended by signal ${status - 128}` : `its exit status is ${status}`,
-    hint: engine.options.debugShell
-      ? 'the steps before it are kept: the next build begins here'
-      : `for a shell in the state in which it failed, build again with --debug-shell; the steps before it are kept${ONE_ID[engine.ids.kind]}`,
+    hint:
+      engine.options.debugShell || shell === undefined
+        ? 'the steps before it are kept: the next build begins here'
+        : `for a shell in the state in which it failed, build again with --debug-shell; the steps before it are kept${ONE_ID[engine.ids.kind]}`,
   });
 };
 
