@@ -139,6 +139,18 @@ test('stopped by a signal, it is told to go on', async () => {
   await allRight(ranks);
 });
 
+test('stopped with its supervisor, it goes on when a run comes: that waits a second, not for ever', async () => {
+  if (!isRoot) return skip('needs root to find the processes');
+  const ranks = await startRanks('all-stopped');
+  const serving = ranks.serving() ?? 0;
+  for (const pid of [ranks.server, serving]) process.kill(pid, 'SIGSTOP');
+  go(ranks);
+  const late = startRank(join(place, 'all-stopped'), 0);
+  late.child.stdin?.end('\n');
+  assert.equal([await late.end, late.text()], [0, 'ready\nread\n']);
+  await allRight(ranks);
+});
+
 test('killed for lack of memory in its control group', async () => {
   if (!isRoot || !existsSync('/sys/fs/cgroup/memory/tasks'))
     return skip('needs root and the memory controller of control groups, version 1');
