@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { type RunResult, run, start } from '../helpers/proc.ts';
+import { field } from '../helpers/processes.ts';
 import { skip } from '../helpers/skip.ts';
 import { testUser } from '../helpers/user.ts';
 import { type Cluster, type Settings, startCluster, whyNot } from './cluster.ts';
@@ -24,9 +25,6 @@ const until = async (what: string, fact: () => boolean): Promise<void> => {
     await new Promise((resolve) => setImmediate(resolve));
   }
 };
-
-const field = (pid: number, name: string): string | undefined =>
-  new RegExp(`^${name}:\\s*(.*)$`, 'm').exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1];
 
 const facts = (cluster: Cluster, tracking: 'linuxproc' | 'cgroup'): void => {
   const image = makeJobImage(cluster.shared);
