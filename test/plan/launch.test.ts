@@ -370,6 +370,13 @@ const FAILURES: readonly [string, Parameters<typeof told>, string, RegExp, numbe
     125,
   ],
   [
+    'an image server that may not make a user namespace',
+    [3, 'image_mount', 1, 'create a user namespace', 'unshare'],
+    'E_USERNS',
+    /cannot create a user namespace: the kernel refuses it/,
+    125,
+  ],
+  [
     'a server that ended',
     [3, 'image_mount', 5, 'reach the image server', 'it died while starting'],
     'E_SERVER',
