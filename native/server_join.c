@@ -295,6 +295,8 @@ static int join(const struct server_request *request, struct server_reply *reply
 		if (sock < 0)
 			sock = connect_or_start(request, dir, err);
 		rc = sock < 0 ? sock : ask(sock, request, reply, view_of, err);
+		if (rc == 0)
+			reply->server_fd = steal_fd(&sock);
 		if (err != NULL && err->step[0] != '\0')
 			break;
 	}
@@ -322,6 +324,7 @@ int server_join(const struct server_request *request, struct server_reply *reply
 	/* It would show us the files as somebody else sees them: there is another server for those who see them as we do. */
 	close_fd(&reply->userns_fd);
 	close_fd(&reply->view_fd);
+	close_fd(&reply->server_fd);
 	*reply = SERVER_REPLY_NONE;
 	snprintf(key, sizeof key, "%.64s.%" PRIx64, request->key, (uint64_t)view.st_ino);
 	own_view.key = key;
@@ -329,4 +332,15 @@ int server_join(const struct server_request *request, struct server_reply *reply
 	if (rc == 0 && view_of != view.st_ino)
 		return fail(err, EXDEV, SERVER_STEP_SERVER, "it sees other files than this process");
 	return rc;
+}
+
+void server_leave_namespace(struct server_reply *reply)
+{
+	static const char nothing = 0;
+	int cleanup_fd namespace = reply->server_fd < 0 ? -1 : open("/proc/self/ns/mnt", O_RDONLY | O_CLOEXEC);
+
+	/* Where it does not work, this process does the unmounting after all. */
+	if (namespace >= 0)
+		(void)!wire_send(reply->server_fd, &nothing, sizeof nothing, (const int[2]) { namespace, -1 });
+	close_fd(&reply->server_fd);
 }

@@ -2,15 +2,15 @@
 /** What steps of `tsrun build` may do, what becomes of them when the build dies, and what is believed of earlier builds. As an ordinary user. */
 import { type ChildProcess, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { environmentOf, type Ran, tsrun, tsrunOk, tsrunPath } from '../helpers/product.ts';
-import { ok, RANGES, recipesIn } from '../helpers/recipes.ts';
+import { run, tsrun, tsrunOk, tsrunPath } from '../helpers/product.ts';
+import { ok, onTerminal, RANGES, recipesIn } from '../helpers/recipes.ts';
 
 const test = suite('steps of a build');
-const { user, place, space, base, env, own, context, build, start, inside } = recipesIn('steps', (tree) => {
+const { user, place, space, base, env, context, build, buildPlain, start, inside } = recipesIn('steps', (tree) => {
   writeFileSync(join(tree, 'etc/passwd'), 'root::0:0:root:/:/bin/sh\napp::9:9:app:/:/bin/sh\n');
   writeFileSync(join(tree, 'etc/group'), 'root:x:0:\napp:x:9:\n');
 });
@@ -248,42 +248,13 @@ for (const [name, more, owners] of [
   });
 }
 
-/** Types the input once the program has written `prompt`. Returns all that stood on the terminal. Arguments: prompt, input, command. */
-const PTY = `
-import os, pty, sys
-prompt, typed, command = sys.argv[1].encode(), sys.argv[2].encode(), sys.argv[3:]
-pid, fd = pty.fork()
-if pid == 0:
-    os.execvp(command[0], command)
-said, sent = b'', False
-while True:
-    try:
-        part = os.read(fd, 65536)
-    except OSError:
-        break
-    if not part:
-        break
-    said += part
-    if not sent and prompt in said:
-        os.write(fd, typed)
-        sent = True
-os.write(1, said)
-sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
-`;
-
 for (const term of ['dumb', 'xterm']) {
   test(`${term}: --debug-shell is a shell on the terminal, in the state in which the step failed`, () => {
     const directory = context({ Dockerfile: `FROM ${base}\nENV WORD=given\nWORKDIR /deep\nRUN echo state > left; exit 3\n` });
-    const words = [tsrunPath, 'build', '--force', '--debug-shell', join(place, 'shell.sif'), directory];
-    const typed = 'echo "<$(cat left) $WORD $(pwd) $(tty) $(id -u)>"; exit 0\n';
-    const ran = spawnSync('python3', ['-c', PTY, 'tsrun build> ', typed, ...words], {
-      cwd: directory,
-      env: environmentOf({ env: { ...env, TERM: term } }),
-      encoding: 'utf8',
-      timeout: 60_000,
-      uid: user.uid,
-      gid: user.gid,
-    });
+    const words = onTerminal('tsrun build> ', 'echo "<$(cat left) $WORD $(pwd) $(tty) $(id -u)>"; exit 0\n', [
+      ...[tsrunPath, 'build', '--force', '--debug-shell', join(place, 'shell.sif'), directory],
+    ]);
+    const ran = run(words[0] ?? '', words.slice(1), { env: { ...env, TERM: term }, cwd: directory });
     assert.match(ran.stdout, /<state given \/deep (?:\/dev\/\S+|not a tty) 0>/, ran.stderr);
     assert.match(ran.stdout, /the step failed: RUN echo state.*its exit status is 3 \(E_STEP\)/);
     assert.is(ran.status, 125);
@@ -291,28 +262,6 @@ for (const term of ['dumb', 'xterm']) {
     assert.equal(readdirSync(join(space, 'build/single/begun')), []);
   });
 }
-
-/**
- * A build in a place where the kernel refuses every overlay: on two overlays already, which is as deep as it goes. Seen by this build alone.
- */
-const buildPlain = (directory: string, out: string, name: string, more: Readonly<Record<string, string>>, ...args: string[]): Ran => {
-  const under = join(place, `under-${name}`);
-  const space = join(place, `plain-${name}`);
-  for (const part of ['a', 'b', 'c', 'd', 'e', 'one']) mkdirSync(join(under, part), { recursive: true });
-  mkdirSync(space, { recursive: true });
-  own(under);
-  own(space);
-  const mounts = [
-    `mount -t overlay none -o lowerdir=${under}/a,upperdir=${under}/b,workdir=${under}/c ${under}/one`,
-    `mount -t overlay none -o xino=on,lowerdir=${under}/one,upperdir=${under}/d,workdir=${under}/e ${space}`,
-    `exec setpriv --reuid ${user.uid} --regid ${user.gid} --clear-groups -- "$@"`,
-  ];
-  const words = [tsrunPath, 'build', '--force', ...args, join(place, out), directory];
-  const options = { env: environmentOf({ env: { ...env, ...more, TSRUN_TMPDIR: space } }), cwd: directory, encoding: 'utf8' } as const;
-  const ran = spawnSync('unshare', ['-m', 'sh', '-ec', mounts.join(' && '), 'sh', ...words], options);
-  if (ran.error !== undefined) throw ran.error;
-  return { status: ran.status, signal: ran.signal, stdout: ran.stdout, stderr: ran.stderr };
-};
 
 const MANY = `FROM ${base} AS first
 RUN mkdir -m 0700 /made && echo one > /made/file && chown -R 9:9 /made && ln /made/file /made/linked && ln -s file /made/link && chown -h 3:4 /made/link
@@ -342,7 +291,7 @@ for (const [name, more] of [
     const directory = context({ Dockerfile: MANY, word: 'word\n' });
     const id = name.replace(' ', '-');
     ok(build(directory, `layers-${id}.sif`, [], more));
-    const ran = ok(buildPlain(directory, `plain-${id}.sif`, id, more));
+    const ran = ok(buildPlain(id, directory, `plain-${id}.sif`, [], more));
     assert.is(ran.stderr.match(/the next build begins with the first step again/g)?.length, 1, ran.stderr);
     const diff = tsrun(['image', 'diff', join(place, `layers-${id}.sif`), join(place, `plain-${id}.sif`)], { env });
     assert.is(diff.status, 0, diff.stdout + diff.stderr);
@@ -359,7 +308,7 @@ for (const [name, more] of [
 }
 
 test('where the kernel makes no overlay, a step that fails leaves nothing; and there as anywhere, a secret does not come to the image', () => {
-  const failed = buildPlain(context({ Dockerfile: `FROM ${base}\nRUN mkdir -m 0 /closed && false\n` }), 'no.sif', 'failed', {});
+  const failed = buildPlain('failed', context({ Dockerfile: `FROM ${base}\nRUN mkdir -m 0 /closed && false\n` }), 'no.sif');
   assert.is(failed.status, 125);
   assert.match(failed.stderr, /the step failed: RUN mkdir/, failed.stderr);
   assert.equal(readdirSync(join(place, 'under-failed/d/build/single/begun')), []);
@@ -371,7 +320,7 @@ test('where the kernel makes no overlay, a step that fails leaves nothing; and t
       const directory = context({ Dockerfile: recipe(target), secret: 'silence' });
       ok(build(directory, 'secret.sif', given, ranges));
       assert.not.match(tsrunOk(['image', 'ls', join(place, 'secret.sif'), '/root'], { env }), /word/);
-      ok(buildPlain(directory, 'secret.sif', 'secret', ranges, ...given));
+      ok(buildPlain('secret', directory, 'secret.sif', given, ranges));
       assert.not.match(tsrunOk(['image', 'ls', join(place, 'secret.sif'), '/root'], { env }), /word/);
     }
   }

@@ -1,5 +1,6 @@
 /** One stage, step by step: what is there already is taken, the rest is made. */
 import { lstat, opendir } from 'node:fs/promises';
+import { formatRegistryReference, parseReference } from '../../oci/reference.ts';
 import type { Origin, Stage, Step, Word } from '../../recipe/spec.ts';
 import { expandWord } from '../../recipe/words.ts';
 import { EMPTY_ENTRY, type TarEntry } from '../../tar/entry.ts';
@@ -10,10 +11,11 @@ import { cleanPath } from '../../util/paths.ts';
 import { decodeUtf8 } from '../../util/utf8.ts';
 import { VERSION } from '../../util/version.ts';
 import type { StageInfo, StepInfo } from '../events.ts';
-import { type Base, debootstrapBase, imageBase, scratchBase } from './base.ts';
+import { type Base, imageBase, scratchBase } from './base.ts';
 import { busyboxStart } from './busybox.ts';
 import { closeWorkplace, type Layer, openWorkplace, produceLayer, type Workplace } from './cache.ts';
 import { copyFiles, type OtherTree, readyCopy } from './copy-step.ts';
+import { debootstrapBase } from './debootstrap.ts';
 import { type Engine, note } from './engine.ts';
 import { type HostStep, runBefore, runOnHost } from './host-step.ts';
 import { type Key, type KeyPart, keyOf } from './key.ts';
@@ -33,6 +35,7 @@ import {
   variablesOf,
   withArg,
   withEnv,
+  withLabel,
   withoutTriggers,
 } from './stage-state.ts';
 import { lookAt, putInto, readTexts, type Tree } from './tree.ts';
@@ -154,12 +157,42 @@ const startOf = async (engine: Engine, stage: Stage, others: Others): Promise<St
   if (stage.base.kind === 'busybox') {
     const epoch = engine.options.epoch ?? EARLIEST;
     const start = await busyboxStart(engine, placeText(stage.at), stage.base, epoch);
-    return { base: 'busybox', ...start, state: stateOf({}), epoch, ran: new Set(start.tree.layers.slice(-1)), hidden: [] };
+    return {
+      base: 'busybox',
+      ...start,
+      state: withOrigin(stateOf({}), start.tree.base, epoch),
+      epoch,
+      ran: new Set(start.tree.layers.slice(-1)),
+      hidden: [],
+    };
   }
   const base = await openBase(engine, stage.base, stage, others);
   const epoch = engine.options.epoch ?? Math.max(EARLIEST, createdOf(base));
   const key = keyOf({ base: base.key, ids: engine.ids.kind });
-  return { base: base.name, tree: { base, layers: [] }, state: stateOf(base.config), key, epoch, ran: new Set(), hidden: [] };
+  return {
+    base: base.name,
+    tree: { base, layers: [] },
+    state: withOrigin(stateOf(base.config), base, epoch),
+    key,
+    epoch,
+    ran: new Set(),
+    hidden: [],
+  };
+};
+
+/**
+ * What images say of where they come from (image-spec annotations.md, as labels): a recipe's own labels come later and win. The base only where it
+ * is one of a registry, whose name and digest mean something elsewhere too.
+ */
+const withOrigin = (state: StageState, base: Base, epoch: number): StageState => {
+  const reference = base.name.startsWith('docker://') ? parseReference(base.name) : undefined;
+  const named = reference?.kind === 'registry' ? formatRegistryReference(reference).replace(/^docker:\/\//, '') : undefined;
+  const labels: readonly (readonly [string, string | undefined])[] = [
+    ['created', new Date(epoch * 1000).toISOString().replace('.000Z', 'Z')],
+    ['base.name', named],
+    ['base.digest', named === undefined ? undefined : base.digest],
+  ];
+  return labels.reduce((next, [name, value]) => withLabel(next, `org.opencontainers.image.${name}`, value), state);
 };
 
 const createdOf = ({ config }: Base): number => {
