@@ -82,5 +82,5 @@ await main(() => {
   chmodSync(place, 0o755);
   makeImage();
   runExample();
-  say(`\nReady in ${seconds(started)}. Any user of this machine can now run:\n\n  ${tsrun} exec ${image} python3\n`);
+  say(`\nReady in ${seconds(started)}. ${isRoot ? 'Any user of this machine' : 'You'} can now run:\n\n  ${tsrun} exec ${image} python3\n`);
 });
