@@ -76,6 +76,7 @@ const runExample = () => {
 await main(() => {
   const started = performance.now();
   setUp(['build', 'quickstart']);
+  debianBase(); // before what takes long: it may ask for something
   buildTsrun();
   allowUserNamespaces(tsrun);
   mkdirSync(place, { recursive: true });
