@@ -5,8 +5,9 @@ import { join } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import type { ServerStats } from '../../src/cli/image-stats.ts';
+import { childrenOf, field, textOf } from '../helpers/processes.ts';
 import { run as asUser, makeBusyboxImage, scratch, tsrunOk, tsrunPath } from '../helpers/product.ts';
-import { childrenOf, endOf, field, processesOf, runtimeIn, type Staying, startStaying, textOf, until } from '../helpers/servers.ts';
+import { endOf, processesOf, runtimeIn, type Staying, startStaying, until } from '../helpers/servers.ts';
 import { skip } from '../helpers/skip.ts';
 
 const test = suite('image server');
