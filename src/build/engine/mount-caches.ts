@@ -3,14 +3,12 @@ import { chmod, mkdir } from 'node:fs/promises';
 import { type Lease, newWatch, tryLease } from '../../store/lease.ts';
 import type { Engine } from './engine.ts';
 import { giveAway } from './native.ts';
-import type { ReadyMount } from './run-step.ts';
+import type { ReadyMount } from './step-mounts.ts';
 
 type CacheMount = Extract<ReadyMount, { type: 'cache' }>;
 
 export type HeldCaches = {
   readonly directories: ReadonlyMap<ReadyMount, string>;
-  /** Removed with the release. */
-  readonly temporary: string[];
   readonly release: () => Promise<void>;
 };
 
@@ -21,9 +19,7 @@ const LONGEST_WAIT = 1_000;
 export const holdCaches = async (engine: Engine, mounts: readonly ReadyMount[]): Promise<HeldCaches> => {
   const directories = new Map<ReadyMount, string>();
   const held = new Map<string, Lease>();
-  const temporary: string[] = [];
   const release = async (): Promise<void> => {
-    for (const path of temporary) await engine.cache.remove(path);
     for (const lease of held.values()) await lease.release();
   };
   // In one order everywhere: two steps never wait for each other.
@@ -47,7 +43,7 @@ export const holdCaches = async (engine: Engine, mounts: readonly ReadyMount[]):
     await release();
     throw error;
   }
-  return { directories, temporary, release };
+  return { directories, release };
 };
 
 const nameFor = async ({ cache, signal }: Engine, { id, sharing }: CacheMount, held: Map<string, Lease>): Promise<string> => {
