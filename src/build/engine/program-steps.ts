@@ -47,9 +47,7 @@ export const hostRun = async (building: Building, step: HostStep): Promise<void>
   if (step.beforeBase) return;
   const { engine, tree } = building;
   await layerOf(building, step, { step: 'host-run', nonce: engine.nonce, number: building.number }, async (place, info) => {
-    await watched(engine, info, (onLine) =>
-      step.beforeBase ? runBefore(engine, step, place.path, onLine) : runOnHost(engine, step, tree, place, onLine),
-    );
+    await watched(engine, info, (onLine) => runOnHost(engine, step, tree, place, onLine));
   });
 };
 
