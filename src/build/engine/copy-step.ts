@@ -73,6 +73,7 @@ export const readyCopy = async (
     ...(docker ? contextOf(engine, step.from) : { root: '/', ignore: NOTHING_IGNORED }),
     start: engine.options.directory,
     manner: step.manner,
+    outputs: engine.options.outputs,
     exclude: excludeRules(exclude),
     place,
   };

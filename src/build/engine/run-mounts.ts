@@ -65,6 +65,7 @@ const bindMount = async (
     ...contextOf(engine, mount.from),
     start: engine.options.context,
     manner: 'docker',
+    outputs: engine.options.outputs,
     exclude: excludeRules([]),
     place: placeText(step.at),
   };
