@@ -105,10 +105,13 @@ static int plan_main(int argc, char **argv)
 
 /* --- the planner's answer --- */
 
-/* The kernel refuses the mount that the plan counts on (a container around, a security module): the planner knows a way without. */
+/* The kernel refuses the mount that the plan counts on (a container around, a security module): the planner knows a way without. Not where there is too
+ * little of something just now: the other way needs more of it. */
 static bool is_without_fuse(const struct failure *failure)
 {
-	return failure->op == OP_image_mount && strcmp(failure->err.step, SERVER_STEP_FUSE) == 0;
+	int why = failure->err.errnum;
+
+	return failure->op == OP_image_mount && strcmp(failure->err.step, SERVER_STEP_FUSE) == 0 && why != EMFILE && why != ENFILE && why != ENOMEM;
 }
 
 /* Returns an exit status, or -1 to ask again with `*input`. */

@@ -201,7 +201,8 @@ static int skeleton_directory(const struct tree *tree, const char *path)
 
 	if (skeleton >= 0)
 		return steal_fd(&skeleton);
-	if (path[0] == '/' && strchr(path + 1, '/') == NULL && tree->image >= 0)
+	/* Only if it is known not to be there: before Linux 5.6 it is not. */
+	if (errno == ENOENT && path[0] == '/' && strchr(path + 1, '/') == NULL && tree->image >= 0)
 		return skeleton_top(tree, path + 1);
 	skeleton = fcntl(tree->skeleton, F_DUPFD_CLOEXEC, 0);
 	image = tree->image < 0 ? -1 : fcntl(tree->image, F_DUPFD_CLOEXEC, 0);

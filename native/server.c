@@ -204,6 +204,7 @@ int server_main(int argc, char **argv)
 	close(WIRE_LOCK_FD);
 	if (ready.rc < 0)
 		return 1;
+	wire_clear(server.box.dir);
 	serve_scope(&server);
 	return 0;
 }

@@ -51,10 +51,12 @@ static void linger(struct server *server, struct image *image)
 		image->deadline = server_now_ms() + image->linger_ms;
 }
 
+/* Takes the socket. */
 static void add_run(struct server *server, int sock, struct image *image)
 {
 	struct run *run = malloc(sizeof *run);
 	pid_t pid = 0;
+	int cleanup_fd peer = sock;
 	int cleanup_fd pidfd = run == NULL ? -1 : pidfd_of_peer(sock, &pid);
 
 	if (pidfd < 0 || pidfd >= server->fd_limit || fcntl(pidfd, F_SETFD, FD_CLOEXEC) < 0 || server_watch(server, pidfd, run) < 0)
@@ -64,7 +66,10 @@ static void add_run(struct server *server, int sock, struct image *image)
 		linger(server, image);
 		return;
 	}
-	*run = (struct run) { RUN, steal_fd(&pidfd), pid, image, NULL };
+	*run = (struct run) { .what = RUN, .pidfd = steal_fd(&pidfd), .pid = pid, .sock = -1, .image = image };
+	/* Only of a run whose end is told, and while descriptors are not wanted for that. */
+	if (run->pidfd >= 0 && peer < server->fd_limit / 2)
+		run->sock = steal_fd(&peer);
 	if (run->pidfd < 0) {
 		run->next = server->looked_for;
 		server->looked_for = run;
@@ -83,6 +88,8 @@ void server_end_run(struct server *server, struct run *run)
 		server_unwatch(server, run->pidfd);
 		close(run->pidfd);
 	}
+	if (run->sock >= 0)
+		server_let_go(server, run->sock);
 	free(run);
 	*(image != NULL ? &image->runs : &server->bare_runs) -= 1;
 	if (image != NULL && image->runs == 0)
@@ -140,11 +147,13 @@ static void welcome(struct server *server, struct connection *connection, struct
 	}
 	if (image != NULL)
 		image->linger_ms = linger_ms;
-	if (wire_send(connection->sock, &reply, sizeof reply, fds) == 0)
+	if (wire_send(connection->sock, &reply, sizeof reply, fds) == 0) {
 		add_run(server, connection->sock, image);
-	else
+		free(connection);
+	} else {
 		linger(server, image);
-	hang_up(connection);
+		hang_up(connection);
+	}
 }
 
 /* A run that is killed meanwhile is noticed when it gets its answer. */

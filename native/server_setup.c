@@ -195,9 +195,8 @@ static bool shrink_root(void)
 	int cleanup_fd device = (int)syscall(SYS_open_tree, AT_FDCWD, DEVICE, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
 	int cleanup_fd root = device < 0 ? -1 : make_small_root();
 
-	if (root < 0 || sys_move_mount(device, root, "fuse") < 0)
-		return false;
-	if (sys_move_mount(root, AT_FDCWD, "/") < 0 || fchdir(root) < 0)
+	/* In this order: before Linux 6.15 nothing can be attached to what is attached nowhere itself. */
+	if (root < 0 || sys_move_mount(root, AT_FDCWD, "/") < 0 || sys_move_mount(device, root, "fuse") < 0 || fchdir(root) < 0)
 		return false;
 	if (syscall(SYS_pivot_root, ".", ".") == 0)
 		umount2(".", MNT_DETACH);

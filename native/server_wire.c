@@ -1,5 +1,6 @@
 #include "server_wire.h"
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
@@ -7,6 +8,10 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <time.h>
+
+#define CLEARED_MAX 64 /* at a time: somebody waits for this server */
+#define LOG_DAYS 7
 
 union control {
 	struct cmsghdr align;
@@ -102,19 +107,97 @@ int wire_address(struct sockaddr_un *address, int dir, const char *key)
 	return snprintf(address->sun_path, sizeof address->sun_path, "/proc/self/fd/%d/%s", dir, name) < (int)sizeof address->sun_path ? 0 : -ENAMETOOLONG;
 }
 
-int wire_lock(int dir, const char *key)
+static int lock_file(int dir, const char *name, int how)
 {
-	char name[WIRE_NAME_MAX];
-
-	wire_name(name, key, WIRE_LOCK);
 	for (;;) {
 		int cleanup_fd fd = openat(dir, name, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
 		struct stat held, named;
 
-		if (fd < 0 || RETRY(flock(fd, LOCK_EX)) < 0 || fstat(fd, &held) < 0)
+		if (fd < 0 || RETRY(flock(fd, how)) < 0 || fstat(fd, &held) < 0)
 			return -errno;
 		/* A server that ended meanwhile has removed this file: the lock is then another one. */
 		if (fstatat(dir, name, &named, AT_SYMLINK_NOFOLLOW) == 0 && named.st_dev == held.st_dev && named.st_ino == held.st_ino)
 			return steal_fd(&fd);
 	}
+}
+
+int wire_lock(int dir, const char *key)
+{
+	char name[WIRE_NAME_MAX];
+
+	wire_name(name, key, WIRE_LOCK);
+	return lock_file(dir, name, LOCK_EX);
+}
+
+/* --- what others have left --- */
+
+/* The stem of KEY.PROTOCOL.ENDING, of any version; 0: it is another file. */
+static int scope_stem(const char *name, const char *ending)
+{
+	size_t len = strlen(name), ending_len = strlen(ending), key_len;
+	char key[WIRE_NAME_MAX];
+
+	if (len <= ending_len || len >= sizeof key || strcmp(name + len - ending_len, ending) != 0)
+		return 0;
+	snprintf(key, sizeof key, "%.*s", (int)(len - ending_len), name);
+	key_len = strlen(key);
+	while (key_len > 0 && key[key_len - 1] >= '0' && key[key_len - 1] <= '9')
+		key_len--;
+	if (key_len == strlen(key) || key_len == 0 || key[key_len - 1] != '.')
+		return 0;
+	key[key_len - 1] = '\0';
+	return wire_key_ok(key) ? (int)(len - ending_len) : 0;
+}
+
+/* With the lock held: nobody is about to listen there. */
+static bool is_listened_to(const char *name)
+{
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	int cleanup_fd sock = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+	if (sock < 0 || snprintf(address.sun_path, sizeof address.sun_path, "%s", name) >= (int)sizeof address.sun_path)
+		return true;
+	return connect(sock, (struct sockaddr *)&address, sizeof address) == 0 || (errno != ENOENT && errno != ECONNREFUSED);
+}
+
+static void clear_scope(int dir, const char *lock_name, int stem)
+{
+	char socket_name[WIRE_NAME_MAX];
+	int cleanup_fd lock = lock_file(dir, lock_name, LOCK_EX | LOCK_NB);
+
+	snprintf(socket_name, sizeof socket_name, "%.*s.sock", stem, lock_name);
+	if (lock < 0 || is_listened_to(socket_name))
+		return;
+	unlinkat(dir, socket_name, 0);
+	unlinkat(dir, lock_name, 0);
+}
+
+static bool is_old(int dir, const char *name)
+{
+	struct stat st;
+
+	return fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && st.st_mtim.tv_sec < time(NULL) - LOG_DAYS * 86400;
+}
+
+void wire_clear(int dir)
+{
+	int cleanup_fd before = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	/* For the sockets, which no *at() call knows; a server has no /proc. */
+	DIR *listing = before < 0 || fchdir(dir) < 0 ? NULL : opendir(".");
+	struct dirent *entry;
+	unsigned looked_at = 0;
+
+	while (listing != NULL && looked_at < CLEARED_MAX && (entry = readdir(listing)) != NULL) {
+		int stem = scope_stem(entry->d_name, ".lock");
+
+		if (stem > 0) {
+			clear_scope(dir, entry->d_name, stem);
+			looked_at++;
+		} else if (scope_stem(entry->d_name, ".log") > 0 && is_old(dir, entry->d_name)) {
+			unlinkat(dir, entry->d_name, 0);
+		}
+	}
+	if (listing != NULL)
+		closedir(listing);
+	(void)!fchdir(before);
 }

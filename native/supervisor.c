@@ -7,6 +7,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -106,27 +107,37 @@ static void close_devices(struct supervised *serving)
 	close_fd(&serving->listening);
 }
 
+/* One for each worker, but the last quarter of the descriptors that may be open is for runs that come, and for other images: then fewer work. */
+static void clone_devices(struct supervised *serving, unsigned workers)
+{
+	struct rlimit files;
+	int device = serving->devices[0];
+
+	if (getrlimit(RLIMIT_NOFILE, &files) < 0)
+		return;
+	while (serving->device_count < workers) {
+		int cleanup_fd clone = imagefs_clone_device(serving->image->box->device_path, device);
+
+		if (clone < 0 || (rlim_t)clone >= files.rlim_cur / 4 * 3)
+			return;
+		serving->devices[serving->device_count++] = steal_fd(&clone);
+	}
+}
+
 int supervise_image(struct supervised **out, const struct image *image, int device, struct err *err)
 {
 	struct supervised *serving = calloc(1, sizeof *serving);
-	unsigned workers = worker_count();
-	int rc = 0;
+	int rc;
 
 	if (serving == NULL) {
 		close(device);
 		return fail(err, ENOMEM, SERVER_STEP_SERVER, "out of memory");
 	}
 	*serving = (struct supervised) { .image = image, .channel = -1, .due = INT64_MAX, .device_count = 1, .devices = { device }, .listening = -1 };
-	serving->shared = imagefs_shared_new(workers);
-	if (serving->shared == NULL)
-		rc = -ENOMEM;
-	for (; rc >= 0 && serving->device_count < workers; serving->device_count++)
-		rc = serving->devices[serving->device_count] = imagefs_clone_device(image->box->device_path, device);
-	if (rc < 0 && serving->device_count > 1)
-		serving->device_count--;
+	clone_devices(serving, worker_count());
 	serving->listening = imagefs_listening_device(image->box->device_path, device);
-	if (rc >= 0)
-		rc = start_process(serving);
+	serving->shared = imagefs_shared_new(serving->device_count);
+	rc = serving->shared == NULL ? -ENOMEM : start_process(serving);
 	if (rc < 0) {
 		supervised_free(serving);
 		return fail(err, -rc, SERVER_STEP_SERVER, "starting a process for the image");

@@ -1,16 +1,17 @@
 /**
  * What does a build from a recipe cost?
  *
- *     node benchmarks/build/run.ts [--rounds N] [--data DIR] [--out FILE]
+ *     node benchmarks/build/run.ts [--case whole|cached|install]… [--rounds N] [--data DIR] [--out FILE]
  *
- * 1. A Debian with numpy, beside mmdebstrap alone, which only writes a tar file of the same packages.
- * 2. The same recipe again after its last step was changed.
- * 3. `apt-get install` of twenty packages, once with one id and a record of owners, once with ranges of /etc/subuid.
+ * whole    a Debian with numpy, beside mmdebstrap alone, which only writes a tar file of the same packages
+ * cached   the same recipe again after its last step was changed
+ * install  `apt-get install` of twenty packages, once with one id and a record of owners, once with ranges of /etc/subuid
  *
- * Needs mmdebstrap and mirrors that can be reached; run as an ordinary user with ranges in /etc/subuid and /etc/subgid.
+ * Needs mmdebstrap and mirrors that can be reached; run as an ordinary user with ranges in /etc/subuid and /etc/subgid. What the cases stand on
+ * (bases with their packages, the finished first build of `cached`) is made once, and stays in DIR.
  */
 import { execFileSync, spawn } from 'node:child_process';
-import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, renameSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { createInterface } from 'node:readline';
@@ -20,10 +21,12 @@ import { machineAptOptions, machineSources } from '../../scripts/apt-sources.mjs
 import { machineFacts } from '../lib/machine.ts';
 import { median } from '../lib/measure.ts';
 
-const GOALS = { besideMmdebstrap: 1.3, cachedSeconds: 3, recording: 1.1 } as const;
+const CASES = ['whole', 'cached', 'install'] as const;
+type Case = (typeof CASES)[number];
 
 const { values } = parseArgs({
   options: {
+    case: { type: 'string', multiple: true, default: [...CASES] },
     rounds: { type: 'string', default: '3' },
     data: { type: 'string', default: join(tmpdir(), 'tsrun-bench-build') },
     out: { type: 'string' },
@@ -59,8 +62,10 @@ const timed = async (program: string, args: readonly string[], env: Readonly<Rec
 
 let stores = 0;
 /** Nothing of an earlier build; `ids`: "single" or "ranges". */
-const fresh = (ids?: string): Record<string, string> => {
-  const own = join(place, `store${++stores}`);
+const fresh = (ids?: string): Record<string, string> => inStore(`store${++stores}`, ids);
+
+const inStore = (name: string, ids?: string): Record<string, string> => {
+  const own = join(place, name);
   return { TSRUN_STORE: own, TSRUN_TMPDIR: own, ...(ids === undefined ? {} : { TSRUN_BUILD_IDS: ids }) };
 };
 
@@ -69,9 +74,8 @@ const build = (recipe: string, env: Readonly<Record<string, string>>, ...more: r
 
 const cleanUp = (): void => {
   // What was made with ranges of ids belongs to them.
-  for (let at = 1; at <= stores; at++)
-    if (existsSync(join(place, `store${at}`)))
-      execFileSync('unshare', ['--user', '--map-root-user', '--map-auto', 'rm', '-rf', join(place, `store${at}`)]);
+  for (; stores > 0; stores--)
+    execFileSync('unshare', ['--user', '--map-root-user', '--map-auto', 'rm', '-rf', join(place, `store${stores}`)]);
 };
 
 const { suite, lines } = machineSources();
@@ -92,25 +96,30 @@ const mmdebstrap = (to: string, include: readonly string[], hook: readonly strin
     ...lines,
   ]);
 
-mkdirSync(place, { recursive: true });
-const base = join(place, 'base.tar');
-if (!existsSync(base)) await mmdebstrap(base, []);
-const full = join(place, 'archives.tar');
-// Downloads are not what is measured: the base brings the packages along.
-if (!existsSync(full)) {
+/** A tar file that is there, or is made; whole or not at all. */
+const archive = async (name: string, make: (to: string) => Promise<Ran>): Promise<string> => {
+  const path = join(place, name);
+  if (existsSync(path)) return path;
+  say(`making ${path}`);
+  await make(join(place, `new-${name}`));
+  renameSync(join(place, `new-${name}`), path);
+  return path;
+};
+
+const minimal = (): Promise<string> => archive('base.tar', (to) => mmdebstrap(to, []));
+
+/** Downloads are not what is measured: the base brings the packages along. */
+const withArchives = (): Promise<string> => {
   const fetch = `chroot "$1" sh -c 'apt-get update && apt-get install -y -d --no-install-recommends ${TWENTY.join(' ')}'`;
-  await mmdebstrap(full, [], ['--skip=cleanup/apt', `--customize-hook=${fetch}`]);
-}
+  return archive('archives.tar', (to) => mmdebstrap(to, [], ['--skip=cleanup/apt', `--customize-hook=${fetch}`]));
+};
 
-const install = `apt-get update && apt-get install -y --no-install-recommends ${PACKAGES.join(' ')} && rm -rf /var/lib/apt/lists/*`;
-const stamp = (number: number): void =>
-  writeFileSync(join(place, 'numpy.Dockerfile'), `FROM tar:${base}\nRUN ${install}\nRUN echo ${number} > /stamp\n`);
-writeFileSync(
-  join(place, 'twenty.Dockerfile'),
-  `FROM tar:${full}\nRUN true\nRUN apt-get install -y --no-install-recommends ${TWENTY.join(' ')}\n`,
-);
-
-type Sample = Readonly<Record<string, number>>;
+const numpyRecipe = async (stamp: number): Promise<string> => {
+  const install = `apt-get update && apt-get install -y --no-install-recommends ${PACKAGES.join(' ')} && rm -rf /var/lib/apt/lists/*`;
+  const text = `FROM tar:${await minimal()}\nRUN ${install}\nRUN echo ${stamp} > /stamp\n`;
+  writeFileSync(join(place, 'numpy.Dockerfile'), text);
+  return 'numpy.Dockerfile';
+};
 
 /** How long step `number` took, the keeping of what it made included: from the line of the step before to its own. */
 const stepSeconds = ({ lines: told }: Ran, number: number): number => {
@@ -123,64 +132,80 @@ const stepSeconds = ({ lines: told }: Ran, number: number): number => {
   return over(number) - over(number - 1);
 };
 
-const samples: Sample[] = [];
+type Sample = Readonly<Record<string, number>>;
+
+type Question = {
+  readonly name: string;
+  readonly goal: number;
+  readonly unit: string;
+  /** Once, before anything is timed. */
+  readonly ready: () => Promise<unknown>;
+  readonly sample: () => Promise<Sample>;
+  readonly value: (sample: Sample) => number;
+};
+
+const at = (sample: Sample, name: string): number => sample[name] ?? Number.NaN;
+
+const QUESTIONS: Readonly<Record<Case, Question>> = {
+  whole: {
+    name: 'Debian and numpy: a base, the packages and a SIF, beside mmdebstrap alone',
+    goal: 1.3,
+    unit: '×',
+    ready: minimal,
+    sample: async () => {
+      const alone = await mmdebstrap(join(place, 'numpy.tar'), PACKAGES);
+      // The base is made by mmdebstrap: its time belongs to the recipe's.
+      const bootstrap = await mmdebstrap(join(place, 'again.tar'), []);
+      const rest = await build(await numpyRecipe(0), fresh());
+      return { mmdebstrap: alone.seconds, recipe: bootstrap.seconds + rest.seconds };
+    },
+    value: (sample) => at(sample, 'recipe') / at(sample, 'mmdebstrap'),
+  },
+  cached: {
+    name: 'after a change of the last step, without that step',
+    goal: 3,
+    unit: 's',
+    ready: async () => build(await numpyRecipe(0), inStore('kept')),
+    sample: async () => {
+      const cached = await build(await numpyRecipe(Date.now()), inStore('kept'));
+      return { cachedRebuild: cached.seconds, cachedStep: stepSeconds(cached, 2) };
+    },
+    value: (sample) => at(sample, 'cachedRebuild') - at(sample, 'cachedStep'),
+  },
+  install: {
+    name: `apt-get install of ${TWENTY.length} packages with a record of owners, beside ranges of ids`,
+    goal: 1.1,
+    unit: '×',
+    ready: async () => {
+      const install = `apt-get install -y --no-install-recommends ${TWENTY.join(' ')}`;
+      writeFileSync(join(place, 'twenty.Dockerfile'), `FROM tar:${await withArchives()}\nRUN true\nRUN ${install}\n`);
+    },
+    sample: async () => {
+      const recorded = await build('twenty.Dockerfile', fresh('single'));
+      const ranges = await build('twenty.Dockerfile', fresh('ranges'));
+      return { installRecorded: stepSeconds(recorded, 2), installRanges: stepSeconds(ranges, 2) };
+    },
+    value: (sample) => at(sample, 'installRecorded') / at(sample, 'installRanges'),
+  },
+};
+
+const chosen = CASES.filter((name) => values.case.includes(name)).map((name) => QUESTIONS[name]);
+if (chosen.length === 0) throw new Error(`no such case; there are ${CASES.join(', ')}`);
+mkdirSync(place, { recursive: true });
 const machine = machineFacts();
+for (const { ready } of chosen) await ready();
+
+const samples: Sample[] = [];
 for (let round = 1; round <= rounds; round++) {
-  const alone = await mmdebstrap(join(place, 'numpy.tar'), PACKAGES);
-  const env = fresh();
-  stamp(2 * round);
-  const whole = await build('numpy.Dockerfile', env);
-  const bootstrap = await timed('mmdebstrap', [
-    '--variant=minbase',
-    ...options.map((line) => `--aptopt=${line}`),
-    suite,
-    join(place, 'again.tar'),
-    ...lines,
-  ]);
-  stamp(2 * round + 1);
-  const cached = await build('numpy.Dockerfile', env);
-  const recorded = await build('twenty.Dockerfile', fresh('single'), '--no-cache');
-  const ranges = await build('twenty.Dockerfile', fresh('ranges'), '--no-cache');
-  const sample = {
-    mmdebstrap: alone.seconds,
-    // The base is made by mmdebstrap: its time belongs to the recipe's.
-    recipe: bootstrap.seconds + whole.seconds,
-    cachedRebuild: cached.seconds,
-    cachedStep: stepSeconds(cached, 2),
-    installRecorded: stepSeconds(recorded, 2),
-    installRanges: stepSeconds(ranges, 2),
-  };
+  let sample: Sample = {};
+  for (const question of chosen) sample = { ...sample, ...(await question.sample()) };
   samples.push(sample);
-  say(
-    `${round}/${rounds} ${Object.entries(sample)
-      .map(([name, seconds]) => `${name} ${seconds.toFixed(2)} s`)
-      .join(', ')}`,
-  );
+  const told = Object.entries(sample).map(([name, seconds]) => `${name} ${seconds.toFixed(2)} s`);
+  say(`${round}/${rounds} ${told.join(', ')}`);
   cleanUp();
 }
 
-const of = (pick: (sample: Sample) => number): number => median(samples.map(pick));
-const number = (sample: Sample, name: string): number => sample[name] ?? Number.NaN;
-const results = [
-  {
-    name: 'Debian and numpy: a base, the packages and a SIF, beside mmdebstrap alone',
-    value: of((each) => number(each, 'recipe') / number(each, 'mmdebstrap')),
-    goal: GOALS.besideMmdebstrap,
-    unit: '×',
-  },
-  {
-    name: 'after a change of the last step, without that step',
-    value: of((each) => number(each, 'cachedRebuild') - number(each, 'cachedStep')),
-    goal: GOALS.cachedSeconds,
-    unit: 's',
-  },
-  {
-    name: `apt-get install of ${TWENTY.length} packages with a record of owners, beside ranges of ids`,
-    value: of((each) => number(each, 'installRecorded') / number(each, 'installRanges')),
-    goal: GOALS.recording,
-    unit: '×',
-  },
-];
+const results = chosen.map(({ name, goal, unit, value }) => ({ name, value: median(samples.map(value)), goal, unit }));
 for (const { name, value, goal, unit } of results)
   process.stdout.write(`${value <= goal ? 'met   ' : 'MISSED'} ${name}: ${value.toFixed(2)} ${unit} (goal: ${goal} ${unit})\n`);
 if (values.out !== undefined)

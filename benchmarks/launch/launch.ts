@@ -3,8 +3,8 @@
  *
  *     node benchmarks/launch/launch.ts [--rounds N] [--out FILE]
  *
- * Run as root it measures as an ordinary user, and can also measure with 300 more mounts on the host. Needs cc and busybox; bwrap, ch-run and
- * mksquashfs (for ch-run on a SquashFS file) where there are any.
+ * Run as root it measures as an ordinary user, and can also measure with 300 more mounts on the host and beside container engines. Needs cc and
+ * busybox; bwrap, ch-run, mksquashfs (for ch-run on a SquashFS file), crun, podman and apptainer where there are any.
  */
 import { spawnSync } from 'node:child_process';
 import { chownSync, mkdirSync, writeFileSync } from 'node:fs';
@@ -13,7 +13,7 @@ import { parseArgs } from 'node:util';
 import { environmentOf } from '../../test/helpers/product.ts';
 import { machineFacts } from '../lib/machine.ts';
 import { median } from '../lib/measure.ts';
-import { compile, makePlace } from './place.ts';
+import { compile, makePlace, OWN_TRUE } from './place.ts';
 
 const { values } = parseArgs({ options: { rounds: { type: 'string', default: '200' }, out: { type: 'string' } } });
 const rounds = Number(values.rounds);
@@ -32,7 +32,9 @@ type Group = {
   readonly title: string;
   readonly rounds: number;
   readonly cases: readonly Case[];
-  readonly mounts?: number;
+  /** What root does in a mount namespace made for the group, before the user's starts; and after them, as the user. */
+  readonly before?: string;
+  readonly after?: readonly string[];
   readonly cold?: true;
 };
 
@@ -53,8 +55,19 @@ const mountCases = [
   { name: UNSHARE, words: [unshare, ...place.bare], ...besideBare },
   { name: TSRUN, words: place.tsrun(), ...besideBare },
 ];
+/** Mounts below /mnt, which no run shows: what lies in a directory that is shown with its mounts has to be copied again by whoever shows it. */
+const moreMounts = (count: number): string => {
+  const more = '/mnt/more';
+  return `mount -t tmpfs tmpfs /mnt; i=0; while [ $i -lt ${count} ]; do mkdir -p ${more}/$i; mount -t tmpfs -o size=4k more ${more}/$i; i=$((i+1)); done`;
+};
+/** crun refuses machines that have control groups of both versions. */
+const ONE_CGROUP_VERSION = 'umount /sys/fs/cgroup/unified 2>/dev/null';
 const FEW = 'mounts of the host as they are';
 const MANY = '300 more mounts on the host';
+
+/** The same start of the machine's own `true`, whose loader and C library have to be found and mapped inside as well. */
+const own = (words: readonly string[] | undefined): readonly string[] | undefined =>
+  words === undefined ? undefined : [...words.slice(0, -1), OWN_TRUE];
 
 const groups: readonly Group[] = [
   {
@@ -71,6 +84,21 @@ const groups: readonly Group[] = [
       { name: BWRAP, words: place.bwrap, ...besideBare },
       { name: CH_RUN, words: place.chRun, ...besideBare },
       { name: CH_RUN_SQUASH, words: place.chRunSquash, ...besideBare },
+    ],
+  },
+  {
+    title: "warm, the machine's own true with its C library",
+    rounds,
+    cases: [
+      { name: BARE, words: ['/bin/true'] },
+      {
+        name: TSRUN,
+        words: own(place.tsrun()),
+        goals: [{ beside: BARE, times: 3 }, { beside: BWRAP, times: 0.5 }, { beside: CH_RUN }, { beside: CH_RUN_SQUASH, times: 0.17 }],
+      },
+      { name: BWRAP, words: own(place.bwrap), ...besideBare },
+      { name: CH_RUN, words: own(place.chRun), ...besideBare },
+      { name: CH_RUN_SQUASH, words: own(place.chRunSquash), ...besideBare },
     ],
   },
   {
@@ -108,7 +136,20 @@ const groups: readonly Group[] = [
     ],
   },
   { title: FEW, rounds, cases: mountCases },
-  { title: MANY, rounds, mounts: 300, cases: mountCases },
+  { title: MANY, rounds, before: moreMounts(300), cases: mountCases },
+  {
+    title: 'container engines',
+    rounds: Math.min(rounds, 20),
+    before: ONE_CGROUP_VERSION,
+    ...(place.podman === undefined ? {} : { after: [...place.podman.slice(0, place.podman.indexOf('run')), 'system', 'migrate'] }),
+    cases: [
+      bare,
+      { name: TSRUN, words: place.tsrun(), goals: [{ beside: 'crun' }, { beside: 'podman' }, { beside: 'apptainer' }] },
+      { name: 'crun', words: place.crun, ...besideBare },
+      { name: 'podman', words: place.podman, ...besideBare },
+      { name: 'apptainer', words: place.apptainer, ...besideBare },
+    ],
+  },
 ];
 
 type Start = { readonly wall: number; readonly cpu: number };
@@ -126,29 +167,25 @@ type Result = {
 const milliseconds = (nanoseconds: number): number => Math.round(nanoseconds / 1e3) / 1e3;
 const hundredths = (value: number): number => Math.round(value * 100) / 100;
 
-/**
- * Mounts of the group's own, in a mount namespace that ends with it. Below /mnt, which no run shows: what lies in a directory that is shown with its
- * mounts has to be copied again by whoever shows it.
- */
-const surrounded = (words: readonly string[], mounts: number): readonly string[] => {
-  const more = '/mnt/more';
-  const make = `mount -t tmpfs tmpfs /mnt; i=0; while [ $i -lt ${mounts} ]; do mkdir -p ${more}/$i; mount -t tmpfs -o size=4k more ${more}/$i; i=$((i+1)); done`;
-  const drop = ['/usr/bin/setpriv', '--reuid', String(user.uid), '--regid', String(user.gid), '--clear-groups'];
-  return ['/usr/bin/unshare', '--mount', '/bin/sh', '-c', `${make}; exec "$@"`, 'sh', ...drop, ...words];
+/** Below a mount namespace that ends with the group. */
+const surrounded = (words: readonly string[], { before = ':', after = ['true'] }: Group): readonly string[] => {
+  const asUser = `/usr/bin/setpriv --reuid ${user.uid} --regid ${user.gid} --clear-groups`;
+  const script = `${before}; ${asUser} "$@"; status=$?; ${asUser} ${after.join(' ')}; exit $status`;
+  return ['/usr/bin/unshare', '--mount', '/bin/sh', '-c', script, 'sh', ...words];
 };
 
 const runGroup = (group: Group): readonly Result[] => {
   const cases = group.cases.filter(({ words }) => words !== undefined);
   const words = [spawner, String(group.rounds), ...cases.flatMap((each) => ['--', ...(each.words ?? [])])];
   const asRoot = process.getuid?.() === 0;
-  const mounts = group.mounts ?? 0;
-  const [program = '', ...args] = mounts > 0 ? surrounded(words, mounts) : words;
+  const own = group.before !== undefined;
+  const [program = '', ...args] = own ? surrounded(words, group) : words;
   const ran = spawnSync(program, args, {
     env: environmentOf({ env: { TSRUN_LINGER: '5' } }),
     cwd: user.home,
     encoding: 'utf8',
     maxBuffer: 1 << 28,
-    ...(asRoot && mounts === 0 ? { uid: user.uid, gid: user.gid } : {}),
+    ...(asRoot && !own ? { uid: user.uid, gid: user.gid } : {}),
   });
   if (ran.status !== 0) throw new Error(`${group.title}: ${ran.stderr}`);
   const starts = cases.map((): Start[] => []);
@@ -159,17 +196,17 @@ const runGroup = (group: Group): readonly Result[] => {
   // The first one of each warms caches and, for tsrun, starts the scope.
   const counted = starts.map((each) => (group.cold === true ? each : each.slice(1)));
   return cases.map(({ name, goals = [] }, at) => {
-    const own = counted[at] ?? [];
+    const taken = counted[at] ?? [];
     return {
       group: group.title,
       name,
-      medianMs: milliseconds(median(own.map(({ wall }) => wall))),
-      leastMs: milliseconds(Math.min(...own.map(({ wall }) => wall))),
-      cpuMs: milliseconds(median(own.map(({ cpu }) => cpu))),
+      medianMs: milliseconds(median(taken.map(({ wall }) => wall))),
+      leastMs: milliseconds(Math.min(...taken.map(({ wall }) => wall))),
+      cpuMs: milliseconds(median(taken.map(({ cpu }) => cpu))),
       ratios: goals.flatMap(({ beside, times }): Ratio[] => {
         const other = counted[cases.findIndex((each) => each.name === beside)];
         if (other === undefined) return [];
-        const ratio = median(own.map(({ wall }, round) => wall / (other[round]?.wall ?? Number.NaN)));
+        const ratio = median(taken.map(({ wall }, round) => wall / (other[round]?.wall ?? Number.NaN)));
         return [{ beside, ratio: hundredths(ratio), ...(times === undefined ? {} : { goal: times }) }];
       }),
     };
@@ -198,7 +235,7 @@ if (machine.load > machine.cores)
 process.stdout.write(`  ${'milliseconds'.padEnd(22)}${['median', 'least', 'CPU'].map((word) => word.padStart(8)).join('')}\n`);
 const results: Result[] = [];
 for (const group of groups) {
-  if (group.mounts !== undefined && process.getuid?.() !== 0) {
+  if (group.before !== undefined && process.getuid?.() !== 0) {
     process.stdout.write(`${group.title}: left out, making mounts needs root\n`);
     continue;
   }

@@ -1,7 +1,7 @@
 /** What the launch benchmarks start: the same small tree as a SIF, a SquashFS file and a directory, by tsrun and its peers, with the same files shown. */
 import { spawnSync } from 'node:child_process';
-import { chmodSync, existsSync } from 'node:fs';
-import { join } from 'node:path';
+import { chmodSync, chownSync, cpSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
 import { makeBusyboxImage, scratch, tsrunPath } from '../../test/helpers/product.ts';
 import { type TestUser, testUser } from '../../test/helpers/user.ts';
 
@@ -20,6 +20,10 @@ export type Place = {
   readonly bwrap: readonly string[] | undefined;
   readonly chRun: readonly string[] | undefined;
   readonly chRunSquash: readonly string[] | undefined;
+  /** Container engines; `%` becomes the round, for what needs a name. */
+  readonly crun: readonly string[] | undefined;
+  readonly podman: readonly string[] | undefined;
+  readonly apptainer: readonly string[] | undefined;
 };
 
 const must = (program: string, ...args: string[]): void => {
@@ -29,12 +33,48 @@ const must = (program: string, ...args: string[]): void => {
 
 export const compile = (source: string, program: string): void => must('cc', '-O2', '-static', '-o', program, source);
 
+/** In the tree: the machine's own `true`, a program with shared libraries. */
+export const OWN_TRUE = '/opt/tool/true';
+
+const addOwnTrue = (tree: string): void => {
+  const libraries = spawnSync('ldd', ['/bin/true'], { encoding: 'utf8' }).stdout.match(/\/\S+/g) ?? [];
+  for (const library of libraries) {
+    mkdirSync(join(tree, dirname(library)), { recursive: true });
+    cpSync(library, join(tree, library), { dereference: true });
+  }
+  cpSync('/bin/true', join(tree, OWN_TRUE), { dereference: true });
+};
+
+/** Podman writes into the tree it starts from. */
+const ownCopy = (copy: string, tree: string, { uid, gid }: TestUser): string => {
+  must('cp', '-a', tree, copy);
+  must('chown', '-R', `${uid}:${gid}`, copy);
+  return copy;
+};
+
+/** An OCI bundle of the tree whose process is /bin/true, as the engine itself writes one for an ordinary user. */
+const makeBundle = (bundle: string, tree: string, { uid, gid }: TestUser): string => {
+  mkdirSync(bundle);
+  chownSync(bundle, uid, gid);
+  const spec = spawnSync('/usr/bin/crun', ['spec', '--rootless'], {
+    cwd: bundle,
+    encoding: 'utf8',
+    ...(process.getuid?.() === 0 ? { uid, gid } : {}),
+  });
+  if (spec.status !== 0) throw new Error(`crun spec: ${spec.stderr}`);
+  const config = join(bundle, 'config.json');
+  const written: { process: object } = JSON.parse(readFileSync(config, 'utf8'));
+  const changed = { ...written, root: { path: tree }, process: { ...written.process, terminal: false, args: ['/bin/true'] } };
+  writeFileSync(config, JSON.stringify(changed));
+  return bundle;
+};
+
 const installed = (program: string): boolean => existsSync(program);
 
 export const makePlace = (name: string): Place => {
   const path = scratch(name);
   const user = testUser();
-  const image = makeBusyboxImage(path);
+  const image = makeBusyboxImage(path, addOwnTrue);
   const tree = join(path, 'tree');
   const squash = installed('/usr/bin/mksquashfs') ? join(path, 'tree.sqfs') : undefined;
   if (squash !== undefined) {
@@ -57,6 +97,35 @@ export const makePlace = (name: string): Place => {
     tsrunDirectory: [tsrunPath, 'exec', tree, '/bin/true'],
     bwrap: installed('/usr/bin/bwrap') ? ['/usr/bin/bwrap', '--bind', tree, '/', ...binds, ...more, '/bin/true'] : undefined,
     chRun: installed('/usr/bin/ch-run') ? [...chRun, tree, '/bin/true'] : undefined,
+    crun: installed('/usr/bin/crun')
+      ? [
+          '/usr/bin/crun',
+          '--root',
+          `${path}/crun`,
+          '--cgroup-manager=disabled',
+          'run',
+          '-b',
+          makeBundle(join(path, 'bundle'), tree, user),
+          'run-%',
+        ]
+      : undefined,
+    podman: installed('/usr/bin/podman')
+      ? [
+          '/usr/bin/podman',
+          '--log-level=error',
+          '--root',
+          `${path}/podman/root`,
+          '--runroot',
+          `${path}/podman/run`,
+          'run',
+          '--rm',
+          '--network=host',
+          '--rootfs',
+          ownCopy(join(path, 'podman-tree'), tree, user),
+          '/bin/true',
+        ]
+      : undefined,
+    apptainer: installed('/usr/bin/apptainer') ? ['/usr/bin/apptainer', '--quiet', 'exec', tree, '/bin/true'] : undefined,
     chRunSquash: installed('/usr/bin/ch-run') && squash !== undefined ? [...chRun, squash, '/bin/true'] : undefined,
   };
 };

@@ -20,6 +20,7 @@ import { layerCompression } from '../oci/media-types.ts';
 import { type ExactContents, type Merged, mergeLayers } from '../oci/merge.ts';
 import { ARCHITECTURES, type SifArch } from '../sif/format.ts';
 import { createSif, type SifBuilder } from '../sif/write.ts';
+import type { BlockList, KnownImage } from '../squashfs/known-blocks.ts';
 import type { Compressor, WriteResult } from '../squashfs/types.ts';
 import { createSquashfsWriter, type Writer } from '../squashfs/writer.ts';
 import { TsrunError } from '../util/errors.ts';
@@ -41,6 +42,8 @@ export type ConvertOptions = {
   readonly limits: Limits;
   /** Replace an existing target. */
   readonly force: boolean;
+  /** Images with blocks that need not be compressed; then `Converted.blocks` lists those of the new one. */
+  readonly known?: readonly KnownImage[] | undefined;
   readonly signal: AbortSignal;
   /** Stored bytes read so far, of `total` when that is known. */
   readonly onProgress: (done: number, total: number | undefined) => void;
@@ -54,6 +57,7 @@ export type Converted = {
   readonly contentBytes: number;
   /** What the image could not hold exactly, one sentence each. */
   readonly notes: readonly string[];
+  readonly blocks: BlockList | undefined;
 };
 
 /** @throws TsrunError E_EXISTS, E_OUTPUT, E_OUTPUT_FULL, and everything the source and its layers can be wrong about */
@@ -96,8 +100,8 @@ const fillSif = async (sif: SifBuilder, image: OciImage, config: RunConfig, opti
   const factsText = Buffer.from(factsJson(facts));
   if (factsText.length <= IMAGE_FACTS_MAX_BYTES) await sif.add({ content: { type: 'generic-json' }, name: IMAGE_FACTS_OBJECT }, factsText);
   await sif.add({ content: { type: 'generic-json' }, name: OBJECTS.build }, Buffer.from(buildText(image, options, result)));
-  const { treeDigest, contentBytes, notes } = result;
-  return { facts, treeDigest, entries: merged.entries, bytes: result.bytes, contentBytes, notes };
+  const { treeDigest, contentBytes, notes, blocks } = result;
+  return { facts, treeDigest, entries: merged.entries, bytes: result.bytes, contentBytes, notes, blocks };
 };
 
 type Written = { readonly facts: ImageFacts; readonly view: ImageView; readonly result: WriteResult; readonly merged: Merged };
@@ -132,7 +136,7 @@ export const writeImage = async <T>(
 const writeErrorOf = (error: unknown): unknown =>
   error instanceof TsrunError && error.code === 'E_SQUASHFS_WRITE' && error.cause instanceof Error ? error.cause : error;
 
-const openWriter = (fd: number, offset: number, { compressor, level, blockSize, threads }: ConvertOptions): Writer => {
+const openWriter = (fd: number, offset: number, { compressor, level, blockSize, threads, known }: ConvertOptions): Writer => {
   const native = compressor === 'xz' || compressor === 'lz4';
   return createSquashfsWriter({
     fd,
@@ -141,6 +145,7 @@ const openWriter = (fd: number, offset: number, { compressor, level, blockSize, 
     level,
     blockSize,
     threads,
+    known,
     codecCommand: native ? [nativeProgram(), '@codec'] : undefined,
   });
 };

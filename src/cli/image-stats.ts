@@ -1,6 +1,8 @@
 /** `tsrun image stats`: what the image servers of this user on this machine have done so far. */
 import { spawn } from 'node:child_process';
 import { readFileSync } from 'node:fs';
+import { sharedRuntimeDirectory } from '../facts/scope.ts';
+import { nodeHost } from '../run/host-node.ts';
 import { TsrunError } from '../util/errors.ts';
 import { nativeProgram } from '../util/native-program.ts';
 
@@ -41,7 +43,8 @@ export type ServerStats = {
 /** Both places where servers may be: that of the login session, and the one beside it for jobs and old systems (facts/scope.ts). */
 const runtimeDirectories = (env: NodeJS.ProcessEnv): readonly string[] => {
   const own = env['XDG_RUNTIME_DIR'] ?? '';
-  return [...(own.startsWith('/') ? [`${own}/tsrun`] : []), `/tmp/tsrun-${process.geteuid?.() ?? 0}`];
+  const host = nodeHost({ args: [] });
+  return [...(own.startsWith('/') ? [`${own}/tsrun`] : []), sharedRuntimeDirectory(host, host.ids())];
 };
 
 /** @returns the text for stdout. @throws TsrunError E_SERVER when a place cannot be looked into */

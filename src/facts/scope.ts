@@ -41,16 +41,24 @@ export const runtimeDirectory = (host: Host, environment: Environment, ids: Ids)
     const type = fits ? host.fileSystemType(own) : -1;
     if (fits && !failed(type) && networkFileSystem(type) === undefined) return `${own}/tsrun`;
   }
-  return `/tmp/tsrun-${outerUid(host, ids)}`;
+  return sharedRuntimeDirectory(host, ids);
 };
 
+/** The one in /tmp. */
+export const sharedRuntimeDirectory = (host: Host, ids: Ids): string => `/tmp/tsrun-${outerUid(host, ids)}`;
+
+const FIRST_USER_NAMESPACE = 'user:[4026531837]';
+
 /**
- * In a user namespace of its own (rootless containers, unshare -r) everybody is uid 0; their directories are told apart by the id behind it, which
- * is also who owns them. uid_map is relative to the namespace around.
+ * In a user namespace of its own (rootless containers, unshare -r, bwrap --uid) people have other ids; their directories are told apart by the id behind
+ * it, which is also who owns them. uid_map is relative to the namespace around.
  */
 const outerUid = (host: Host, ids: Ids): number => {
-  if (ids.euid !== 0) return ids.euid;
+  if (host.readlink('/proc/self/ns/user') === FIRST_USER_NAMESPACE) return ids.euid;
   const map = host.read('/proc/self/uid_map', 0, 4096);
-  const outside = failed(map) ? undefined : /^\s*0\s+(\d{1,10})\s/m.exec(map)?.[1];
-  return outside === undefined ? 0 : Number(outside);
+  for (const line of failed(map) ? [] : map.split('\n')) {
+    const [inside = Number.NaN, outside = Number.NaN, count = 0] = line.trim().split(/\s+/).map(Number);
+    if (ids.euid >= inside && ids.euid < inside + count) return outside + ids.euid - inside;
+  }
+  return ids.euid;
 };

@@ -26,6 +26,7 @@ const ENOENT = 2;
 const EIO = 5;
 const E2BIG = 7;
 const ENOEXEC = 8;
+const EAGAIN = 11;
 const ENOMEM = 12;
 const EACCES = 13;
 const EEXIST = 17;
@@ -116,6 +117,10 @@ const stageFailure = (plan: Plan | undefined, failure: LaunchFailure): Told | un
 const spaceFailure = (failure: LaunchFailure): Told | undefined => {
   const what = `cannot ${failure.step}`;
   const why = causeOf(failure);
+  const elsewhere =
+    failure.step === 'use the runtime directory'
+      ? 'point XDG_RUNTIME_DIR to another directory of your own with mode 0700'
+      : 'choose another place: TSRUN_LOCAL=DIR for extracted images, TSRUN_STORE=DIR for the store';
   switch (failure.errno) {
     case ENOSPC:
       if (failure.step.includes('namespace') || failure.detail.includes('unshare')) return undefined;
@@ -123,14 +128,14 @@ const spaceFailure = (failure: LaunchFailure): Told | undefined => {
         code: 'E_NO_SPACE',
         what,
         why,
-        hint: 'make room there, or choose another place: TSRUN_LOCAL=DIR for extracted images, TSRUN_STORE=DIR for the store',
+        hint: `make room there, or ${elsewhere}`,
       };
     case EDQUOT:
       return {
         code: 'E_NO_SPACE',
         what,
         why,
-        hint: 'delete something, or choose another place: TSRUN_LOCAL=DIR for extracted images, TSRUN_STORE=DIR for the store',
+        hint: `delete something, or ${elsewhere}`,
       };
     case ENOMEM:
       return { code: 'E_NO_MEMORY', what, why, hint: 'give the job more memory' };
@@ -142,7 +147,7 @@ const spaceFailure = (failure: LaunchFailure): Told | undefined => {
 };
 
 const namespaceFailure = (host: Host, failure: LaunchFailure): Told | undefined => {
-  const early = failure.op === 'scope' || failure.op === 'userns' || failure.op === 'unshare';
+  const early = ['scope', 'userns', 'unshare'].includes(failure.op) || failure.step === 'create a user namespace'; // the image server's
   if (!early || !/namespace|unshare/.test(`${failure.step} ${failure.detail}`)) return undefined;
   if (![EPERM, EACCES, ENOSPC, EUSERS, EINVAL, ENOSYS].includes(failure.errno)) return undefined;
   const refusal = whyNoUserNamespaces(host);
@@ -325,7 +330,10 @@ const imageFailure = (plan: Plan | undefined, op: Op | undefined, failure: Launc
       code: 'E_RUNTIME_DIR',
       what: 'cannot use the directory for sockets',
       why: causeOf(failure),
-      hint: 'remove it if it is not yours to keep, or point XDG_RUNTIME_DIR to a directory of your own with mode 0700',
+      hint:
+        failure.errno === EROFS
+          ? 'point XDG_RUNTIME_DIR to another directory of your own with mode 0700, or unset it'
+          : 'remove it if it is not yours to keep, or point XDG_RUNTIME_DIR to a directory of your own with mode 0700',
     };
   }
   if (failure.step === 'reach the image server') {
@@ -333,7 +341,10 @@ const imageFailure = (plan: Plan | undefined, op: Op | undefined, failure: Launc
       code: 'E_SERVER',
       what: 'cannot reach the image server',
       why: causeOf(failure),
-      hint: 'try again; if it stays, report it with the output of tsrun exec --explain',
+      hint:
+        failure.errno === EAGAIN
+          ? 'you have as many processes as you may (ulimit -u, or what the job may have): end some, or raise the limit'
+          : 'try again; if it stays, report it with the output of tsrun exec --explain',
     };
   }
   if (path === undefined) return undefined;

@@ -35,6 +35,8 @@ export type StepMount =
       readonly target: string;
       readonly readOnly: boolean;
       readonly isFile: boolean;
+      /** Those below it can be opened. */
+      readonly devices?: boolean | undefined;
       /** Left out where it is not there. */
       readonly optional: boolean;
       readonly why: string;
@@ -160,7 +162,9 @@ const namespace = ({ ids }: StepSituation): Op =>
 const putStepMount = (table: ReturnType<typeof newTable>, mount: StepMount): void => {
   switch (mount.kind) {
     case 'bind': {
-      const flags = [...(mount.readOnly ? ['ro'] : []), ...(mount.isFile ? [] : ['recursive']), ...(mount.optional ? ['optional'] : [])];
+      const { readOnly, isFile, optional, devices = false } = mount;
+      const chosen = { ro: readOnly, recursive: !isFile, optional, dev: devices };
+      const flags = Object.entries(chosen).flatMap(([flag, given]) => (given ? [flag] : []));
       put(table, { op: 'bind', source: mount.source, target: mount.target, flags, why: mount.why }, mount.isFile);
       break;
     }

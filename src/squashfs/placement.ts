@@ -14,10 +14,11 @@ import { sha256 } from './compress-slab.ts';
 import type { Contents } from './contents.ts';
 import { addBlockSize, findTwin, setHash } from './contents.ts';
 import type { FilledSlab } from './intake.ts';
+import { type BlockList, listBlock } from './known-blocks.ts';
 import type { Output } from './output.ts';
 import type { Pool } from './pool.ts';
 import type { Slab } from './slab.ts';
-import { CHUNK_BYTES, DIGEST_BYTES, SEGMENT, STORED_BIT, segmentCount, setSegmentCount } from './slab.ts';
+import { CHECK_BYTES, CHUNK_BYTES, DIGEST_BYTES, SEGMENT, STORED_BIT, segmentCount, setSegmentCount } from './slab.ts';
 
 /** Data slabs between the last file of a fragment slab and its place in the image. */
 const FRAGMENT_LAG = 12;
@@ -37,14 +38,21 @@ export type Placement = {
   drain(): Promise<void>;
 };
 
-export type PlacementOptions = { readonly blockSize: number; readonly contents: Contents; readonly pool: Pool; readonly output: Output };
+export type PlacementOptions = {
+  readonly blockSize: number;
+  readonly contents: Contents;
+  readonly pool: Pool;
+  readonly output: Output;
+  /** Told of every block that is stored. */
+  readonly stored: BlockList | undefined;
+};
 
-export const createPlacement = ({ blockSize, contents, pool, output }: PlacementOptions): Placement => {
+export const createPlacement = ({ blockSize, contents, pool, output, stored }: PlacementOptions): Placement => {
   const runs = createBlockRuns();
-  const packer = createFragmentPacker(blockSize, pool, output);
+  const packer = createFragmentPacker(blockSize, pool, output, stored);
   const duplicates = { files: 0, bytes: 0 };
   const waiting: FilledSlab[] = [];
-  const large = createLargeFile(contents, runs);
+  const large = createLargeFile(contents, runs, stored);
   /** How far the first waiting slab is emptied. */
   const cursor = { segment: 0, block: 0, output: 0, digest: 0 };
   /** Bytes of the slab's output from here to cursor.output are placed but not written: neighbours are written in one call. */
@@ -85,11 +93,14 @@ export const createPlacement = ({ blockSize, contents, pool, output }: Placement
     const fingerprints = blockSize === CHUNK_BYTES ? chunks : nextDigests(slab, blocks);
     large.hash(chunks);
     for (let i = 0; i < blocks; i++) {
+      const check = checkOf(slab, cursor.block);
       const size = slab.sizes[cursor.block++] as number;
       addBlockSize(contents, size);
       if (size === 0) continue;
       const position = output.position + cursor.output - unwritten;
-      addBlock(runs, position, size, fingerprints.subarray(i * DIGEST_BYTES, (i + 1) * DIGEST_BYTES));
+      const fingerprint = fingerprints.subarray(i * DIGEST_BYTES, (i + 1) * DIGEST_BYTES);
+      addBlock(runs, position, size, fingerprint);
+      if (stored !== undefined) listBlock(stored, position, size, fingerprint, check);
       cursor.output += storedLength(size);
     }
   };
@@ -173,9 +184,14 @@ type LargeFile = {
   end(): boolean;
 };
 
-const createLargeFile = (contents: Contents, runs: BlockRuns): LargeFile => {
+const createLargeFile = (contents: Contents, runs: BlockRuns, stored: BlockList | undefined): LargeFile => {
   let sha: Hash | undefined;
   let firstBlock = 0;
+  let firstStored = 0;
+  const forget = (): void => {
+    forgetBlocks(runs, firstBlock);
+    if (stored !== undefined) stored.count = firstStored;
+  };
   const file: LargeFile = {
     content: NO_CONTENT,
     bytes: 0,
@@ -183,6 +199,7 @@ const createLargeFile = (contents: Contents, runs: BlockRuns): LargeFile => {
     begin: (content, position) => {
       Object.assign(file, { content, bytes: 0, start: position });
       firstBlock = runs.count;
+      firstStored = stored?.count ?? 0;
       contents.blocksAt[content] = contents.blockCount;
       sha = (contents.size[content] as number) > CHUNK_BYTES ? createHash('sha256') : undefined;
     },
@@ -199,13 +216,13 @@ const createLargeFile = (contents: Contents, runs: BlockRuns): LargeFile => {
         contents.blockCount = contents.blocksAt[content] as number;
         contents.blocksAt[content] = contents.blocksAt[twin] as number;
         contents.start[content] = contents.start[twin] as number;
-        forgetBlocks(runs, firstBlock);
+        forget();
         return true;
       }
-      const stored = runs.count > firstBlock;
-      const found = stored ? findRun(runs, firstBlock, storedLength) : -1;
-      if (found >= 0) forgetBlocks(runs, firstBlock);
-      contents.start[content] = found >= 0 ? found : stored ? file.start : 0;
+      const hasBlocks = runs.count > firstBlock;
+      const found = hasBlocks ? findRun(runs, firstBlock, storedLength) : -1;
+      if (found >= 0) forget();
+      contents.start[content] = found >= 0 ? found : hasBlocks ? file.start : 0;
       return found >= 0;
     },
   };
@@ -221,7 +238,7 @@ type FragmentPacker = {
   closeSlab(ordinal: number): void;
 };
 
-const createFragmentPacker = (blockSize: number, pool: Pool, output: Output): FragmentPacker => {
+const createFragmentPacker = (blockSize: number, pool: Pool, output: Output, stored: BlockList | undefined): FragmentPacker => {
   const fragments: Fragments = { count: 0, start: new Float64Array(0), size: new Uint32Array(0) };
   const waiting: { readonly slab: Slab; readonly ordinal: number }[] = [];
   let slab: Slab | undefined;
@@ -250,6 +267,8 @@ const createFragmentPacker = (blockSize: number, pool: Pool, output: Output): Fr
     for (let block = 0; block < segmentCount(full); block++) {
       const size = full.sizes[block] as number;
       addFragment(fragments, output.position + at, size);
+      const digest = full.digests.subarray(block * DIGEST_BYTES, (block + 1) * DIGEST_BYTES);
+      if (stored !== undefined) listBlock(stored, output.position + at, size, digest, checkOf(full, block));
       at += storedLength(size);
     }
     output.append(full.output.subarray(0, at));
@@ -292,3 +311,4 @@ const addFragment = (fragments: Fragments, start: number, size: number): void =>
 };
 
 const storedLength = (size: number): number => size & ~STORED_BIT;
+const checkOf = (slab: Slab, block: number): Uint8Array => slab.checks.subarray(block * CHECK_BYTES, (block + 1) * CHECK_BYTES);

@@ -35,6 +35,7 @@ export type PoolOptions = {
   readonly threads: number;
   readonly fragmentSlabs: number;
   readonly codec: CodecOptions;
+  readonly known: SharedArrayBuffer | undefined;
   readonly workerUrl: URL | undefined;
 };
 
@@ -74,7 +75,7 @@ export const createPool = (options: PoolOptions): Pool => {
     return failure;
   };
   const workers = Array.from({ length: threads }, () => {
-    const workerData: WorkerData = { queue: sharedQueue, slabs: memories, codec };
+    const workerData: WorkerData = { queue: sharedQueue, slabs: memories, codec, known: options.known };
     const worker = new Worker(options.workerUrl ?? defaultWorkerUrl(), { workerData, resourceLimits: THREAD_HEAP });
     worker.on('error', (error: Error) => fail(`a compressing thread died: ${error.message}`));
     return { worker, ended: new Promise<void>((resolve) => worker.once('exit', () => resolve())) };

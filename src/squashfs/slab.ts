@@ -12,6 +12,8 @@ const SLAB_BYTES = 1 << 19;
 /** Bounds the tables of a slab full of tiny files. */
 export const MAX_SEGMENTS = 1024;
 export const DIGEST_BYTES = 32;
+/** Of the SHA-256 of a block's stored bytes. */
+export const CHECK_BYTES = 16;
 /** Contents are hashed in pieces of this size, whatever the block size. Part of the definition of the tree digest. */
 export const CHUNK_BYTES = 128 * 1024;
 /** In a block's size: the bytes are stored as they are (SQUASHFS_COMPRESSED_BIT_BLOCK). */
@@ -36,8 +38,13 @@ export type Slab = {
   /** Results, in the order of segments and blocks: sizes as the format stores them, bytes back to back, digests. */
   readonly sizes: Uint32Array;
   readonly output: Uint8Array;
-  /** Of each blocks or small segment: one digest per chunk, then, for blocks when the block size is not the chunk size, one per block. */
+  /**
+   * Of each blocks or small segment: one digest per chunk, then, for blocks when the block size is not the chunk size, one per block. Of a plain
+   * segment the block's, when stored blocks are listed.
+   */
   readonly digests: Uint8Array;
+  /** CHECK_BYTES of each stored block, when they are listed. */
+  readonly checks: Uint8Array;
 };
 
 /** Of input and of output: a block never takes more room compressed. */
@@ -48,7 +55,10 @@ const maxDigests = (blockSize: number): number =>
 
 export const slabMemory = (blockSize: number): SharedArrayBuffer =>
   new SharedArrayBuffer(
-    4 * (HEADER_WORDS + 3 * MAX_SEGMENTS + maxBlocks(blockSize)) + DIGEST_BYTES * maxDigests(blockSize) + 2 * slabBytes(blockSize),
+    4 * (HEADER_WORDS + 3 * MAX_SEGMENTS + maxBlocks(blockSize)) +
+      CHECK_BYTES * maxBlocks(blockSize) +
+      DIGEST_BYTES * maxDigests(blockSize) +
+      2 * slabBytes(blockSize),
   );
 
 /** The same views on both sides of the memory. */
@@ -73,6 +83,7 @@ export const slabViews = (memory: SharedArrayBuffer, index: number, blockSize: n
     length: words(MAX_SEGMENTS),
     sizes: words(maxBlocks(blockSize)),
     digests: bytes(DIGEST_BYTES * maxDigests(blockSize)),
+    checks: bytes(CHECK_BYTES * maxBlocks(blockSize)),
     input: bytes(slabBytes(blockSize)),
     output: bytes(slabBytes(blockSize)),
   };

@@ -3,6 +3,8 @@
  * Format: SquashFS 4.0 as read by Linux (fs/squashfs/squashfs_fs.h) and squashfs-tools.
  */
 
+import type { BlockList, KnownImage } from './known-blocks.ts';
+
 /** Numbers are the super block's compressor ids. */
 export const COMPRESSOR_IDS = { gzip: 1, xz: 4, lz4: 5, zstd: 6 } as const;
 export type Compressor = keyof typeof COMPRESSOR_IDS;
@@ -46,6 +48,11 @@ export type WriterOptions = {
   readonly mkfsTime?: number | undefined;
   /** Program and leading arguments of the block codec for xz and lz4, as ['/opt/tsrun/bin/tsrun', '@codec']. */
   readonly codecCommand?: readonly string[] | undefined;
+  /**
+   * Images whose blocks need not be compressed again; an empty list: there are none, but the result is to list its own blocks for a later writer.
+   * The bytes written are the same. Blocks of more than 128 KiB are always compressed.
+   */
+  readonly known?: readonly KnownImage[] | undefined;
   /** Entry file of the compressing threads. Default: worker.ts beside this file, or squashfs-worker.js beside the bundle. */
   readonly workerUrl?: URL | undefined;
 };
@@ -62,6 +69,8 @@ export type WriteResult = {
   readonly contentBytes: number;
   /** Files (and runs of blocks) that share their stored bytes with an earlier one, and the content bytes not stored because of it. */
   readonly duplicates: { readonly files: number; readonly bytes: number };
+  /** Of all data and fragment blocks, when `known` was given. */
+  readonly blocks: BlockList | undefined;
   /** What the format could not hold, one sentence each; empty when the image is exact. */
   readonly notes: readonly string[];
 };

@@ -5,11 +5,13 @@
  */
 import { createContents, hashOf } from './contents.ts';
 import { createIntake } from './intake.ts';
+import { createBlockList, knownMemory } from './known-blocks.ts';
 import { notesOf } from './notes.ts';
 import { checkOptions } from './options.ts';
 import { createOutput } from './output.ts';
 import { createPlacement, FRAGMENT_SLABS } from './placement.ts';
 import { createPool } from './pool.ts';
+import { CHUNK_BYTES } from './slab.ts';
 import { compressorOptions, encodeSuperblock, SUPERBLOCK_BYTES } from './superblock.ts';
 import { writeTables } from './tables.ts';
 import type { Tree } from './tree.ts';
@@ -49,8 +51,12 @@ export const createSquashfsWriter = (options: WriterOptions): Writer => {
   const optionBytes = compressorOptions(compressor, codec.level);
   output.position = SUPERBLOCK_BYTES;
   output.append(optionBytes);
-  const pool = createPool({ threads, fragmentSlabs: FRAGMENT_SLABS, codec, workerUrl: options.workerUrl });
-  const placement = createPlacement({ blockSize, contents, pool, output });
+  // The digest of a larger block is one of digests: a block with these for content would pass for it.
+  const images = blockSize > CHUNK_BYTES ? undefined : options.known;
+  const known = images === undefined ? undefined : knownMemory(images);
+  const blocks = images === undefined ? undefined : createBlockList();
+  const pool = createPool({ threads, fragmentSlabs: FRAGMENT_SLABS, codec, known, workerUrl: options.workerUrl });
+  const placement = createPlacement({ blockSize, contents, pool, output, stored: blocks });
   const intake = createIntake({
     blockSize,
     contents,
@@ -98,6 +104,7 @@ export const createSquashfsWriter = (options: WriterOptions): Writer => {
       files: files.length,
       contentBytes: files.reduce((sum, file) => sum + (contents.size[tree.payload[file] as number] as number), 0),
       duplicates: placement.duplicates,
+      blocks: blocks === undefined ? undefined : { ...blocks, position: blocks.position.map((position) => position + offset) },
       notes: notesOf(tree, order),
     };
   };

@@ -33,7 +33,7 @@ export type RememberedReference = {
 };
 
 export type StoreItem = {
-  readonly kind: 'blob' | 'image' | 'facts' | 'reference' | 'partial' | 'staged' | 'layer' | 'mount';
+  readonly kind: 'blob' | 'image' | 'facts' | 'reference' | 'partial' | 'staged' | 'layer' | 'mount' | 'blocks';
   /** Digest, image key, facts key or `registry/repository:tag`. */
   readonly name: string;
   readonly path: string;

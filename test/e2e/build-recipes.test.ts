@@ -1,53 +1,18 @@
 // time limit: 300 s
 /** `tsrun build OUT RECIPE` as an ordinary user: steps, copies, stages, cache, failures, interruptions. With one id, and with those of /etc/subuid. */
-import { spawn, spawnSync } from 'node:child_process';
-import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
+import { spawnSync } from 'node:child_process';
+import { chmodSync, existsSync, readdirSync, readFileSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
-import { dirname, join } from 'node:path';
+import { join } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { environmentOf, makeBusyboxTree, type Ran, scratch, tsrun, tsrunOk, tsrunPath } from '../helpers/product.ts';
-import { testUser } from '../helpers/user.ts';
+import { tsrun, tsrunOk } from '../helpers/product.ts';
+import { ok, recipesIn } from '../helpers/recipes.ts';
 
 const test = suite('recipes are built');
-const place = scratch('recipes');
-const user = testUser();
-
-const own = (path: string): void => {
-  spawnSync('chown', ['-hR', `${user.uid}:${user.gid}`, path]);
-};
-
-const base = join(place, 'base');
-mkdirSync(base);
-makeBusyboxTree(base);
-symlinkSync('../../../../../../../../../../etc', join(base, 'outside'));
-own(base);
-
-let count = 0;
-/** A context with these files; returns its path. */
-const context = (files: Readonly<Record<string, string>>): string => {
-  const directory = join(place, `context-${++count}`);
-  for (const [name, content] of Object.entries(files)) {
-    const path = join(directory, name);
-    mkdirSync(dirname(path), { recursive: true });
-    writeFileSync(path, content);
-  }
-  own(directory);
-  return directory;
-};
-
-const space = join(place, 'space');
-const env = { TSRUN_STORE: join(place, 'store'), TSRUN_TMPDIR: space, TSRUN_BUILD_IDS: 'single' };
-const build = (directory: string, out: string, args: readonly string[] = [], more: Readonly<Record<string, string>> = {}): Ran =>
-  tsrun(['build', '--force', ...args, join(place, out), directory], { env: { ...env, ...more }, cwd: directory });
-
-const ok = (ran: Ran): Ran => {
-  if (ran.status !== 0) throw new Error(`status ${ran.status} ${ran.signal ?? ''}\n${ran.stdout}${ran.stderr}`);
-  return ran;
-};
-
-const inside = (out: string, ...command: readonly string[]): string =>
-  tsrunOk(['exec', '--containall', '--pwd', '/', join(place, out), ...command], { env });
+const { user, place, space, base, env, own, context, build, start, inside } = recipesIn('recipes', (tree) => {
+  symlinkSync('../../../../../../../../../../etc', join(tree, 'outside'));
+});
 
 /** Of each entry: mode, owner, path. */
 const listing = (out: string, path: string): readonly string[] =>
@@ -250,16 +215,10 @@ type Interrupted = { readonly signal: NodeJS.Signals | null; readonly stderr: st
 /** Sends the signal as soon as the build says `word` on a line of its own. */
 const interrupted = (directory: string, out: string, word: string, signal: NodeJS.Signals): Promise<Interrupted> =>
   new Promise((resolve, reject) => {
-    const child = spawn(tsrunPath, ['build', '--verbose', join(place, out), directory], {
-      cwd: directory,
-      env: environmentOf({ env }),
-      stdio: ['ignore', 'ignore', 'pipe'],
-      uid: user.uid,
-      gid: user.gid,
-    });
+    const child = start(directory, out, ['--verbose']);
     let stderr = '';
     let sent = false;
-    child.stderr.setEncoding('utf8').on('data', (text: string) => {
+    child.stderr?.setEncoding('utf8').on('data', (text: string) => {
       stderr += text;
       if (!sent && stderr.split('\n').includes(`  ${word}`)) {
         sent = true;
@@ -298,23 +257,17 @@ test('what a build that was killed has left is removed by the next one', async (
 
 test('two builds of one recipe at once: each step is done once, both images are whole', async () => {
   const directory = context({ Dockerfile: `FROM ${base}\nRUN sleep 1; date +%s%N > /stamp\nRUN sleep 1; echo two > /two\n` });
-  const start = (out: string): Promise<string> =>
+  const told = (out: string): Promise<string> =>
     new Promise((resolve, reject) => {
-      const child = spawn(tsrunPath, ['build', join(place, out), directory], {
-        cwd: directory,
-        env: environmentOf({ env }),
-        stdio: ['ignore', 'ignore', 'pipe'],
-        uid: user.uid,
-        gid: user.gid,
-      });
+      const child = start(directory, out);
       let stderr = '';
-      child.stderr.on('data', (text: Buffer) => {
+      child.stderr?.on('data', (text: Buffer) => {
         stderr += text;
       });
       child.on('error', reject);
       child.on('close', (status) => (status === 0 ? resolve(stderr) : reject(new Error(stderr))));
     });
-  const said = await Promise.all([start('twin-a.sif'), start('twin-b.sif')]);
+  const said = await Promise.all([told('twin-a.sif'), told('twin-b.sif')]);
   const cached = said.map((text) => Number(/\((\d+) cached\)/.exec(text)?.[1]));
   assert.is((cached[0] ?? 0) + (cached[1] ?? 0), 2, said.join('\n'));
   assert.ok(readFileSync(join(place, 'twin-a.sif')).equals(readFileSync(join(place, 'twin-b.sif'))));

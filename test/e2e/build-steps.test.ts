@@ -1,56 +1,19 @@
 // time limit: 300 s
 /** What steps of `tsrun build` may do, what becomes of them when the build dies, and what is believed of earlier builds. As an ordinary user. */
-import { spawn, spawnSync } from 'node:child_process';
+import { type ChildProcess, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
-import { dirname, join } from 'node:path';
+import { existsSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { environmentOf, makeBusyboxTree, type Ran, scratch, tsrun, tsrunOk, tsrunPath } from '../helpers/product.ts';
-import { testUser } from '../helpers/user.ts';
+import { run, tsrun, tsrunOk, tsrunPath } from '../helpers/product.ts';
+import { ok, onTerminal, RANGES, recipesIn } from '../helpers/recipes.ts';
 
 const test = suite('steps of a build');
-const place = scratch('steps');
-const user = testUser();
-
-const own = (path: string): void => {
-  spawnSync('chown', ['-hR', `${user.uid}:${user.gid}`, path]);
-};
-
-const base = join(place, 'base');
-mkdirSync(base);
-makeBusyboxTree(base);
-mkdirSync(join(base, 'etc'), { recursive: true });
-writeFileSync(join(base, 'etc/passwd'), 'root::0:0:root:/:/bin/sh\napp::9:9:app:/:/bin/sh\n');
-writeFileSync(join(base, 'etc/group'), 'root:x:0:\napp:x:9:\n');
-own(base);
-
-let count = 0;
-/** A context with these files; returns its path. */
-const context = (files: Readonly<Record<string, string>>): string => {
-  const directory = join(place, `context-${++count}`);
-  for (const [name, content] of Object.entries(files)) {
-    const path = join(directory, name);
-    mkdirSync(dirname(path), { recursive: true });
-    writeFileSync(path, content);
-  }
-  own(directory);
-  return directory;
-};
-
-const space = join(place, 'space');
-const env = { TSRUN_STORE: join(place, 'store'), TSRUN_TMPDIR: space, TSRUN_BUILD_IDS: 'single' };
-const RANGES = { TSRUN_BUILD_IDS: 'ranges' };
-const build = (directory: string, out: string, args: readonly string[] = [], more: Readonly<Record<string, string>> = {}): Ran =>
-  tsrun(['build', '--force', ...args, join(place, out), directory], { env: { ...env, ...more }, cwd: directory });
-
-const ok = (ran: Ran): Ran => {
-  if (ran.status !== 0) throw new Error(`status ${ran.status} ${ran.signal ?? ''}\n${ran.stdout}${ran.stderr}`);
-  return ran;
-};
-
-const inside = (out: string, ...command: readonly string[]): string =>
-  tsrunOk(['exec', '--containall', '--pwd', '/', join(place, out), ...command], { env });
+const { user, place, space, base, env, context, build, buildPlain, start, inside } = recipesIn('steps', (tree) => {
+  writeFileSync(join(tree, 'etc/passwd'), 'root::0:0:root:/:/bin/sh\napp::9:9:app:/:/bin/sh\n');
+  writeFileSync(join(tree, 'etc/group'), 'root:x:0:\napp:x:9:\n');
+});
 
 test('a result that may not have reached the disk before the machine was started anew is made again', () => {
   const own = { TSRUN_TMPDIR: join(place, 'boots') };
@@ -70,6 +33,33 @@ test('a result that may not have reached the disk before the machine was started
   each((path) => rmSync(join(path, 'synced')));
   assert.match(ok(build(directory, 'boot.sif', [], own)).stderr, /2 steps \(0 cached\)/);
   assert.match(ok(build(directory, 'boot.sif', [], own)).stderr, /2 steps \(2 cached\)/);
+});
+
+test('the compressed blocks of images built before serve the next one, whose bytes do not depend on them', () => {
+  const own = { TSRUN_TMPDIR: join(place, 'blocks') };
+  const recipe = (word: string) => ({ Dockerfile: `FROM ${base}\nRUN seq 300000 > /large\nRUN echo ${word} > /word\n` });
+  const image = join(place, 'blocks.sif');
+  ok(build(context(recipe('one')), 'blocks.sif', [], own));
+  const lists = join(place, 'blocks/build/single/blocks');
+  assert.is(readdirSync(lists).length, 1);
+  const second = context(recipe('two'));
+  ok(build(second, 'blocks.sif', [], own));
+  const withBlocks = readFileSync(image);
+  const listed = JSON.parse(tsrunOk(['cache', 'list', '--json'], { env: { ...env, ...own } })).items as readonly {
+    readonly kind: string;
+  }[];
+  assert.is(listed.filter(({ kind }) => kind === 'blocks').length, 1);
+  tsrunOk(['cache', 'clean', '--all'], { env: { ...env, ...own } });
+  assert.equal(readdirSync(lists), []);
+  ok(build(second, 'blocks.sif', [], own));
+  assert.ok(readFileSync(image).equals(withBlocks));
+  // Nothing of them is used when the build is to be new; one that is damaged does no harm.
+  const [list = ''] = readdirSync(lists);
+  writeFileSync(join(lists, list), readFileSync(join(lists, list)).fill(7, 0, 100));
+  for (const args of [[], ['--no-cache']]) {
+    ok(build(second, 'blocks.sif', args, own));
+    assert.ok(readFileSync(image).equals(withBlocks));
+  }
 });
 
 test('the steps before one that failed are synced too', () => {
@@ -117,7 +107,7 @@ RUN ! grep stranger /etc/hosts && test -w /etc/hosts
 }
 
 /** Ends once the build says `word` on a line of its own. */
-const until = async (child: ReturnType<typeof spawn>, word: string): Promise<void> => {
+const until = async (child: ChildProcess, word: string): Promise<void> => {
   let said = '';
   for await (const text of child.stderr ?? []) {
     said += text;
@@ -135,13 +125,7 @@ for (const [name, who, more] of [
 ] as const) {
   test(`a build that is killed takes the processes of its step along: ${name}, ${more === RANGES ? 'many ids' : 'one id'}`, async () => {
     const directory = context({ Dockerfile: `FROM ${base}\n${who}RUN (setsid sleep 98764 &); echo is running; sleep 98764\n` });
-    const child = spawn(tsrunPath, ['build', '--force', '--verbose', join(place, 'killed.sif'), directory], {
-      cwd: directory,
-      env: environmentOf({ env: { ...env, ...more } }),
-      stdio: ['ignore', 'ignore', 'pipe'],
-      uid: user.uid,
-      gid: user.gid,
-    });
+    const child = start(directory, 'killed.sif', ['--verbose'], more);
     const ended = once(child, 'exit');
     await until(child, 'is running');
     assert.is.not(processesOf('sleep 98764'), '');
@@ -193,13 +177,7 @@ RUN mkdir -m 700 /closed && dd if=/dev/zero of=/closed/file bs=1M count=2 && cho
 test('what a build may stand on is not cleaned while it runs', async () => {
   const own = { TSRUN_TMPDIR: join(place, 'busy') };
   const directory = context({ Dockerfile: `FROM ${base}\nRUN touch /first\nRUN echo is running; sleep 98763\n` });
-  const child = spawn(tsrunPath, ['build', '--force', '--verbose', join(place, 'busy.sif'), directory], {
-    cwd: directory,
-    env: environmentOf({ env: { ...env, ...own } }),
-    stdio: ['ignore', 'ignore', 'pipe'],
-    uid: user.uid,
-    gid: user.gid,
-  });
+  const child = start(directory, 'busy.sif', ['--verbose'], own);
   const ended = once(child, 'exit');
   await until(child, 'is running');
   const cleaned = tsrun(['cache', 'clean', '--all'], { env: { ...env, ...own } });
@@ -219,15 +197,9 @@ const together = (
       (word) =>
         new Promise<readonly [number | null, string]>((resolve, reject) => {
           const directory = context({ Dockerfile: `FROM ${base}\n${line(word)}\n` });
-          const child = spawn(tsrunPath, ['build', '--force', join(place, `together-${word}.sif`), directory], {
-            cwd: directory,
-            env: environmentOf({ env: { ...env, ...own } }),
-            stdio: ['ignore', 'ignore', 'pipe'],
-            uid: user.uid,
-            gid: user.gid,
-          });
+          const child = start(directory, `together-${word}.sif`, [], own);
           let stderr = '';
-          child.stderr.on('data', (text: Buffer) => {
+          child.stderr?.on('data', (text: Buffer) => {
             stderr += text;
           });
           child.on('error', reject);
@@ -276,42 +248,13 @@ for (const [name, more, owners] of [
   });
 }
 
-/** Types the input once the program has written `prompt`. Returns all that stood on the terminal. Arguments: prompt, input, command. */
-const PTY = `
-import os, pty, sys
-prompt, typed, command = sys.argv[1].encode(), sys.argv[2].encode(), sys.argv[3:]
-pid, fd = pty.fork()
-if pid == 0:
-    os.execvp(command[0], command)
-said, sent = b'', False
-while True:
-    try:
-        part = os.read(fd, 65536)
-    except OSError:
-        break
-    if not part:
-        break
-    said += part
-    if not sent and prompt in said:
-        os.write(fd, typed)
-        sent = True
-os.write(1, said)
-sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
-`;
-
 for (const term of ['dumb', 'xterm']) {
   test(`${term}: --debug-shell is a shell on the terminal, in the state in which the step failed`, () => {
     const directory = context({ Dockerfile: `FROM ${base}\nENV WORD=given\nWORKDIR /deep\nRUN echo state > left; exit 3\n` });
-    const words = [tsrunPath, 'build', '--force', '--debug-shell', join(place, 'shell.sif'), directory];
-    const typed = 'echo "<$(cat left) $WORD $(pwd) $(tty) $(id -u)>"; exit 0\n';
-    const ran = spawnSync('python3', ['-c', PTY, 'tsrun build> ', typed, ...words], {
-      cwd: directory,
-      env: environmentOf({ env: { ...env, TERM: term } }),
-      encoding: 'utf8',
-      timeout: 60_000,
-      uid: user.uid,
-      gid: user.gid,
-    });
+    const words = onTerminal('tsrun build> ', 'echo "<$(cat left) $WORD $(pwd) $(tty) $(id -u)>"; exit 0\n', [
+      ...[tsrunPath, 'build', '--force', '--debug-shell', join(place, 'shell.sif'), directory],
+    ]);
+    const ran = run(words[0] ?? '', words.slice(1), { env: { ...env, TERM: term }, cwd: directory });
     assert.match(ran.stdout, /<state given \/deep (?:\/dev\/\S+|not a tty) 0>/, ran.stderr);
     assert.match(ran.stdout, /the step failed: RUN echo state.*its exit status is 3 \(E_STEP\)/);
     assert.is(ran.status, 125);
@@ -319,28 +262,6 @@ for (const term of ['dumb', 'xterm']) {
     assert.equal(readdirSync(join(space, 'build/single/begun')), []);
   });
 }
-
-/**
- * A build in a place where the kernel refuses every overlay: on two overlays already, which is as deep as it goes. Seen by this build alone.
- */
-const buildPlain = (directory: string, out: string, name: string, more: Readonly<Record<string, string>>, ...args: string[]): Ran => {
-  const under = join(place, `under-${name}`);
-  const space = join(place, `plain-${name}`);
-  for (const part of ['a', 'b', 'c', 'd', 'e', 'one']) mkdirSync(join(under, part), { recursive: true });
-  mkdirSync(space, { recursive: true });
-  own(under);
-  own(space);
-  const mounts = [
-    `mount -t overlay none -o lowerdir=${under}/a,upperdir=${under}/b,workdir=${under}/c ${under}/one`,
-    `mount -t overlay none -o xino=on,lowerdir=${under}/one,upperdir=${under}/d,workdir=${under}/e ${space}`,
-    `exec setpriv --reuid ${user.uid} --regid ${user.gid} --clear-groups -- "$@"`,
-  ];
-  const words = [tsrunPath, 'build', '--force', ...args, join(place, out), directory];
-  const options = { env: environmentOf({ env: { ...env, ...more, TSRUN_TMPDIR: space } }), cwd: directory, encoding: 'utf8' } as const;
-  const ran = spawnSync('unshare', ['-m', 'sh', '-ec', mounts.join(' && '), 'sh', ...words], options);
-  if (ran.error !== undefined) throw ran.error;
-  return { status: ran.status, signal: ran.signal, stdout: ran.stdout, stderr: ran.stderr };
-};
 
 const MANY = `FROM ${base} AS first
 RUN mkdir -m 0700 /made && echo one > /made/file && chown -R 9:9 /made && ln /made/file /made/linked && ln -s file /made/link && chown -h 3:4 /made/link
@@ -370,7 +291,7 @@ for (const [name, more] of [
     const directory = context({ Dockerfile: MANY, word: 'word\n' });
     const id = name.replace(' ', '-');
     ok(build(directory, `layers-${id}.sif`, [], more));
-    const ran = ok(buildPlain(directory, `plain-${id}.sif`, id, more));
+    const ran = ok(buildPlain(id, directory, `plain-${id}.sif`, [], more));
     assert.is(ran.stderr.match(/the next build begins with the first step again/g)?.length, 1, ran.stderr);
     const diff = tsrun(['image', 'diff', join(place, `layers-${id}.sif`), join(place, `plain-${id}.sif`)], { env });
     assert.is(diff.status, 0, diff.stdout + diff.stderr);
@@ -387,7 +308,7 @@ for (const [name, more] of [
 }
 
 test('where the kernel makes no overlay, a step that fails leaves nothing; and there as anywhere, a secret does not come to the image', () => {
-  const failed = buildPlain(context({ Dockerfile: `FROM ${base}\nRUN mkdir -m 0 /closed && false\n` }), 'no.sif', 'failed', {});
+  const failed = buildPlain('failed', context({ Dockerfile: `FROM ${base}\nRUN mkdir -m 0 /closed && false\n` }), 'no.sif');
   assert.is(failed.status, 125);
   assert.match(failed.stderr, /the step failed: RUN mkdir/, failed.stderr);
   assert.equal(readdirSync(join(place, 'under-failed/d/build/single/begun')), []);
@@ -399,7 +320,7 @@ test('where the kernel makes no overlay, a step that fails leaves nothing; and t
       const directory = context({ Dockerfile: recipe(target), secret: 'silence' });
       ok(build(directory, 'secret.sif', given, ranges));
       assert.not.match(tsrunOk(['image', 'ls', join(place, 'secret.sif'), '/root'], { env }), /word/);
-      ok(buildPlain(directory, 'secret.sif', 'secret', ranges, ...given));
+      ok(buildPlain('secret', directory, 'secret.sif', given, ranges));
       assert.not.match(tsrunOk(['image', 'ls', join(place, 'secret.sif'), '/root'], { env }), /word/);
     }
   }

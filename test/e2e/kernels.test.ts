@@ -7,7 +7,7 @@ import { skip } from '../helpers/skip.ts';
 
 const test = suite('kernels');
 
-const FILES = ['launcher/images', 'launcher/fallbacks', 'process', 'server'].map((name) => `test/e2e/${name}.test.ts`);
+const FILES = ['launcher/images', 'launcher/fallbacks', 'process', 'programs', 'server'].map((name) => `test/e2e/${name}.test.ts`);
 
 for (const { version, of } of KERNELS) {
   test(`Linux ${version} (${of}): files, processes, mounts and the image server are as they are here`, async () => {

@@ -10,13 +10,15 @@ import {
   renameSync,
   rmSync,
   truncateSync,
+  utimesSync,
   writeFileSync,
 } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
+import { field } from '../helpers/processes.ts';
 import { environmentOf, makeBusyboxImage, type Ran, run, scratch, tsrun, tsrunOk, tsrunPath } from '../helpers/product.ts';
-import { endOf, field, processesOf, runtimeIn, type Staying, startStaying, until } from '../helpers/servers.ts';
+import { endOf, processesOf, runtimeIn, type Staying, startStaying, until } from '../helpers/servers.ts';
 import { skip } from '../helpers/skip.ts';
 import { testUser } from '../helpers/user.ts';
 
@@ -203,6 +205,40 @@ test('a socket that nobody listens to any more is replaced', async () => {
   first.kill('SIGKILL');
   assert.is(tsrunOk(['exec', image, 'cat', '/opt/tool/data.txt'], inRuntime('stale')), 'from the image\n');
   await untilNothingIsLeft('stale');
+});
+
+test('what killed servers of other scopes have left is removed by the next server, whatever its scope; what is in use is not', async () => {
+  if (!isRoot) return skip('needs root to have other groups');
+  const inGroups = (groups: string): readonly string[] => ['setpriv', `--reuid=${user.uid}`, `--regid=${user.gid}`, groups];
+  const directory = join(runtimeOf('jobs'), 'tsrun');
+  const staysIn = (groups: string): Promise<Staying> =>
+    staying('jobs', image, 'echo ready; read line; cat /opt/tool/data.txt', inGroups(groups));
+  const killed = await staysIn('--groups=4242');
+  const { server, serving } = processesOf(killed.pid ?? 0);
+  for (const pid of [server, serving]) process.kill(pid, 'SIGKILL');
+  await until(() => field(server, 'Name') === undefined && field(serving, 'Name') === undefined);
+  killed.kill('SIGKILL');
+  const left = readdirSync(directory);
+  assert.is(left.length, 2);
+  const others = { 'here.lock': 0, '1.2.3.9.log': 8, '1.2.3.9x.log': 8, '1.2.4.9.log': 6 }; // days old
+  for (const [name, days] of Object.entries(others)) {
+    writeFileSync(join(directory, name), '');
+    utimesSync(join(directory, name), Date.now() / 1000 - days * 86_400, Date.now() / 1000 - days * 86_400);
+  }
+  const first = await staysIn('--groups=4243');
+  const both = readdirSync(directory);
+  const second = await staysIn('--groups=4244');
+  assert.equal(
+    left.filter((name) => both.includes(name)),
+    [],
+  );
+  for (const each of [first, second]) {
+    each.stdin?.end('\n');
+    assert.is(await endOf(each), 0);
+    assert.match(each.text(), /from the image\n$/);
+  }
+  await until(() => readdirSync(directory).every((name) => name in others));
+  assert.equal(readdirSync(directory).sort(), ['1.2.3.9x.log', '1.2.4.9.log', 'here.lock']);
 });
 
 test('a stranger who was first in a shared /tmp is not trusted', () => {

@@ -195,11 +195,14 @@ test('sockets lie in XDG_RUNTIME_DIR when it is what it should be, else in /tmp'
   assert.is(runtimeDirectory(host, envOf({ XDG_RUNTIME_DIR: '/gone' }), host.ids()), '/tmp/tsrun-1000');
 });
 
-test('root of a user namespace has the directory of the user behind it', () => {
-  const at = (map: string): string => {
+test('in a user namespace everybody has the directory of the user behind', () => {
+  const at = (map: string, euid = 0): string => {
     const host = machine({ files: { '/proc/self/uid_map': map } });
-    return runtimeDirectory(host, envOf({}), { ...host.ids(), euid: 0 });
+    return runtimeDirectory(host, envOf({}), { ...host.ids(), euid });
   };
+  assert.is(at('      1234       1001          1\n', 1234), '/tmp/tsrun-1001');
+  assert.is(at('         0     100000       1234\n      1234       1001          1\n', 1234), '/tmp/tsrun-1001');
+  assert.is(at('         0     100000      65536\n', 1234), '/tmp/tsrun-101234');
   assert.is(at('         0          0 4294967295\n'), '/tmp/tsrun-0');
   assert.is(at('         0       1001          1\n'), '/tmp/tsrun-1001');
   assert.is(at('         1     100000      65536\n         0       1001          1\n'), '/tmp/tsrun-1001');

@@ -1,5 +1,6 @@
-/** The tar writer, read back by our own reader and by GNU tar. */
+/** The tar writer, read back by our own reader, by GNU tar and by npm's. */
 import { spawnSync } from 'node:child_process';
+import { Parser, type ReadEntry } from 'tar';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import type { TarEntry } from '../../src/tar/entry.ts';
@@ -70,6 +71,24 @@ test('GNU tar lists it without a complaint', async () => {
   assert.match(stdout, /drwxrwxrwt 3000000\/4000000000/);
   assert.match(stdout, /-rwsr-xr-x 0\/0 +5 /);
   assert.is(stdout.trim().split('\n').length, items.length);
+});
+
+test('the tar of npm reads the same names, owners, sizes and bytes', async () => {
+  type Seen = readonly [path: string, uid: number | undefined, gid: number | undefined, mode: number, size: number];
+  const found: Seen[] = [];
+  const parser = new Parser({ strict: true });
+  parser.on('entry', (each: ReadEntry) => {
+    const parts: Buffer[] = [];
+    each.on('data', (bytes) => parts.push(Buffer.from(bytes)));
+    each.on('end', () => found.push([each.path, each.uid, each.gid, (each.mode ?? 0) & 0o7777, Buffer.concat(parts).length]));
+  });
+  parser.end(await whole(writeTar(items)));
+  // It takes every name for UTF-8.
+  const path = (each: TarEntry): string => Buffer.from(each.path, 'latin1').toString() + (each.type === 'directory' ? '/' : '');
+  assert.equal(
+    found,
+    items.map(({ entry: each }) => [path(each), each.uid, each.gid, each.mode, each.size]),
+  );
 });
 
 test('a file that is longer or shorter than its entry says is an error', async () => {

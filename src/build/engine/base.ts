@@ -1,11 +1,9 @@
 /** What a stage begins with: an image's layers for the result, and the same unpacked once for the steps that run in it. */
-import { spawn } from 'node:child_process';
 import type { Stats } from 'node:fs';
 import { lstat, open, readdir, stat, unlink } from 'node:fs/promises';
 import type { OciImage } from '../../oci/image.ts';
 import type { LayerSource } from '../../oci/layer.ts';
 import { DEFAULT_LIMITS } from '../../oci/limits.ts';
-import type { Base as RecipeBase } from '../../recipe/spec.ts';
 import { TsrunError } from '../../util/errors.ts';
 import { type ConvertOptions, writeImage } from '../convert.ts';
 import { OBJECTS } from '../records.ts';
@@ -35,7 +33,7 @@ export type Base = {
 };
 
 /** Done once, by whoever comes first. */
-const once = <T>(work: () => Promise<T>): (() => Promise<T>) => {
+export const once = <T>(work: () => Promise<T>): (() => Promise<T>) => {
   let result: Promise<T> | undefined;
   return () => {
     result ??= work();
@@ -61,96 +59,6 @@ export const imageBase = async (engine: Engine, reference: string, platform: str
   const source = await engine.open(reference, platform);
   return source.kind === 'squashfs' ? squashBase(engine, reference, source) : layersBase(engine, reference, source.image);
 };
-
-/**
- * A Debian or Ubuntu from its packages, by mmdebstrap in a user namespace of its own. Taken from the cache as long as it is there: what a mirror has
- * today is no part of the key.
- */
-export const debootstrapBase = (engine: Engine, place: string, wanted: Extract<RecipeBase, { kind: 'debootstrap' }>): Base => {
-  const { suite, mirror, packages } = wanted;
-  const key = keyOf({ base: 'debootstrap', suite, mirror, packages, architecture: engine.platform.architecture, ids: engine.ids.kind });
-  const produce = once(() =>
-    produceBase(
-      engine,
-      key,
-      (workplace, progress) => debootstrap(engine, place, wanted, workplace, progress),
-      suite,
-      engine.options.noCache,
-    ),
-  );
-  const layers = async (): Promise<readonly LayerSource[]> => [layerSource(engine, await produce(), `the packages of ${suite}`, undefined)];
-  return {
-    name: suite,
-    key,
-    origin: { bootstrap: 'debootstrap', from: suite },
-    config: {},
-    layers,
-    whole: layers,
-    directory: async () => (await produce()).files,
-    close: async () => {},
-  };
-};
-
-const debootstrap = async (
-  engine: Engine,
-  place: string,
-  { suite, mirror, packages }: Extract<RecipeBase, { kind: 'debootstrap' }>,
-  workplace: Workplace,
-  progress: Progress,
-): Promise<number> => {
-  const refuse = (why: string, hint: string): TsrunError =>
-    new TsrunError({ code: 'E_DEBOOTSTRAP', what: `${place}: cannot make a ${suite} from its packages`, why, hint });
-  if (engine.ids.kind !== 'ranges')
-    throw refuse('that needs the ids of /etc/subuid, and there are none for you', 'begin with an image: From: debian:12');
-  if (engine.options.offline === true) throw refuse('tsrun was told to stay offline', 'begin with an image that is here');
-  const archive = `${workplace.path}/root.tar`;
-  const include = packages.length === 0 ? [] : [`--include=${packages.join(',')}`];
-  const mode = process.getuid?.() === 0 ? 'root' : 'unshare';
-  const args = [
-    `--mode=${mode}`,
-    '--variant=minbase',
-    '--quiet',
-    `--architectures=${DEBIAN_NAMES[engine.platform.architecture] ?? engine.platform.architecture}`,
-  ];
-  const status = await runOnItsOwn(engine, ['mmdebstrap', ...args, ...include, suite, archive, mirror]);
-  if (status.kind === 'missing') throw refuse('mmdebstrap is not installed', 'install it, or begin with an image: From: debian:12');
-  if (status.kind === 'failed') throw refuse(status.message, 'check suite, mirror and names of packages');
-  const { image } = (await openTar(engine, archive)) as Extract<Source, { kind: 'layers' }>;
-  try {
-    return await unpackLayers(engine, image, workplace, progress);
-  } finally {
-    await unlink(archive);
-  }
-};
-
-/** Debian's words for architectures, where they are not OCI's. */
-const DEBIAN_NAMES: Readonly<Record<string, string>> = { '386': 'i386', arm: 'armhf', ppc64le: 'ppc64el' };
-
-const openTar = (engine: Engine, path: string): Promise<Source> => engine.open(`tar:${path}`, undefined);
-
-type Ended = { readonly kind: 'done' } | { readonly kind: 'missing' } | { readonly kind: 'failed'; readonly message: string };
-
-const MAX_MESSAGE = 2000;
-
-/** A program of the host. */
-const runOnItsOwn = ({ signal }: Engine, [program = '', ...args]: readonly string[]): Promise<Ended> =>
-  new Promise((resolve, reject) => {
-    const child = spawn(program, args, { stdio: ['ignore', 'ignore', 'pipe'], detached: true });
-    let message = '';
-    const kill = (): void => {
-      if (child.pid !== undefined) process.kill(-child.pid, 'SIGTERM');
-    };
-    signal.addEventListener('abort', kill, { once: true });
-    child.stderr.setEncoding('utf8').on('data', (text: string) => {
-      message = (message + text).slice(-MAX_MESSAGE);
-    });
-    child.on('error', (error) => ('code' in error && error.code === 'ENOENT' ? resolve({ kind: 'missing' }) : reject(error)));
-    child.on('close', (status) => {
-      signal.removeEventListener('abort', kill);
-      if (signal.aborted) reject(signal.reason as Error);
-      else resolve(status === 0 ? { kind: 'done' } : { kind: 'failed', message: message.trim() });
-    });
-  });
 
 const layersBase = async (engine: Engine, reference: string, image: OciImage): Promise<Base> => {
   const identity = await identityOf(image);
@@ -204,11 +112,11 @@ const squashBase = async (engine: Engine, reference: string, { path }: Extract<S
   };
 };
 
-type Progress = (done: number, total: number | undefined) => void;
+export type Progress = (done: number, total: number | undefined) => void;
 type Unpack = (place: Workplace, progress: Progress) => Promise<number>;
 
 /** Kept with the layers of steps, under a key of its own. */
-const produceBase = async (engine: Engine, key: Key, unpack: Unpack, label = 'scratch', anew = false): Promise<Layer> => {
+export const produceBase = async (engine: Engine, key: Key, unpack: Unpack, label = 'scratch', anew = false): Promise<Layer> => {
   const { layer } = await produceLayer(engine.cache, key, {
     signal: engine.signal,
     anew,

@@ -23,6 +23,7 @@ import type { BuildEvent } from '../events.ts';
 import { normalizeLayer } from '../normalize.ts';
 import { parseLabels } from '../records.ts';
 import { type Base, imageBase } from './base.ts';
+import { keepBlockList, NO_IMAGES, openBuiltImages } from './block-lists.ts';
 import { closeWorkplace, holdCache, sweep, syncLayers, type Workplace } from './cache.ts';
 import { type Engine, note, withTask } from './engine.ts';
 import { layerSource } from './native.ts';
@@ -38,7 +39,7 @@ export type Output = {
   readonly target: string;
   readonly kind: 'sif' | 'sandbox';
   readonly tests: boolean;
-  readonly convert: Omit<ConvertOptions, 'signal' | 'onProgress'>;
+  readonly convert: Omit<ConvertOptions, 'signal' | 'onProgress' | 'known'>;
 };
 
 /** What the caller may have to know of the finished image. */
@@ -180,9 +181,11 @@ const writeOutput = async (engine: Engine, output: Output, built: BuiltStage): P
   const { target } = output;
   const image = await imageOf(engine, built);
   const beside = `${dirname(target)}/.${basename(target).slice(0, 200)}.${randomBytes(6).toString('hex')}.build`;
+  const images = engine.options.noCache ? NO_IMAGES : await openBuiltImages(engine.cache, output.convert);
   try {
+    const { known } = images;
     const converted = await withTask(engine, 'write', target, (progress) =>
-      convertImage(image, beside, { ...output.convert, force: false, signal: engine.signal, onProgress: progress }),
+      convertImage(image, beside, { ...output.convert, known, force: false, signal: engine.signal, onProgress: progress }),
     );
     if (output.tests) await runTests(engine, beside, built.tests);
     if (output.kind === 'sandbox') await writeSandbox(engine, beside, target, output.convert.force);
@@ -190,9 +193,11 @@ const writeOutput = async (engine: Engine, output: Output, built: BuiltStage): P
       // Somebody else may have made it in the meantime.
       refuseExisting(target, output.convert.force);
       await rename(beside, target);
+      if (converted.blocks !== undefined) await keepBlockList(engine.cache, output.convert, target, converted.blocks);
     }
     return { ...converted, epoch: built.epoch };
   } finally {
+    await images.close();
     await unlink(beside).catch(() => undefined);
   }
 };

@@ -1,4 +1,4 @@
-/** What builds have kept on this node, for `tsrun cache list|clean`: finished steps, unpacked bases, and directories of RUN --mount=type=cache. */
+/** What builds have kept on this node, for `tsrun cache list|clean`: finished steps, unpacked bases, directories of RUN --mount=type=cache, and lists of blocks. */
 import { lstat, readdir, readFile, readlink, rm } from 'node:fs/promises';
 import { basename } from 'node:path';
 import { isLeased } from '../../store/lease.ts';
@@ -31,6 +31,11 @@ export const listBuilds = async (places: readonly BuildPlace[]): Promise<StoreIt
     for (const name of await namesIn(`${root}/mounts`)) {
       const path = `${root}/mounts/${name}`;
       items.push({ kind: 'mount', name: path, path, size: await visibleSize(path), age: ageOf(await lstat(path).catch(() => undefined)) });
+    }
+    for (const name of await namesIn(`${root}/blocks`)) {
+      const path = `${root}/blocks/${name}`;
+      const found = await lstat(path).catch(() => undefined);
+      items.push({ kind: 'blocks', name: path, path, size: found?.size ?? 0, age: ageOf(found) });
     }
   }
   return items;

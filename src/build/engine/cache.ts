@@ -6,6 +6,7 @@
  *     build/<ids>/begun/<token>/  the same under way, with work/ of the overlay; and <token>.lease, who does it
  *     build/<ids>/keys/<key>.lease   one build at a time makes a result, others wait for it
  *     build/<ids>/mounts/<id>/    of RUN --mount=type=cache
+ *     build/<ids>/blocks/<target> which blocks an image built here has (block-lists.ts)
  *
  * Results are written without waiting for the disk. entry.json has the boot of the machine in which one was made, a file `synced` beside it says
  * that it has reached the disk since: without that, after a power failure, nobody knows what of it has, and it counts as not there.
@@ -57,7 +58,7 @@ export type Workplace = {
   readonly lease: Lease;
 };
 
-const FOLDERS = ['layers', 'made', 'begun', 'keys', 'mounts'];
+const FOLDERS = ['layers', 'made', 'begun', 'keys', 'mounts', 'blocks'];
 
 const SYNCED = 'synced';
 

@@ -40,8 +40,26 @@ const callersVariables = (): readonly (readonly [string, string])[] =>
 export const runOnHost = async (engine: Engine, { command }: HostStep, tree: Tree, place: Workplace, onLine: OnLine): Promise<number> => {
   const root = `${place.path}/root`;
   await mkdir(root, { mode: 0o755 });
-  const argv = await argvOf(command, place.path);
-  const environment = new Map([...callersVariables(), ...rootVariables(root)]);
+  return runHostProgram(engine, tree, place, { root, argv: await argvOf(command, place.path), variables: rootVariables(root) }, onLine);
+};
+
+export type HostProgram = {
+  /** An empty directory of the host, where the root of the tree is shown. */
+  readonly root: string;
+  readonly argv: readonly string[];
+  /** Besides the caller's. */
+  readonly variables: ReadonlyMap<string, string>;
+};
+
+/** A program of the host, as root of the step's user namespace. Returns its exit status. */
+export const runHostProgram = async (
+  engine: Engine,
+  tree: Tree,
+  place: Workplace,
+  { root, argv, variables }: HostProgram,
+  onLine: OnLine,
+): Promise<number> => {
+  const environment = new Map([...callersVariables(), ...variables]);
   const given: InTree = {
     place,
     mounts: [
@@ -51,6 +69,7 @@ export const runOnHost = async (engine: Engine, { command }: HostStep, tree: Tre
         target: HOST,
         readOnly: false,
         isFile: false,
+        devices: true,
         optional: false,
         why: 'the host, for a section that runs there',
       },
