@@ -54,10 +54,10 @@ export const writeFile = async (building: Building, step: Extract<Step, { kind: 
 };
 
 export const copy = async (building: Building, step: Extract<Step, { kind: 'copy' }>, expand: (word: Word) => string): Promise<void> => {
-  const { engine, tree, state } = building;
+  const { engine, tree, state, epoch } = building;
   const ready = await readyCopy(engine, step, state.workdir, expand, otherTree(building, step));
-  await layerOf(building, step, ready.key, async (place) => {
-    await copyFiles(engine, ready, tree, place);
+  await layerOf(building, step, { ...ready.key, epoch }, async (place) => {
+    await copyFiles(engine, ready, tree, place, epoch);
   });
 };
 

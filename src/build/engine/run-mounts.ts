@@ -66,6 +66,7 @@ const bindMount = async (
     ...contextOf(engine, mount.from),
     start: engine.options.context,
     manner: 'docker',
+    outputs: engine.options.outputs,
     exclude: excludeRules([]),
     place: placeText(step.at),
   };
@@ -113,7 +114,7 @@ const copied = async (
       const own = `${place.path}/mounts/${randomBytes(4).toString('hex')}`;
       const into: Workplace = { ...place, files: `${own}/files`, work: `${own}/work`, owners: `${own}/owners` };
       for (const directory of [into.files, into.work]) await makeDirectories(directory, 0o755);
-      await copyFiles(engine, ready, { base: scratchBase(engine), layers: [] }, into);
+      await copyFiles(engine, ready, { base: scratchBase(engine), layers: [] }, into, 0);
       const path = `${into.files}/${COPIED}`;
       return { path, isFile: !(await stat(path)).isDirectory() };
     },
