@@ -20,6 +20,7 @@ const rounds = Number(values.rounds);
 const out = resolve(values.out ?? join(import.meta.dirname, '../results/launch.json'));
 
 const place = makePlace('launch');
+const own = makePlace('launch-own', OWN_TRUE);
 const { user } = place;
 const spawner = join(place.path, 'spawn_times');
 const unshare = join(place.path, 'unshare_exec');
@@ -65,10 +66,6 @@ const ONE_CGROUP_VERSION = 'umount /sys/fs/cgroup/unified 2>/dev/null';
 const FEW = 'mounts of the host as they are';
 const MANY = '300 more mounts on the host';
 
-/** The same start of the machine's own `true`, whose loader and C library have to be found and mapped inside as well. */
-const own = (words: readonly string[] | undefined): readonly string[] | undefined =>
-  words === undefined ? undefined : [...words.slice(0, -1), OWN_TRUE];
-
 const groups: readonly Group[] = [
   {
     title: 'warm',
@@ -90,15 +87,15 @@ const groups: readonly Group[] = [
     title: "warm, the machine's own true with its C library",
     rounds,
     cases: [
-      { name: BARE, words: ['/bin/true'] },
+      { name: BARE, words: own.bare },
       {
         name: TSRUN,
-        words: own(place.tsrun()),
+        words: own.tsrun(),
         goals: [{ beside: BARE, times: 3 }, { beside: BWRAP, times: 0.5 }, { beside: CH_RUN }, { beside: CH_RUN_SQUASH, times: 0.17 }],
       },
-      { name: BWRAP, words: own(place.bwrap), ...besideBare },
-      { name: CH_RUN, words: own(place.chRun), ...besideBare },
-      { name: CH_RUN_SQUASH, words: own(place.chRunSquash), ...besideBare },
+      { name: BWRAP, words: own.bwrap, ...besideBare },
+      { name: CH_RUN, words: own.chRun, ...besideBare },
+      { name: CH_RUN_SQUASH, words: own.chRunSquash, ...besideBare },
     ],
   },
   {

@@ -14,7 +14,7 @@ export type Place = {
   readonly squash: string | undefined;
   /** The program itself, outside of any image. */
   readonly bare: readonly string[];
-  /** The words of a start through each tool that is installed; the payload is /bin/true of the tree. */
+  /** The words of a start through each tool that is installed; the payload is `true` of the tree. */
   readonly tsrun: (...options: string[]) => readonly string[];
   readonly tsrunDirectory: readonly string[];
   readonly bwrap: readonly string[] | undefined;
@@ -33,8 +33,10 @@ const must = (program: string, ...args: string[]): void => {
 
 export const compile = (source: string, program: string): void => must('cc', '-O2', '-static', '-o', program, source);
 
-/** In the tree: the machine's own `true`, a program with shared libraries. */
-export const OWN_TRUE = '/opt/tool/true';
+/** What is started, and what the tree needs for it. */
+type Program = { readonly path: string; readonly bare: readonly string[] | undefined; readonly add: (tree: string) => void };
+
+const STATIC: Program = { path: '/bin/true', bare: undefined, add: () => {} };
 
 const addOwnTrue = (tree: string): void => {
   const libraries = spawnSync('ldd', ['/bin/true'], { encoding: 'utf8' }).stdout.match(/\/\S+/g) ?? [];
@@ -42,8 +44,11 @@ const addOwnTrue = (tree: string): void => {
     mkdirSync(join(tree, dirname(library)), { recursive: true });
     cpSync(realpathSync(library), join(tree, library));
   }
-  cpSync(realpathSync('/bin/true'), join(tree, OWN_TRUE));
+  cpSync(realpathSync('/bin/true'), join(tree, 'opt/tool/true'));
 };
+
+/** The machine's own `true`, whose loader and C library have to be found and mapped as well. */
+export const OWN_TRUE: Program = { path: '/opt/tool/true', bare: ['/bin/true'], add: addOwnTrue };
 
 /** Podman writes into the tree it starts from. */
 const ownCopy = (copy: string, tree: string, { uid, gid }: TestUser): string => {
@@ -71,10 +76,10 @@ const makeBundle = (bundle: string, tree: string, { uid, gid }: TestUser): strin
 
 const installed = (program: string): boolean => existsSync(program);
 
-export const makePlace = (name: string): Place => {
+export const makePlace = (name: string, program: Program = STATIC): Place => {
   const path = scratch(name);
   const user = testUser();
-  const image = makeBusyboxImage(path, addOwnTrue);
+  const image = makeBusyboxImage(path, program.add);
   const tree = join(path, 'tree');
   const squash = installed('/usr/bin/mksquashfs') ? join(path, 'tree.sqfs') : undefined;
   if (squash !== undefined) {
@@ -92,11 +97,11 @@ export const makePlace = (name: string): Place => {
     image,
     tree,
     squash,
-    bare: [join(tree, 'bin/busybox'), 'true'],
-    tsrun: (...options) => [tsrunPath, 'exec', ...options, image, '/bin/true'],
-    tsrunDirectory: [tsrunPath, 'exec', tree, '/bin/true'],
-    bwrap: installed('/usr/bin/bwrap') ? ['/usr/bin/bwrap', '--bind', tree, '/', ...binds, ...more, '/bin/true'] : undefined,
-    chRun: installed('/usr/bin/ch-run') ? [...chRun, tree, '/bin/true'] : undefined,
+    bare: program.bare ?? [join(tree, 'bin/busybox'), 'true'],
+    tsrun: (...options) => [tsrunPath, 'exec', ...options, image, program.path],
+    tsrunDirectory: [tsrunPath, 'exec', tree, program.path],
+    bwrap: installed('/usr/bin/bwrap') ? ['/usr/bin/bwrap', '--bind', tree, '/', ...binds, ...more, program.path] : undefined,
+    chRun: installed('/usr/bin/ch-run') ? [...chRun, tree, program.path] : undefined,
     crun: installed('/usr/bin/crun')
       ? [
           '/usr/bin/crun',
@@ -126,6 +131,6 @@ export const makePlace = (name: string): Place => {
         ]
       : undefined,
     apptainer: installed('/usr/bin/apptainer') ? ['/usr/bin/apptainer', '--quiet', 'exec', tree, '/bin/true'] : undefined,
-    chRunSquash: installed('/usr/bin/ch-run') && squash !== undefined ? [...chRun, squash, '/bin/true'] : undefined,
+    chRunSquash: installed('/usr/bin/ch-run') && squash !== undefined ? [...chRun, squash, program.path] : undefined,
   };
 };
