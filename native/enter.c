@@ -273,6 +273,7 @@ int enter_unshare(struct run *run, const struct op_unshare *op, struct err *err)
 		clone |= (op->flags & namespaces[i].flag) != 0 ? namespaces[i].clone : 0;
 	if (unshare(clone) < 0)
 		return fail(err, errno, "make namespaces", "unshare");
+	server_leave_namespace(&run->joined);
 	run->own_pids = (clone & CLONE_NEWPID) != 0;
 	/* unshare has moved the working directory into the new mount namespace; only from there can it be bound. */
 	if (binds_cwd(run) && (run->cwd = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC)) < 0)

@@ -44,8 +44,9 @@ struct server_reply { /* descriptors are close-on-exec; -1: not there */
 	 * started) in which the image is mounted at `path`, in a tmpfs over the runtime directory. */
 	int view_fd;
 	char path[PATH_MAX];
+	int server_fd; /* for server_leave_namespace() */
 };
-#define SERVER_REPLY_NONE ((struct server_reply) { .userns_fd = -1, .mount_fd = -1, .view_fd = -1 })
+#define SERVER_REPLY_NONE ((struct server_reply) { .userns_fd = -1, .mount_fd = -1, .view_fd = -1, .server_fd = -1 })
 
 /* What failed, in err.step: lets the launcher choose another way (extraction instead of FUSE) or tell the user what to do. */
 #define SERVER_STEP_NAMESPACE "create a user namespace"
@@ -57,6 +58,10 @@ struct server_reply { /* descriptors are close-on-exec; -1: not there */
 /* Joins the scope's server, starting it when there is none. Safe for any number of processes at once. The caller must be single-threaded
  * only if it forks on; this function forks and waits for its own child. Needs /proc. The program itself must answer `@server` (below). */
 int WARN_UNUSED server_join(const struct server_request *request, struct server_reply *reply, struct err *err);
+
+/* Once this process is in a mount namespace of its own: leaves it to the server, which lets go of it when this process (and what else is in it) has ended. Then what is
+ * mounted there is unmounted by the server, not at the end of the process, while its parent waits. Closes server_fd. */
+void server_leave_namespace(struct server_reply *reply);
 
 /* The role `@server-statistics DIR [KEY]`: asks a scope's server, or without KEY all there are (of this version), and prints one line of JSON for each:
  *   {"key": …, "pid": …, "runs": N, "images": [{"name": …, "device": …, "inode": …, "offset": …, "mount": "shared"|"own"|"view", "runs": N, "pid": …, "replaced": N,

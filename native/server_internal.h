@@ -95,6 +95,7 @@ struct run { /* one that has joined */
 	enum watched what;
 	int pidfd;           /* -1: its end is not told (before Linux 5.3, or there are too many), so it is looked for */
 	pid_t pid;
+	int sock;            /* to it, unread: there waits its mount namespace, see server_endings.c; or -1 */
 	struct image *image; /* NULL: it has the user namespace only */
 	struct run *next;    /* of those that are looked for */
 };
@@ -112,6 +113,8 @@ struct server {
 	int epoll;
 	int children; /* tells of SIGCHLD */
 	int fd_limit; /* of pidfds: beyond are only enough for runs that come and their images */
+	unsigned namespaces; /* that wait in the sockets of runs */
+	int endings;  /* to the thread of server_endings.c; 0: it was not needed yet */
 };
 
 /* Has the control loop told of what can be read from `fd`; `what` begins with its enum watched. -errno. */
@@ -128,6 +131,11 @@ void server_answer_waiters(struct server *server, struct image *image, int rc, c
 void server_end_run(struct server *server, struct run *run);
 /* At `look_due`: ends those whose end is not told. */
 void server_look_for_runs(struct server *server);
+
+/* --- server_endings.c --- */
+
+/* Closes the socket of a run that has ended, and so ends the mount namespace that waits in it. Does not wait for that. */
+void server_let_go(struct server *server, int sock);
 
 /* --- supervisor.c: one image's serving process: started, watched, replaced when it dies --- */
 

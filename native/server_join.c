@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -13,8 +14,9 @@
 #include <sys/un.h>
 #include <sys/wait.h>
 
-/* Answers take milliseconds; a minute means that the server is stopped or its file system hangs. */
+/* Answers take milliseconds; a minute means that the image's file system hangs. */
 #define ANSWER_SECONDS 60
+#define WAKE_SECONDS 1 /* after so long a server may be one that somebody has stopped, with a whole job maybe */
 #define TRIES 64
 
 static int open_dir(const char *path, struct err *err)
@@ -40,7 +42,7 @@ static int open_dir(const char *path, struct err *err)
 /* `seconds`: how long it may take to be let in. */
 static int connect_address(const struct sockaddr_un *address, int seconds)
 {
-	struct timeval patience = { .tv_sec = ANSWER_SECONDS }, entry = { .tv_sec = seconds };
+	struct timeval patience = { .tv_sec = WAKE_SECONDS }, entry = { .tv_sec = seconds };
 	int cleanup_fd sock = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
 
 	if (sock < 0)
@@ -204,6 +206,18 @@ static int connect_or_start(const struct server_request *request, int dir, struc
 
 /* --- asking --- */
 
+/* Other runs wait for it as well. If it is only slow, it does not notice. */
+static void wake(int sock)
+{
+	struct timeval patience = { .tv_sec = ANSWER_SECONDS };
+	struct ucred peer;
+	socklen_t len = sizeof peer;
+
+	setsockopt(sock, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+	if (getsockopt(sock, SOL_SOCKET, SO_PEERCRED, &peer, &len) == 0 && peer.pid > 0)
+		kill(peer.pid, SIGCONT);
+}
+
 static int ask(int sock, const struct server_request *request, struct server_reply *out, uint64_t *view_of, struct err *err)
 {
 	struct wire_request question = {
@@ -233,6 +247,10 @@ static int ask(int sock, const struct server_request *request, struct server_rep
 	}
 	if (rc == 0)
 		rc = wire_receive(sock, &reply, sizeof reply, fds, 0);
+	if (rc == -EAGAIN) {
+		wake(sock);
+		rc = wire_receive(sock, &reply, sizeof reply, fds, 0);
+	}
 	if (rc == -EAGAIN)
 		return fail(err, ETIMEDOUT, SERVER_STEP_SERVER, "it did not answer within %d seconds", ANSWER_SECONDS);
 	if (rc < 0)
@@ -277,6 +295,8 @@ static int join(const struct server_request *request, struct server_reply *reply
 		if (sock < 0)
 			sock = connect_or_start(request, dir, err);
 		rc = sock < 0 ? sock : ask(sock, request, reply, view_of, err);
+		if (rc == 0)
+			reply->server_fd = steal_fd(&sock);
 		if (err != NULL && err->step[0] != '\0')
 			break;
 	}
@@ -304,6 +324,7 @@ int server_join(const struct server_request *request, struct server_reply *reply
 	/* It would show us the files as somebody else sees them: there is another server for those who see them as we do. */
 	close_fd(&reply->userns_fd);
 	close_fd(&reply->view_fd);
+	close_fd(&reply->server_fd);
 	*reply = SERVER_REPLY_NONE;
 	snprintf(key, sizeof key, "%.64s.%" PRIx64, request->key, (uint64_t)view.st_ino);
 	own_view.key = key;
@@ -311,4 +332,15 @@ int server_join(const struct server_request *request, struct server_reply *reply
 	if (rc == 0 && view_of != view.st_ino)
 		return fail(err, EXDEV, SERVER_STEP_SERVER, "it sees other files than this process");
 	return rc;
+}
+
+void server_leave_namespace(struct server_reply *reply)
+{
+	static const char nothing = 0;
+	int cleanup_fd namespace = reply->server_fd < 0 ? -1 : open("/proc/self/ns/mnt", O_RDONLY | O_CLOEXEC);
+
+	/* Where it does not work, this process does the unmounting after all. */
+	if (namespace >= 0)
+		(void)!wire_send(reply->server_fd, &nothing, sizeof nothing, (const int[2]) { namespace, -1 });
+	close_fd(&reply->server_fd);
 }

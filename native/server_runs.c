@@ -11,6 +11,8 @@
 #define SO_PEERPIDFD 77
 #endif
 #define LOOK_MS 1000
+/* Of all runs. The descriptors that wait in sockets are counted for the user: nobody whose RLIMIT_NOFILE is smaller than that can send any more. */
+#define NAMESPACES_MAX 64
 
 int server_watch(struct server *server, int fd, void *what)
 {
@@ -51,10 +53,12 @@ static void linger(struct server *server, struct image *image)
 		image->deadline = server_now_ms() + image->linger_ms;
 }
 
+/* Takes the socket. */
 static void add_run(struct server *server, int sock, struct image *image)
 {
 	struct run *run = malloc(sizeof *run);
 	pid_t pid = 0;
+	int cleanup_fd peer = sock;
 	int cleanup_fd pidfd = run == NULL ? -1 : pidfd_of_peer(sock, &pid);
 
 	if (pidfd < 0 || pidfd >= server->fd_limit || fcntl(pidfd, F_SETFD, FD_CLOEXEC) < 0 || server_watch(server, pidfd, run) < 0)
@@ -64,7 +68,12 @@ static void add_run(struct server *server, int sock, struct image *image)
 		linger(server, image);
 		return;
 	}
-	*run = (struct run) { RUN, steal_fd(&pidfd), pid, image, NULL };
+	*run = (struct run) { .what = RUN, .pidfd = steal_fd(&pidfd), .pid = pid, .sock = -1, .image = image };
+	/* Only of a run whose end is told. */
+	if (run->pidfd >= 0 && peer < server->fd_limit && server->namespaces < NAMESPACES_MAX) {
+		run->sock = steal_fd(&peer);
+		server->namespaces++;
+	}
 	if (run->pidfd < 0) {
 		run->next = server->looked_for;
 		server->looked_for = run;
@@ -82,6 +91,10 @@ void server_end_run(struct server *server, struct run *run)
 	if (run->pidfd >= 0) {
 		server_unwatch(server, run->pidfd);
 		close(run->pidfd);
+	}
+	if (run->sock >= 0) {
+		server_let_go(server, run->sock);
+		server->namespaces--;
 	}
 	free(run);
 	*(image != NULL ? &image->runs : &server->bare_runs) -= 1;
@@ -140,11 +153,13 @@ static void welcome(struct server *server, struct connection *connection, struct
 	}
 	if (image != NULL)
 		image->linger_ms = linger_ms;
-	if (wire_send(connection->sock, &reply, sizeof reply, fds) == 0)
+	if (wire_send(connection->sock, &reply, sizeof reply, fds) == 0) {
 		add_run(server, connection->sock, image);
-	else
+		free(connection);
+	} else {
 		linger(server, image);
-	hang_up(connection);
+		hang_up(connection);
+	}
 }
 
 /* A run that is killed meanwhile is noticed when it gets its answer. */

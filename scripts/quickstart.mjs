@@ -76,11 +76,12 @@ const runExample = () => {
 await main(() => {
   const started = performance.now();
   setUp(['build', 'quickstart']);
+  debianBase(); // before what takes long: it may ask for something
   buildTsrun();
   allowUserNamespaces(tsrun);
   mkdirSync(place, { recursive: true });
   chmodSync(place, 0o755);
   makeImage();
   runExample();
-  say(`\nReady in ${seconds(started)}. Any user of this machine can now run:\n\n  ${tsrun} exec ${image} python3\n`);
+  say(`\nReady in ${seconds(started)}. ${isRoot ? 'Any user of this machine' : 'You'} can now run:\n\n  ${tsrun} exec ${image} python3\n`);
 });

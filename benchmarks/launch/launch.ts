@@ -13,7 +13,7 @@ import { parseArgs } from 'node:util';
 import { environmentOf } from '../../test/helpers/product.ts';
 import { machineFacts } from '../lib/machine.ts';
 import { median } from '../lib/measure.ts';
-import { compile, makePlace } from './place.ts';
+import { compile, makePlace, OWN_TRUE } from './place.ts';
 
 const { values } = parseArgs({ options: { rounds: { type: 'string', default: '200' }, out: { type: 'string' } } });
 const rounds = Number(values.rounds);
@@ -65,6 +65,10 @@ const ONE_CGROUP_VERSION = 'umount /sys/fs/cgroup/unified 2>/dev/null';
 const FEW = 'mounts of the host as they are';
 const MANY = '300 more mounts on the host';
 
+/** The same start of the machine's own `true`, whose loader and C library have to be found and mapped inside as well. */
+const own = (words: readonly string[] | undefined): readonly string[] | undefined =>
+  words === undefined ? undefined : [...words.slice(0, -1), OWN_TRUE];
+
 const groups: readonly Group[] = [
   {
     title: 'warm',
@@ -80,6 +84,21 @@ const groups: readonly Group[] = [
       { name: BWRAP, words: place.bwrap, ...besideBare },
       { name: CH_RUN, words: place.chRun, ...besideBare },
       { name: CH_RUN_SQUASH, words: place.chRunSquash, ...besideBare },
+    ],
+  },
+  {
+    title: "warm, the machine's own true with its C library",
+    rounds,
+    cases: [
+      { name: BARE, words: ['/bin/true'] },
+      {
+        name: TSRUN,
+        words: own(place.tsrun()),
+        goals: [{ beside: BARE, times: 3 }, { beside: BWRAP, times: 0.5 }, { beside: CH_RUN }, { beside: CH_RUN_SQUASH, times: 0.17 }],
+      },
+      { name: BWRAP, words: own(place.bwrap), ...besideBare },
+      { name: CH_RUN, words: own(place.chRun), ...besideBare },
+      { name: CH_RUN_SQUASH, words: own(place.chRunSquash), ...besideBare },
     ],
   },
   {

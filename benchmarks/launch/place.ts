@@ -1,7 +1,7 @@
 /** What the launch benchmarks start: the same small tree as a SIF, a SquashFS file and a directory, by tsrun and its peers, with the same files shown. */
 import { spawnSync } from 'node:child_process';
-import { chmodSync, chownSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { chmodSync, chownSync, cpSync, existsSync, mkdirSync, readFileSync, realpathSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
 import { makeBusyboxImage, scratch, tsrunPath } from '../../test/helpers/product.ts';
 import { type TestUser, testUser } from '../../test/helpers/user.ts';
 
@@ -33,6 +33,18 @@ const must = (program: string, ...args: string[]): void => {
 
 export const compile = (source: string, program: string): void => must('cc', '-O2', '-static', '-o', program, source);
 
+/** In the tree: the machine's own `true`, a program with shared libraries. */
+export const OWN_TRUE = '/opt/tool/true';
+
+const addOwnTrue = (tree: string): void => {
+  const libraries = spawnSync('ldd', ['/bin/true'], { encoding: 'utf8' }).stdout.match(/\/\S+/g) ?? [];
+  for (const library of libraries) {
+    mkdirSync(join(tree, dirname(library)), { recursive: true });
+    cpSync(realpathSync(library), join(tree, library));
+  }
+  cpSync(realpathSync('/bin/true'), join(tree, OWN_TRUE));
+};
+
 /** Podman writes into the tree it starts from. */
 const ownCopy = (copy: string, tree: string, { uid, gid }: TestUser): string => {
   must('cp', '-a', tree, copy);
@@ -62,7 +74,7 @@ const installed = (program: string): boolean => existsSync(program);
 export const makePlace = (name: string): Place => {
   const path = scratch(name);
   const user = testUser();
-  const image = makeBusyboxImage(path);
+  const image = makeBusyboxImage(path, addOwnTrue);
   const tree = join(path, 'tree');
   const squash = installed('/usr/bin/mksquashfs') ? join(path, 'tree.sqfs') : undefined;
   if (squash !== undefined) {

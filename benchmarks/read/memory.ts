@@ -7,7 +7,7 @@
  * As root, see import.ts.
  */
 import { type ChildProcess, spawn } from 'node:child_process';
-import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
+import { nameOf, neighboursOf, textOf, ticksOf } from '../../test/helpers/processes.ts';
 import { environmentOf } from '../../test/helpers/product.ts';
 import { testUser } from '../../test/helpers/user.ts';
 import { inTurn, keep, optionsOf, type Question, show } from './report.ts';
@@ -18,14 +18,6 @@ const place = makePlace(options.data, 'memory');
 const served = tsrun(place);
 const beside = directory(place);
 const user = testUser();
-
-const textOf = (path: string): string => {
-  try {
-    return readFileSync(path, 'utf8');
-  } catch {
-    return ''; // it has ended
-  }
-};
 
 /** Runs a script in the image; resolves when it has said "ready", and then waits for its standard input. */
 const start = async (script: string): Promise<ChildProcess> => {
@@ -39,29 +31,8 @@ const start = async (script: string): Promise<ChildProcess> => {
   return child;
 };
 
-/** Every process of the payload's user namespace but the payload: the scope's server, and whatever else there were. */
-const othersOf = (payload: number): readonly number[] => {
-  const namespace = readlinkSync(`/proc/${payload}/ns/user`);
-  return readdirSync('/proc')
-    .filter((name) => /^\d+$/.test(name))
-    .map(Number)
-    .filter((pid) => {
-      try {
-        return pid !== payload && readlinkSync(`/proc/${pid}/ns/user`) === namespace;
-      } catch {
-        return false;
-      }
-    });
-};
-
 /** Shared pages counted in parts. */
 const megabytesOf = (pid: number): number => Number(/^Pss:\s+(\d+)/m.exec(textOf(`/proc/${pid}/smaps_rollup`))?.[1] ?? 0) / 1e3;
-const ticksOf = (pid: number): number => {
-  const fields = textOf(`/proc/${pid}/stat`).split(') ')[1]?.split(' ') ?? [];
-  return Number(fields[11]) + Number(fields[12]);
-};
-const nameOf = (pid: number): string => textOf(`/proc/${pid}/comm`).trim();
-
 const question = (
   title: string,
   unit: string,
@@ -82,7 +53,7 @@ const tell = (asked: Question): void => {
 
 served.renew();
 const fresh = await start('true');
-const servers = othersOf(fresh.pid ?? 0);
+const servers = neighboursOf(fresh.pid ?? 0);
 const strangers = servers.filter((pid) => !nameOf(pid).startsWith('tsrun-'));
 tell(question('processes beside one payload', 'count', { server: servers.length - strangers.length, other: strangers.length }));
 const sum = (): number => servers.reduce((total, pid) => total + megabytesOf(pid), 0);

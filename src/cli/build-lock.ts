@@ -78,7 +78,10 @@ export const prepareLock = async (args: LockArguments, situation: LockSituation)
   const bases = createBases({ lock, vendor, writes: args.lock });
   return {
     bases,
-    supply: vendor === undefined ? undefined : { given: (wanted) => supplyOf(vendor, wanted, situation.fetch), left: brought.left },
+    supply:
+      vendor === undefined
+        ? undefined
+        : { given: (wanted) => supplyOf(vendor, wanted, { fetch: situation.fetch, onLocal: brought.local }), left: brought.left },
     fetch: downloads.fetch,
     epoch: lock?.lock.epoch,
     noCache: vendor?.purpose === 'keep',
@@ -119,13 +122,24 @@ const notKept = (missing: readonly Package[]): string => {
   return `these packages could not be kept, so the image cannot be built offline: ${names}${more} ("missing" in the lock)`;
 };
 
-/** What steps with a network have brought: packages that their files have and their base has not. */
-const createBrought = (host: Host): Pick<Supply, 'left'> & { readonly packages: () => readonly Package[] } => {
+type Brought = Pick<Supply, 'left'> & {
+  readonly local: (each: Pick<Package, 'manager' | 'name' | 'version'>) => void;
+  readonly packages: () => readonly Package[];
+};
+
+/**
+ * What steps with a network have brought: packages that their files have and their base has not. dpkg's are not among them: what apt fetches is
+ * kept, so others were installed from files that a step had.
+ */
+const createBrought = (host: Host): Brought => {
   const brought = new Map<string, Package>();
+  const local = new Set<string>();
+  const nameOf = ({ manager, name, version }: Pick<Package, 'manager' | 'name' | 'version'>): string => `${manager} ${name} ${version}`;
   const bases = new Map<string, Promise<ReadonlySet<string>>>();
   const titlesOf = async (base: string): Promise<ReadonlySet<string>> => new Set((await packagesIn(host, base)).map(packageTitle));
   return {
-    packages: () => [...brought.values()],
+    local: (each) => void local.add(nameOf(each)),
+    packages: () => [...brought.values()].filter((each) => each.manager !== 'dpkg' && !local.has(nameOf(each))),
     left: async (files, base) => {
       const before = bases.get(base) ?? titlesOf(base);
       bases.set(base, before);

@@ -19,6 +19,7 @@ import { formatPlatform, parsePlatform } from '../oci/platform.ts';
 import { parseReference, type Reference } from '../oci/reference.ts';
 import { isProxyVariable, readBuildArgs } from '../recipe/arguments.ts';
 import { onBuildSteps } from '../recipe/dockerfile.ts';
+import type { NamedContext } from '../recipe/dockerfile-origin.ts';
 import { hasRecipeName, type RecipeInput, readRecipe, recipeLanguage } from '../recipe/front.ts';
 import { hasExceptions, ignoreFileNames, ignoreRules } from '../recipe/ignore.ts';
 import type { BuildSpec } from '../recipe/spec.ts';
@@ -46,6 +47,8 @@ export type RecipeArguments = LockArguments & {
   readonly update: boolean;
   readonly noCache: boolean;
   readonly secrets: readonly string[];
+  readonly agents: readonly string[];
+  readonly namedContexts: readonly string[];
   readonly debugShell: boolean;
 };
 
@@ -56,6 +59,8 @@ const RECIPE_NAMES = ['Dockerfile', 'Containerfile'];
 /** The recipe that a SOURCE names: a recipe file, or a directory with a Dockerfile in it; undefined: it is an image. */
 export const recipeOf = (source: string): { readonly recipe: string; readonly context: string | undefined } | undefined => {
   const found = statSync(source, { throwIfNoEntry: false });
+  // No image is called so: that the file is missing is said of a recipe.
+  if (found === undefined && !source.includes(':') && hasRecipeName(source)) return { recipe: source, context: undefined };
   if (found?.isDirectory() === true) {
     const name = RECIPE_NAMES.find((each) => existsSync(`${source}/${each}`));
     return name === undefined ? undefined : { recipe: `${source}/${name}`, context: source };
@@ -103,6 +108,7 @@ const recipeInput = (args: RecipeArguments, platform: Platform, env: Settings['e
     buildArgs: readBuildArgs(args.buildArgs.map(encodeUtf8), files, lookup),
     sections: args.sections.length === 0 ? undefined : args.sections,
     environment: lookup,
+    contexts: new Map(args.namedContexts.map(namedContextOf)),
     notest: args.noTest,
   };
 };
@@ -119,6 +125,41 @@ export const secretOf = (text: string): readonly [string, Secret] => {
   if (value === undefined)
     throw usage(`cannot use --secret ${text}`, `the variable ${variable} is not set`, `write --secret id=${id},src=FILE`);
   return [id, { kind: 'value', value }];
+};
+
+/** "default" (the agent that SSH_AUTH_SOCK names), "ID=SOCKET". */
+const agentOf = (text: string, env: Settings['env']): readonly [string, string] => {
+  const equals = text.indexOf('=');
+  const [id, given] = equals < 0 ? [text, undefined] : [text.slice(0, equals), text.slice(equals + 1)];
+  const socket = given ?? env['SSH_AUTH_SOCK'] ?? '';
+  const hint = 'start an agent and add the key: eval "$(ssh-agent)"; ssh-add';
+  if (socket === '') throw usage(`cannot use --ssh ${text}`, 'no agent is running: SSH_AUTH_SOCK is not set', hint);
+  const found = statSync(socket, { throwIfNoEntry: false });
+  if (found === undefined) throw usage(`cannot use --ssh ${text}`, `there is no ${socket}`, hint);
+  if (!found.isSocket()) throw usage(`cannot use --ssh ${text}`, `${socket} is no socket of an agent`, hint);
+  return [id === '' ? 'default' : id, encodeUtf8(resolve(socket))];
+};
+
+/** "NAME=DIRECTORY", "NAME=docker-image://REFERENCE", "NAME=oci-layout://DIRECTORY[:TAG]". */
+export const namedContextOf = (text: string): readonly [string, NamedContext] => {
+  const [, name = '', value = ''] = /^([^=]+)=(.+)$/s.exec(text) ?? [];
+  if (name === '')
+    throw usage(`cannot use --build-context ${text}`, 'it is not NAME=VALUE', 'write NAME=DIRECTORY or NAME=docker-image://IMAGE');
+  const key = encodeUtf8(name.toLowerCase());
+  const [, scheme, rest = ''] = /^([a-z][a-z0-9+.-]*):\/\/(.*)$/.exec(value) ?? [];
+  switch (scheme) {
+    case 'docker-image':
+      return [key, { kind: 'image', reference: encodeUtf8(`docker://${rest}`) }];
+    case 'oci-layout':
+      return [key, { kind: 'image', reference: encodeUtf8(`oci:${resolve(rest)}`) }];
+    case undefined: {
+      if (statSync(value, { throwIfNoEntry: false })?.isDirectory() === true)
+        return [key, { kind: 'directory', path: encodeUtf8(resolve(value)) }];
+      throw usage(`cannot use --build-context ${text}`, `there is no directory ${value}`, 'an image is written docker-image://IMAGE');
+    }
+    default:
+      throw usage(`cannot use --build-context ${text}`, `${scheme}:// is not known here`, 'fetch it before, and name its directory');
+  }
 };
 
 const readSecret = async (secret: Secret): Promise<string> => {
@@ -198,6 +239,7 @@ export const buildFromRecipe = async ({ args, target, settings, platform, conver
     directory: encodeUtf8(process.cwd()),
     noCache: args.noCache || locked.noCache,
     secrets: new Map(args.secrets.map(secretOf)),
+    agents: new Map(args.agents.map((text) => agentOf(text, env))),
     debugShell: args.debugShell,
     epoch: locked.epoch ?? epochOf(env),
     proxies: proxiesOf(env),

@@ -57,6 +57,8 @@ const recipeArguments = (given: Given) => ({
   update: given.on('update'),
   noCache: given.on('no-cache'),
   secrets: given.texts('secret'),
+  agents: given.texts('ssh'),
+  namedContexts: given.texts('build-context'),
   debugShell: given.on('debug-shell'),
   lock: given.on('lock'),
   locked: given.on('locked'),

@@ -85,6 +85,12 @@ const RECIPE: readonly Option[] = [
   { name: 'update', short: 'u', help: 'do the steps of the recipe on a directory made with --sandbox' },
   { name: 'no-cache', help: 'take no results of earlier builds' },
   { name: 'secret', value: 'id=NAME[,src=FILE]', help: 'a file, or a variable of the environment, for RUN --mount=type=secret' },
+  { name: 'ssh', value: 'default|ID=SOCKET', help: 'the SSH agent of SSH_AUTH_SOCK, or another one, for RUN --mount=type=ssh' },
+  {
+    name: 'build-context',
+    value: 'NAME=VALUE',
+    help: 'a directory, or docker-image://IMAGE, for FROM NAME and --from=NAME of a Dockerfile',
+  },
   { name: 'debug-shell', help: 'open a shell where a step fails' },
   { name: 'lock', help: 'write tsrun.lock beside the recipe: digests of the base images, packages found in the image' },
   { name: 'locked', help: 'build what tsrun.lock says, and fail when it comes out otherwise' },

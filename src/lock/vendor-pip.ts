@@ -12,7 +12,7 @@ import { Socket } from 'node:net';
 import { join } from 'node:path';
 import { digested, digestOfFile } from './digest.ts';
 import type { Package } from './packages.ts';
-import type { Fetch, StepSupply, Vendor } from './vendor.ts';
+import type { Fetch, Sources, StepSupply, Vendor } from './vendor.ts';
 
 /** Inside, in the memory-backed directory of the step. */
 const INSIDE = '/dev/.tsrun-pip';
@@ -23,7 +23,7 @@ export const pipSupply = async (
   purpose: Vendor['purpose'],
   directory: string,
   scratch: string,
-  fetch: Fetch,
+  { fetch, onLocal }: Sources,
 ): Promise<Pick<StepSupply, 'mounts' | 'environment' | 'ended'>> => {
   if (purpose === 'use') {
     const there = await access(directory).then(
@@ -48,7 +48,9 @@ export const pipSupply = async (
     mounts: [{ source: own, target: INSIDE, readOnly: false, why: 'what pip fetches is kept (--vendor)' }],
     environment: new Map([['PIP_REPORT', `${INSIDE}/report`]]),
     ended: async () => {
-      for (const each of fetchedFiles(listener.end())) await keep(directory, each, fetch);
+      const reports = listener.end();
+      for (const each of localPackages(reports)) onLocal(each);
+      for (const each of fetchedFiles(reports)) await keep(directory, each, fetch);
     },
   };
 };
@@ -100,12 +102,30 @@ export type FetchedFile = { readonly name: string; readonly address: string; rea
 const FILE_NAME = /^[A-Za-z0-9][A-Za-z0-9._+!-]{0,250}\.(?:whl|tar\.gz|tgz|tar\.bz2|zip)$/;
 
 /** @param text installation reports, one after the other. Not those of files that lay there, nor of repositories. Exported for tests */
-export const fetchedFiles = (text: string): readonly FetchedFile[] => {
-  // Only the last brace of a report stands at the beginning of a line.
-  const reports = text.split(/(?<=\n\})(?=\{)/).map(parsed);
-  const files = reports.flatMap((report) => listOf(recordOf(report)['install'])).flatMap(fileOf);
-  return [...new Map(files.map((file) => [file.name, file])).values()];
-};
+export const fetchedFiles = (text: string): readonly FetchedFile[] => [
+  ...new Map(
+    installed(text)
+      .flatMap(fileOf)
+      .map((file) => [file.name, file]),
+  ).values(),
+];
+
+/** What was installed from files that lay there. Exported for tests */
+export const localPackages = (text: string): readonly Pick<Package, 'manager' | 'name' | 'version'>[] =>
+  installed(text).flatMap((item) => {
+    const { download_info: download, metadata } = recordOf(item);
+    const { url } = recordOf(download);
+    const { name, version } = recordOf(metadata);
+    const isLocal = typeof url === 'string' && url.startsWith('file:') && typeof name === 'string' && typeof version === 'string';
+    return isLocal ? [{ manager: 'pip', name, version }] : [];
+  });
+
+/** Only the last brace of a report stands at the beginning of a line. */
+const installed = (text: string): readonly unknown[] =>
+  text
+    .split(/(?<=\n\})(?=\{)/)
+    .map(parsed)
+    .flatMap((report) => listOf(recordOf(report)['install']));
 
 const fileOf = (item: unknown): readonly FetchedFile[] => {
   const { download_info: download } = recordOf(item);

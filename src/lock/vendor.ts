@@ -46,11 +46,17 @@ export type Wanted = {
   readonly scratch: string;
 };
 
+export type Sources = {
+  readonly fetch: Fetch;
+  /** Of a package that lay in the image or its build, and needs no network: its name and version. */
+  readonly onLocal: (each: Pick<Package, 'manager' | 'name' | 'version'>) => void;
+};
+
 /** @throws TsrunError E_VENDOR */
-export const supplyOf = async ({ directory, purpose }: Vendor, { stage, scratch }: Wanted, fetch: Fetch): Promise<StepSupply> => {
+export const supplyOf = async ({ directory, purpose }: Vendor, { stage, scratch }: Wanted, sources: Sources): Promise<StepSupply> => {
   try {
     const apt = await aptSupply(purpose, join(directory, 'apt', String(stage)), scratch);
-    const pip = await pipSupply(purpose, join(directory, 'pip'), scratch, fetch);
+    const pip = await pipSupply(purpose, join(directory, 'pip'), scratch, sources);
     return { ...apt, ...pip, mounts: [...apt.mounts, ...pip.mounts] };
   } catch (error) {
     throw new TsrunError({

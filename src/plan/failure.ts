@@ -147,7 +147,7 @@ const spaceFailure = (failure: LaunchFailure): Told | undefined => {
 };
 
 const namespaceFailure = (host: Host, failure: LaunchFailure): Told | undefined => {
-  const early = failure.op === 'scope' || failure.op === 'userns' || failure.op === 'unshare';
+  const early = ['scope', 'userns', 'unshare'].includes(failure.op) || failure.step === 'create a user namespace'; // the image server's
   if (!early || !/namespace|unshare/.test(`${failure.step} ${failure.detail}`)) return undefined;
   if (![EPERM, EACCES, ENOSPC, EUSERS, EINVAL, ENOSYS].includes(failure.errno)) return undefined;
   const refusal = whyNoUserNamespaces(host);

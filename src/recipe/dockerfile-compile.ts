@@ -1,12 +1,13 @@
 /** What turns an instruction of a Dockerfile into steps. */
 import type { Instruction } from './dockerfile-lines.ts';
-import type { StageNames } from './dockerfile-origin.ts';
+import type { NamedContexts, StageNames } from './dockerfile-origin.ts';
 import type { Step } from './spec.ts';
 
 /** What an instruction's meaning depends on. */
 export type Around = {
   readonly escapeChar: string;
   readonly stages: StageNames;
+  readonly contexts: NamedContexts;
   /** Of the stage it stands in. */
   readonly current: number;
   /** Of ARG before the first FROM and of the platform; undefined: declared, and without value. */

@@ -31,7 +31,7 @@ export const isGitAddress = (source: string): boolean => /^(?:git@|git:\/\/|ssh:
 
 export const copy: Compile = (instruction, around) => {
   const { keyword, at, heredocs } = instruction;
-  const { escapeChar, stages, current } = around;
+  const { escapeChar, stages, current, contexts } = around;
   const taken = takeFlags(instruction.rest);
   const flags = readFlags(taken.flags, keyword === 'COPY' ? COPY_FLAGS : ADD_FLAGS, keyword, at);
   const words = jsonForm(taken.rest, at) ?? shellWords(taken.rest, escapeChar);
@@ -66,7 +66,12 @@ export const copy: Compile = (instruction, around) => {
   }
   if (paths.length > 0) {
     const sources = paths.map((path) => parseWord(path, { at, escapeChar }));
-    steps.push({ ...common, from: from === undefined ? { kind: 'context' } : originOf(from, current, stages, at), sources, unpack });
+    steps.push({
+      ...common,
+      from: from === undefined ? { kind: 'context' } : originOf(from, current, stages, at, contexts),
+      sources,
+      unpack,
+    });
   }
   return steps;
 };

@@ -1,8 +1,10 @@
 /** `RUN --mount=type=…`. Rules: Dockerfile reference, "RUN --mount". */
+
+import type { Around } from './dockerfile-compile.ts';
 import { fileMode, yesOrNo } from './dockerfile-forms.ts';
-import { originOf, type StageNames } from './dockerfile-origin.ts';
-import { meant, quote, refuse, refuseUnsupported } from './errors.ts';
-import type { Place, RunMount, Word } from './spec.ts';
+import { originOf } from './dockerfile-origin.ts';
+import { meant, quote, refuse } from './errors.ts';
+import type { Origin, Place, RunMount, Word } from './spec.ts';
 import { literal, literalText, parseWord } from './words.ts';
 
 type Options = ReadonlyMap<string, string>;
@@ -13,46 +15,51 @@ const KNOWN: Readonly<Record<string, readonly string[]>> = {
   bind: ['type', 'target', 'source', 'from', 'readonly', 'readwrite'],
   cache: ['type', 'target', 'id', 'readonly', 'readwrite', 'sharing', 'mode', 'uid', 'gid', 'from', 'source'],
   tmpfs: ['type', 'target', 'size'],
+  ssh: ['type', 'target', 'id', 'required', 'mode', 'uid', 'gid'],
   secret: ['type', 'target', 'id', 'env', 'required', 'mode', 'uid', 'gid'],
 };
 
 /** @throws TsrunError E_RECIPE, E_RECIPE_STAGE, E_RECIPE_UNSUPPORTED */
-export const parseMount = (text: string, current: number, stages: StageNames, escapeChar: string, at: Place): RunMount => {
+export const parseMount = (text: string, { current, stages, contexts, escapeChar }: Around, at: Place): RunMount => {
   const { type, options } = readOptions(text, at);
   const word = (name: string): Word => parseWord(options.get(name) ?? '', { at, escapeChar });
   const on = (name: string): boolean => options.has(name) && yesOrNo(options.get(name) ?? '', name, at);
+  const origin = (): Origin | undefined =>
+    options.has('from') ? originOf(options.get('from') ?? '', current, stages, at, contexts) : undefined;
   const mode = (usual: number): number => (options.has('mode') ? fileMode(options.get('mode') ?? '', 'mode', at) : usual);
   const ids = { uid: idOf(options, 'uid', at), gid: idOf(options, 'gid', at) };
   if ((type === 'cache' || type === 'tmpfs') && (options.get('target') ?? '') === '') {
     refuse(at, `--mount=${text} has no target`, `expected --mount=type=${type},target=PATH`);
   }
   switch (type) {
-    case 'bind': {
-      const from = options.get('from');
+    case 'bind':
       return {
         type,
-        from: from === undefined ? { kind: 'context' } : originOf(from, current, stages, at),
+        from: origin() ?? { kind: 'context' },
         source: options.has('source') ? word('source') : literal('/'),
         // The working directory, as BuildKit has it.
         target: options.has('target') ? word('target') : literal('.'),
         readWrite: options.has('readwrite') ? on('readwrite') : options.has('readonly') && !on('readonly'),
       };
-    }
     case 'cache': {
-      for (const name of ['from', 'source']) {
-        if (options.has(name))
-          refuseUnsupported(at, `the cache of --mount=${text} is to begin with files`, `leave ${name}= out: caches begin empty`);
-      }
+      if (options.has('source') && !options.has('from')) refuse(at, `--mount=${text} has a source and no from`, 'expected from=STAGE too');
       const sharing = options.get('sharing') ?? 'shared';
       if (sharing !== 'shared' && sharing !== 'locked' && sharing !== 'private') {
         return refuse(at, `${quote(sharing)} is no value of sharing`, 'expected shared, locked or private');
       }
       const id = options.has('id') ? word('id') : word('target');
       const readOnly = options.has('readonly') ? on('readonly') : options.has('readwrite') && !on('readwrite');
-      return { type, id, target: word('target'), readOnly, mode: mode(0o755), ...ids, sharing };
+      const begin = { from: origin(), source: options.has('source') ? word('source') : literal('/') };
+      return { type, id, ...begin, target: word('target'), readOnly, mode: mode(0o755), ...ids, sharing };
     }
     case 'tmpfs':
       return { type, target: word('target'), size: sizeOf(options.get('size'), at) };
+    case 'ssh': {
+      const id = options.get('id') ?? 'default';
+      // As BuildKit numbers them; a step has seldom more than one.
+      const target = options.has('target') ? word('target') : literal('/run/buildkit/ssh_agent.0');
+      return { type, id, target, required: on('required') };
+    }
     case 'secret': {
       const target = options.has('target') ? word('target') : undefined;
       const env = options.get('env');
@@ -66,7 +73,7 @@ export const parseMount = (text: string, current: number, stages: StageNames, es
   }
 };
 
-const readOptions = (text: string, at: Place): { readonly type: 'bind' | 'cache' | 'tmpfs' | 'secret'; readonly options: Options } => {
+const readOptions = (text: string, at: Place): { readonly type: RunMount['type']; readonly options: Options } => {
   const options = new Map<string, string>();
   for (const field of text.split(',')) {
     const equals = field.indexOf('=');
@@ -76,15 +83,8 @@ const readOptions = (text: string, at: Place): { readonly type: 'bind' | 'cache'
     options.set(name, equals < 0 ? 'true' : field.slice(equals + 1).replace(/"$/, ''));
   }
   const type = options.get('type') ?? 'bind';
-  if (type === 'ssh') {
-    refuseUnsupported(
-      at,
-      'it asks for an SSH agent (--mount=type=ssh)',
-      'hand a deploy key in: --mount=type=secret,id=key; or clone before the build and COPY',
-    );
-  }
-  if (type !== 'bind' && type !== 'cache' && type !== 'tmpfs' && type !== 'secret') {
-    return refuse(at, `${quote(type)} is no type of mount`, meant(type, Object.keys(KNOWN), 'expected bind, cache, tmpfs or secret'));
+  if (type !== 'bind' && type !== 'cache' && type !== 'tmpfs' && type !== 'secret' && type !== 'ssh') {
+    return refuse(at, `${quote(type)} is no type of mount`, meant(type, Object.keys(KNOWN), 'expected bind, cache, tmpfs, secret or ssh'));
   }
   const known = KNOWN[type] ?? [];
   for (const name of options.keys()) {

@@ -39,8 +39,16 @@ export const earlierStage = (name: string, current: number, stages: StageNames, 
   return refuseStage(at, why, 'a stage can take from those above it; move it up');
 };
 
+/** What `--build-context NAME=…` gives: it goes before stages and images of that name. */
+export type NamedContext = { readonly kind: 'directory'; readonly path: string } | { readonly kind: 'image'; readonly reference: string };
+/** By name, lower case. */
+export type NamedContexts = ReadonlyMap<string, NamedContext>;
+
 /** `--from=…` of COPY, ADD and mounts. @throws TsrunError E_RECIPE, E_RECIPE_STAGE, E_RECIPE_UNSUPPORTED */
-export const originOf = (name: string, current: number, stages: StageNames, at: Place): Origin => {
+export const originOf = (name: string, current: number, stages: StageNames, at: Place, contexts: NamedContexts = new Map()): Origin => {
+  const given = contexts.get(name.toLowerCase());
+  if (given?.kind === 'directory') return { kind: 'context', directory: given.path };
+  if (given !== undefined) return given;
   if (name === '') return refuse(at, '--from is empty', 'expected the name of a stage or image');
   if (name.includes('$')) {
     return refuseUnsupported(

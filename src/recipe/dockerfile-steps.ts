@@ -58,7 +58,7 @@ const variableName = (word: Word, at: Place): string => {
   return name === '' ? refuse(at, 'the name of a variable is missing', 'expected NAME=VALUE') : name;
 };
 
-const run: Compile = (instruction, { escapeChar, stages, current }) => {
+const run: Compile = (instruction, around) => {
   const { rest, at } = instruction;
   const taken = takeFlags(rest);
   const flags = readFlags(taken.flags, { mount: 'list', network: 'text', security: 'text', device: 'list' }, 'RUN', at);
@@ -74,7 +74,7 @@ const run: Compile = (instruction, { escapeChar, stages, current }) => {
     {
       kind: 'run',
       command: commandOf(instruction, taken.rest),
-      mounts: flags.list('mount').map((mount) => parseMount(mount, current, stages, escapeChar, at)),
+      mounts: flags.list('mount').map((mount) => parseMount(mount, around, at)),
       network: network === 'none' ? 'none' : 'host',
     },
   ];

@@ -3,7 +3,7 @@ import { argumentMap, type BuildArgs, isProxyVariable, platformArguments, unused
 import type { Around } from './dockerfile-compile.ts';
 import { assignments, readFlags } from './dockerfile-forms.ts';
 import { type Instruction, readInstructions, shellWords, takeFlags } from './dockerfile-lines.ts';
-import { earlierStage, imageReference, type StageNames } from './dockerfile-origin.ts';
+import { earlierStage, imageReference, type NamedContexts, type StageNames } from './dockerfile-origin.ts';
 import { KEYWORDS, refuseKeyword, stepsOf } from './dockerfile-steps.ts';
 import { LIMITS, meant, quote, recipeError, refuse, refuseArgument, refuseLimit, refuseStage } from './errors.ts';
 import type { Base, BuildSpec, Place, Stage, Step } from './spec.ts';
@@ -18,6 +18,7 @@ export type DockerfileOptions = {
   readonly buildArgs?: BuildArgs | undefined;
   /** Name or number of the stage that becomes the image; the last when absent. */
   readonly target?: string | undefined;
+  readonly contexts?: NamedContexts | undefined;
 };
 
 /**
@@ -38,7 +39,7 @@ export const parseDockerfile = (text: string, path: string, options: DockerfileO
   const headers = bodies.map(({ from }) => readFrom(from, escapeChar));
   const names: StageNames = headers.map(({ name }) => name);
   const stages = bodies.map(({ from, instructions: own }, current): Stage => {
-    const around: Around = { escapeChar, stages: names, current, globals, given, declared };
+    const around: Around = { escapeChar, stages: names, contexts: options.contexts ?? new Map(), current, globals, given, declared };
     const { base, platform } = baseOf(headers[current] as Header, around, from.at);
     const steps = [...proxySteps(given, from.at), ...own.flatMap((instruction) => stepsOf(instruction, around))];
     return { name: names[current], base, platform, steps, at: from.at };
@@ -108,6 +109,10 @@ const readFrom = ({ rest, at }: Instruction, escapeChar: string): Header => {
 const baseOf = (header: Header, around: Around, at: Place): { readonly base: Base; readonly platform: string | undefined } => {
   const image = expandInFrom(header.image, around, at);
   const platform = header.platform === undefined ? undefined : platformOf(expandInFrom(header.platform, around, at), at);
+  const named = around.contexts.get(image.toLowerCase());
+  if (named?.kind === 'directory')
+    refuse(at, `${quote(image)} is a directory (--build-context), and no image`, 'take from it: COPY --from');
+  if (named?.kind === 'image') return { base: named, platform };
   if (image === 'scratch') return { base: { kind: 'scratch' }, platform };
   const index = earlierStage(image, around.current, around.stages, at);
   // Docker hands the platform of the stage on; a stage of another one cannot be continued.
@@ -173,7 +178,7 @@ export const onBuildSteps = (
     return instructions.flatMap((instruction) => {
       const at = { ...instruction.at, line: index + 1 };
       if (['FROM', 'ONBUILD', 'MAINTAINER'].includes(instruction.keyword)) refuse(at, `ONBUILD cannot hold ${instruction.keyword}`);
-      return stepsOf({ ...instruction, at }, { escapeChar, stages: [], current: 0, globals, given, declared });
+      return stepsOf({ ...instruction, at }, { escapeChar, stages: [], contexts: new Map(), current: 0, globals, given, declared });
     });
   });
 };

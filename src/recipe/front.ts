@@ -2,6 +2,7 @@
 import type { BuildArgs } from './arguments.ts';
 import { parseDefinition } from './definition.ts';
 import { looksLikeDockerfile, parseDockerfile } from './dockerfile.ts';
+import type { NamedContexts } from './dockerfile-origin.ts';
 import { refuse, refuseUnsupported } from './errors.ts';
 import type { BuildSpec, Language, Place } from './spec.ts';
 import { inOneLine, linesOf, trim } from './text.ts';
@@ -25,6 +26,8 @@ export type RecipeInput = {
   readonly sections?: readonly string[] | undefined;
   /** The variables of whoever builds, for sources in definition files. */
   readonly environment?: Lookup | undefined;
+  /** Of Dockerfiles: what --build-context names. */
+  readonly contexts?: NamedContexts | undefined;
   /** No `test` steps. */
   readonly notest?: boolean | undefined;
 };
@@ -38,6 +41,8 @@ export const readRecipe = (input: RecipeInput): BuildSpec => {
   if (input.sections !== undefined && language !== 'definition') {
     refuseUnsupported(top, 'sections can only be chosen in definition files', 'leave --section out');
   }
+  if ((input.contexts?.size ?? 0) > 0 && language !== 'dockerfile')
+    refuseUnsupported(top, 'only Dockerfiles have named contexts', 'leave --build-context out');
   switch (language) {
     case 'definition':
       return parseDefinition(text, path, input);

@@ -60,7 +60,8 @@ export type Command =
   | { readonly form: 'script'; readonly interpreter: readonly string[]; readonly text: string; readonly args: readonly string[] };
 
 export type Origin =
-  | { readonly kind: 'context' }
+  /** `directory` absolute: one that --build-context names, instead of the build's own. */
+  | { readonly kind: 'context'; readonly directory?: string }
   | { readonly kind: 'stage'; readonly index: number }
   | { readonly kind: 'image'; readonly reference: string }
   /** Written in the recipe itself (heredocs); the sources name them. Owner root, mode 0644 where the step has no other. */
@@ -73,6 +74,9 @@ export type RunMount =
   | {
       readonly type: 'cache';
       readonly id: Word;
+      /** What a new one holds; undefined: nothing. */
+      readonly from: Origin | undefined;
+      readonly source: Word;
       readonly target: Word;
       readonly readOnly: boolean;
       readonly mode: number;
@@ -82,6 +86,8 @@ export type RunMount =
       readonly sharing: 'shared' | 'locked' | 'private';
     }
   | { readonly type: 'tmpfs'; readonly target: Word; readonly size: number | undefined }
+  /** The socket of an agent that --ssh hands in; SSH_AUTH_SOCK names it. */
+  | { readonly type: 'ssh'; readonly id: string; readonly target: Word; readonly required: boolean }
   /** `target` undefined: /run/secrets/ID; `env`: as this variable instead of a file. */
   | {
       readonly type: 'secret';

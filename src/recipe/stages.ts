@@ -8,7 +8,9 @@ export const usedStages = ({ base, steps }: Stage): readonly number[] => [
   ...(base.kind === 'stage' ? [base.index] : []),
   ...steps.flatMap((step) => {
     if (step.kind === 'copy') return stagesOf(step.from);
-    return step.kind === 'run' ? step.mounts.flatMap((mount) => (mount.type === 'bind' ? stagesOf(mount.from) : [])) : [];
+    return step.kind === 'run'
+      ? step.mounts.flatMap((mount) => ('from' in mount && mount.from !== undefined ? stagesOf(mount.from) : []))
+      : [];
   }),
 ];
 

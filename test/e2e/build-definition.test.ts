@@ -209,7 +209,11 @@ test('what was rendered from the config of a base follows the config of the imag
   for (const name of ['first', 'second']) ok(tsrun(['build', '--force', join(place, `${name}.sif`), '.'], { env, cwd: join(place, name) }));
   assert.equal(inside('second.sif', 'sh', '/.singularity.d/runscript'), 'second\n');
   assert.match(inside('second.sif', 'cat', '/.singularity.d/env/10-docker2singularity.sh'), /export A=.*\nexport B=/);
-  assert.equal(JSON.parse(inside('second.sif', 'cat', '/.singularity.d/labels.json')), { one: '1', two: '2' });
+  assert.equal(JSON.parse(inside('second.sif', 'cat', '/.singularity.d/labels.json')), {
+    one: '1',
+    two: '2',
+    'org.opencontainers.image.created': '1980-01-01T00:00:00Z',
+  });
 });
 
 test('a %test that fails leaves no image', () => {

@@ -10,6 +10,7 @@ import { parseLock } from '../../src/lock/lock-file.ts';
 import { debianBase } from '../helpers/debian-base.ts';
 import { serve } from '../helpers/loopback-server.ts';
 import { environmentOf, makeBusyboxTree, type Ran, run, scratch, tsrun, tsrunOk, tsrunPath } from '../helpers/product.ts';
+import { pushImage, startRegistry } from '../helpers/registry.ts';
 import { skip } from '../helpers/skip.ts';
 import { testUser } from '../helpers/user.ts';
 import { wheelOf } from '../helpers/wheel.ts';
@@ -113,6 +114,8 @@ const buildMeanwhile = (name: string, store: string, ...words: readonly string[]
 /** A wheel of one module, and the index page that pip looks for it on. */
 const greeting = wheelOf('tsrun-greeting', '1.5', { 'tsrun_greeting.py': 'WORD = "hello"\n' });
 const WHEEL = 'tsrun_greeting-1.5-py3-none-any.whl';
+const LOCAL = 'tsrun_local-2-py3-none-any.whl';
+writeFileSync(join(place, LOCAL), wheelOf('tsrun-local', '2', { 'tsrun_local.py': '' }));
 const answers: Readonly<Record<string, Buffer>> = {
   '/simple/tsrun-greeting/': Buffer.from(
     `<a href="/files/${WHEEL}#sha256=${createHash('sha256').update(greeting).digest('hex')}">${WHEEL}</a>`,
@@ -130,6 +133,10 @@ test('what pip and ADD fetch is kept too, and what another tool brought is named
   const kept = join(place, 'vendor-pip');
   const steps = [
     'RUN apt-get update && apt-get install -y --no-install-recommends python3-pip && apt-get clean',
+    // What a recipe makes or brings itself needs no network.
+    "RUN mkdir -p /s/DEBIAN && printf 'Package: stands-in\\nVersion: 1\\nArchitecture: all\\nMaintainer: m\\nDescription: d\\n' > /s/DEBIAN/control && dpkg-deb -b /s s.deb && dpkg -i s.deb",
+    `COPY ${LOCAL} /wheels/`,
+    'RUN pip install --break-system-packages --no-index --find-links /wheels tsrun-local',
     `ADD ${server.origin}/data.csv /data.csv`,
     `RUN pip install --break-system-packages --no-cache-dir -i ${server.origin}/simple tsrun-greeting`,
     '',
@@ -161,6 +168,38 @@ test('what pip and ADD fetch is kept too, and what another tool brought is named
   const refused = build('half-offline', 'store', '--locked', '--offline', '--vendor', join(place, 'vendor-half'));
   assert.match(refused.stderr, /^tsrun: cannot build from .*were not kept there:\n {2}conda samtools 1\.20=h0 in \/opt\/c\n \(E_VENDOR\)/);
   assert.is(refused.status, 125);
+});
+
+test('labels say what the image was built on and of which date, the same offline; those of the recipe win', async () => {
+  const registry = await startRegistry();
+  try {
+    const tar = run('tar', ['-C', small, '-cf', join(place, 'small.tar'), '.']);
+    assert.is(tar.status, 0, tar.stderr);
+    const config = {
+      created: '2024-05-06T07:08:09Z',
+      config: { Labels: { 'org.opencontainers.image.base.name': 'what the base stands on' } },
+    };
+    const layers = [readFileSync(join(place, 'small.tar'))];
+    const { manifest } = await pushImage(registry, { repository: 'team/base', tag: '1', layers, config });
+    const from = `docker://${registry.host}/team/base:1`;
+    write('LABEL org.opencontainers.image.title=mine\n', from.replace('docker://', ''));
+    const kept = join(place, 'vendor-labels');
+    const built = build('labels', 'store', '--lock', '--vendor', kept);
+    assert.is(built.status, 0, built.stderr);
+    const said = tsrunOk(['inspect', join(place, 'labels.sif')]);
+    for (const line of [
+      'base.name: localhost:[0-9]+/team/base:1',
+      `base.digest: ${manifest.digest}`,
+      'created: 1980-01-01T00:00:00Z',
+      'title: mine',
+    ])
+      assert.match(said, new RegExp(`^org\\.opencontainers\\.image\\.${line}$`, 'm'));
+    const offline = build('labels-offline', 'store', '--locked', '--offline', '--vendor', kept);
+    assert.is(offline.status, 0, offline.stderr);
+    assert.is(tsrunOk(['inspect', join(place, 'labels-offline.sif')]), said);
+  } finally {
+    await registry.stop();
+  }
 });
 
 test('offline ADD asks nobody', () => {

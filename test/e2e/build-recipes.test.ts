@@ -2,6 +2,7 @@
 /** `tsrun build OUT RECIPE` as an ordinary user: steps, copies, stages, cache, failures, interruptions. With one id, and with those of /etc/subuid. */
 import { spawnSync } from 'node:child_process';
 import { chmodSync, existsSync, readdirSync, readFileSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
@@ -9,7 +10,7 @@ import { tsrun, tsrunOk } from '../helpers/product.ts';
 import { ok, recipesIn } from '../helpers/recipes.ts';
 
 const test = suite('recipes are built');
-const { user, place, space, base, env, context, build, start, inside } = recipesIn('recipes', (tree) => {
+const { user, place, space, base, env, own, context, build, start, inside } = recipesIn('recipes', (tree) => {
   symlinkSync('../../../../../../../../../../etc', join(tree, 'outside'));
 });
 
@@ -323,6 +324,63 @@ test('--sandbox writes a directory that runs, and an image built on it has the o
   assert.is(tsrunOk(['exec', join(place, 'box'), 'cat', '/x', '/z'], { env }), 'x\nz\n');
   assert.not.ok(existsSync(join(place, 'box/private')));
   assertClean('box');
+});
+
+test('other directories and images are named with --build-context, before stages of that name', () => {
+  const other = context({ file: 'from the other directory\n', '.dockerignore': 'file\n' });
+  const recipe = context({
+    Dockerfile: `FROM ${base} AS other
+RUN false
+FROM ${base}
+COPY --from=Other file /copied
+RUN --mount=from=other,target=/shown cat /shown/file > /seen
+`,
+  });
+  ok(build(recipe, 'contexts.sif', ['--build-context', `other=${other}`]));
+  assert.is(inside('contexts.sif', 'cat', '/copied', '/seen'), 'from the other directory\n'.repeat(2));
+  const missing = build(recipe, 'contexts.sif', ['--build-context', 'other=/nowhere']);
+  assert.match(missing.stderr, /cannot use --build-context other=\/nowhere: there is no directory/);
+  assertClean('contexts.sif');
+});
+
+test('a cache may begin with the files of a stage; what steps leave in it stays for the next', () => {
+  const directory = context({
+    Dockerfile: `FROM ${base} AS seed
+RUN mkdir /seed && echo seed > /seed/file
+FROM ${base}
+RUN --mount=type=cache,target=/cache,from=seed,source=/seed cat /cache/file > /first && echo more >> /cache/file
+RUN --mount=type=cache,target=/cache,from=seed,source=/seed cat /cache/file > /second
+`,
+  });
+  for (const ids of ['single', 'ranges']) {
+    ok(build(directory, `seed-${ids}.sif`, [], { TSRUN_BUILD_IDS: ids }));
+    assert.is(inside(`seed-${ids}.sif`, 'cat', '/first', '/second'), 'seed\nseed\nmore\n');
+    assertClean(`seed-${ids}.sif`);
+  }
+});
+
+test('--ssh hands an agent in for one step, and nothing of it is in the image', async () => {
+  const socket = join(place, 'agent');
+  const agent = createServer((connection) => connection.end());
+  await new Promise<void>((resolve) => agent.listen(socket, resolve));
+  try {
+    own(socket);
+    const step = 'RUN --mount=type=ssh,required=true test -S "$SSH_AUTH_SOCK" && echo "$SSH_AUTH_SOCK" > /agent';
+    const directory = context({
+      Dockerfile: `FROM ${base}\n${step}\nRUN test -z "$SSH_AUTH_SOCK"\nRUN --mount=type=ssh test -z "$SSH_AUTH_SOCK"\n`,
+    });
+    const missing = build(directory, 'agent.sif');
+    assert.match(missing.stderr, /Dockerfile:2: cannot give the SSH agent "default" to the step.*\nhint: add --ssh default/);
+    const optional = context({ Dockerfile: `FROM ${base}\nRUN --mount=type=ssh test -z "$SSH_AUTH_SOCK"\n` });
+    ok(build(optional, 'no-agent.sif'));
+    const given = context({ Dockerfile: `FROM ${base}\n${step}\nRUN test -z "$SSH_AUTH_SOCK"\n` });
+    ok(build(given, 'agent.sif', ['--ssh', `default=${socket}`]));
+    assert.is(inside('agent.sif', 'cat', '/agent'), '/run/buildkit/ssh_agent.0\n');
+    assert.is(inside('agent.sif', 'sh', '-c', 'ls -d /run/buildkit 2>&1 || true').includes('No such file'), true);
+    assert.match(build(given, 'agent.sif', ['--ssh', 'default']).stderr, /SSH_AUTH_SOCK is not set \(E_USAGE\)/);
+  } finally {
+    agent.close();
+  }
 });
 
 test('what is taken from elsewhere and cannot be had is said with its place, and the name that was meant', () => {

@@ -4,11 +4,13 @@
  * hang, a request that kills, and the end of all successors: test/native/server_recovery_test.c.)
  */
 import { type ChildProcess, spawn } from 'node:child_process';
-import { chownSync, existsSync, mkdirSync, readdirSync, readFileSync, readlinkSync, rmdirSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, rmdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
+import { childrenOf, field, textOf, ticksOf } from '../helpers/processes.ts';
 import { environmentOf, makeBusyboxImage, scratch, tsrunPath } from '../helpers/product.ts';
+import { processesOf, runtimeIn, until } from '../helpers/servers.ts';
 import { skip } from '../helpers/skip.ts';
 import { testUser } from '../helpers/user.ts';
 
@@ -29,21 +31,6 @@ const image = makeBusyboxImage(place, (tree) => {
   }
 });
 
-const textOf = (path: string): string => {
-  try {
-    return readFileSync(path, 'utf8');
-  } catch {
-    return '';
-  }
-};
-
-const until = async (what: string, fact: () => boolean): Promise<void> => {
-  for (const end = Date.now() + 90_000; !fact(); ) {
-    if (Date.now() > end) throw new Error(`it did not come true within 90 s: ${what}`);
-    await new Promise((resolve) => setTimeout(resolve, 10)); // what is waited for needs the processors
-  }
-};
-
 type Rank = { readonly child: ChildProcess; readonly text: () => string; readonly end: Promise<number | null> };
 type Ranks = { readonly all: readonly Rank[]; readonly server: number; readonly serving: () => number | undefined };
 
@@ -61,28 +48,13 @@ const startRank = (runtime: string, rank: number): Rank => {
   return { child, text: () => text, end: new Promise((resolve) => child.on('close', resolve)) };
 };
 
-const named = (name: string, namespace: string): number[] =>
-  readdirSync('/proc')
-    .filter((pid) => {
-      try {
-        return /^\d+$/.test(pid) && textOf(`/proc/${pid}/comm`) === `${name}\n` && readlinkSync(`/proc/${pid}/ns/user`) === namespace;
-      } catch {
-        return false;
-      }
-    })
-    .map(Number);
-
 /** They wait for a line before they read. */
 const startRanks = async (name: string): Promise<Ranks> => {
-  const runtime = join(place, name);
-  mkdirSync(runtime, { mode: 0o700 });
-  chownSync(runtime, user.uid, user.gid);
+  const runtime = runtimeIn(place, name);
   const all = Array.from({ length: RANKS }, (_, rank) => startRank(runtime, rank));
-  await until('all ranks run', () => all.every((rank) => rank.text() === 'ready\n'));
-  const namespace = readlinkSync(`/proc/${all[0]?.child.pid}/ns/user`);
-  const [server = 0] = named('tsrun-server', namespace);
-  const serving = (): number | undefined =>
-    textOf(`/proc/${server}/task/${server}/children`).trim().split(' ').filter(Boolean).map(Number)[0];
+  await until(() => all.every((rank) => rank.text() === 'ready\n'), 'all ranks run');
+  const { server } = processesOf(all[0]?.child.pid ?? 0);
+  const serving = (): number | undefined => childrenOf(server)[0];
   return { all, server, serving };
 };
 
@@ -92,22 +64,14 @@ const go = (ranks: Ranks): void => {
 
 const allRight = async (ranks: Ranks): Promise<void> => {
   for (const rank of ranks.all) assert.equal([await rank.end, rank.text()], [0, 'ready\nread\n']);
-  await until('the server has ended', () => !existsSync(`/proc/${ranks.server}`) || textOf(`/proc/${ranks.server}/stat`).includes(') Z '));
-};
-
-/** Hundredths of a second on a processor, in the program and for it (proc(5), fields 14 and 15). */
-const ticksOf = (pid: number): number => {
-  const fields = textOf(`/proc/${pid}/stat`)
-    .replace(/^.*\) /, '')
-    .split(' ');
-  return Number(fields[11]) + Number(fields[12]);
+  await until(() => (field(ranks.server, 'State') ?? 'Z').startsWith('Z'), 'the server has ended');
 };
 
 const replaced = (ranks: Ranks, before: number): Promise<void> =>
-  until('another process serves', () => {
+  until(() => {
     const now = ranks.serving();
     return now !== undefined && now !== before;
-  });
+  }, 'another process serves');
 
 test('killed again and again, by signals that a user, a fault and a watchdog send', async () => {
   if (!isRoot) return skip('needs root to find the process');
@@ -132,10 +96,22 @@ test('stopped by a signal, it is told to go on', async () => {
   const before = ticksOf(pid);
   go(ranks);
   // In the midst of it, with more readers than workers: it has requests in hand.
-  await until('it works', () => ticksOf(pid) >= before + 5);
+  await until(() => ticksOf(pid) >= before + 5, 'it works');
   process.kill(pid, 'SIGSTOP');
-  await until('it is no longer stopped', () => !textOf(`/proc/${pid}/stat`).includes(') T '));
+  await until(() => !textOf(`/proc/${pid}/stat`).includes(') T '), 'it is no longer stopped');
   assert.is(ranks.serving(), pid);
+  await allRight(ranks);
+});
+
+test('stopped with its supervisor, it goes on when a run comes: that waits a second, not for ever', async () => {
+  if (!isRoot) return skip('needs root to find the processes');
+  const ranks = await startRanks('all-stopped');
+  const serving = ranks.serving() ?? 0;
+  for (const pid of [ranks.server, serving]) process.kill(pid, 'SIGSTOP');
+  go(ranks);
+  const late = startRank(join(place, 'all-stopped'), 0);
+  late.child.stdin?.end('\n');
+  assert.equal([await late.end, late.text()], [0, 'ready\nread\n']);
   await allRight(ranks);
 });
 

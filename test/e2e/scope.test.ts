@@ -1,11 +1,13 @@
 // time limit: 240 s
 /** A scope's server as many runs meet it: one, however many come at once; it outlives whoever started it; its end is the last run's end. */
 import { type ChildProcess, spawn } from 'node:child_process';
-import { chownSync, mkdirSync, readdirSync, readFileSync, statSync } from 'node:fs';
+import { readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
+import { allProcesses, nameOf } from '../helpers/processes.ts';
 import { environmentOf, makeBusyboxImage, run, scratch, tsrunOk, tsrunPath } from '../helpers/product.ts';
+import { runtimeIn, until } from '../helpers/servers.ts';
 import { skip } from '../helpers/skip.ts';
 import { testUser } from '../helpers/user.ts';
 
@@ -15,22 +17,13 @@ const image = makeBusyboxImage(place);
 const user = testUser();
 const isRoot = process.getuid?.() === 0;
 
-const textOf = (path: string): string => {
-  try {
-    return readFileSync(path, 'utf8');
-  } catch {
-    return '';
-  }
-};
-
 /** WIRE_DIR_FD of native/server_wire.h. */
 const RUNTIME_FD = 4;
 
 /** Servers whose runtime directory this is, zombies apart. */
 const serversOf = (runtime: string): number[] =>
-  readdirSync('/proc')
-    .filter((name) => /^\d+$/.test(name) && textOf(`/proc/${name}/comm`) === 'tsrun-server\n')
-    .map(Number)
+  allProcesses()
+    .filter((pid) => nameOf(pid) === 'tsrun-server')
     .filter((pid) => {
       try {
         const [own, its] = [statSync(join(runtime, 'tsrun')), statSync(`/proc/${pid}/fd/${RUNTIME_FD}`)];
@@ -39,20 +32,6 @@ const serversOf = (runtime: string): number[] =>
         return false;
       }
     });
-
-const runtimeOf = (name: string): string => {
-  const runtime = join(place, name);
-  mkdirSync(runtime, { mode: 0o700 });
-  if (isRoot) chownSync(runtime, user.uid, user.gid);
-  return runtime;
-};
-
-const until = async (what: string, fact: () => boolean): Promise<void> => {
-  for (const end = Date.now() + 60_000; !fact(); ) {
-    if (Date.now() > end) throw new Error(`it did not come true within 60 s: ${what}`);
-    await new Promise((resolve) => setTimeout(resolve, 10)); // what is waited for needs the processors
-  }
-};
 
 type Run = { readonly child: ChildProcess; readonly text: () => string; readonly end: Promise<number | NodeJS.Signals | null> };
 
@@ -70,6 +49,8 @@ const start = (runtime: string, script: string): Run => {
   return { child, text: () => text, end: new Promise((resolve) => child.on('close', (status, signal) => resolve(status ?? signal))) };
 };
 
+const runtimeOf = (name: string): string => runtimeIn(place, name);
+
 const MANY = 256;
 const SCRIPT = 'echo ready $(readlink /proc/self/ns/user); read line; cat /opt/tool/data.txt';
 const isReady = (each: Run): boolean => each.text().startsWith('ready ') && each.text().endsWith('\n');
@@ -78,7 +59,7 @@ test(`${MANY} runs that come at once have one server, one user namespace and one
   if (!isRoot) return skip('needs root to look into the server');
   const runtime = runtimeOf('at-once');
   const runs = Array.from({ length: MANY }, () => start(runtime, SCRIPT));
-  await until('all run', () => runs.every(isReady));
+  await until(() => runs.every(isReady), 'all run');
   assert.is(serversOf(runtime).length, 1);
   assert.is(new Set(runs.map((each) => each.text())).size, 1, 'one user namespace');
   const [socket = ''] = readdirSync(join(runtime, 'tsrun')).filter((name) => name.endsWith('.sock'));
@@ -96,7 +77,7 @@ test(`${MANY} runs that come at once have one server, one user namespace and one
     assert.is(await each.end, 0);
     assert.match(each.text(), /from the image\n$/);
   }
-  await until('the server has ended', () => serversOf(runtime).length === 0);
+  await until(() => serversOf(runtime).length === 0, 'the server has ended');
   assert.equal(readdirSync(join(runtime, 'tsrun')), []);
 });
 
@@ -109,11 +90,11 @@ test('whoever starts the server may die at any moment: the others take over', as
     // A little later each time, so at different steps.
     for (let turn = 0; turn < round * 4; turn++) await new Promise((resolve) => setImmediate(resolve));
     starter.child.kill('SIGKILL');
-    await until('the others run', () => others.every(isReady));
+    await until(() => others.every(isReady), 'the others run');
     assert.is(serversOf(runtime).length, 1);
     for (const each of others) each.child.stdin?.end('\n');
     for (const each of others) assert.is(await each.end, 0, each.text());
-    await until('the server has ended', () => serversOf(runtime).length === 0);
+    await until(() => serversOf(runtime).length === 0, 'the server has ended');
   }
 });
 
@@ -122,12 +103,12 @@ test('a server that is killed while runs wait for it is replaced by one of them'
   for (let round = 0; round < 6; round++) {
     const runtime = runtimeOf(`killed-${round}`);
     const runs = Array.from({ length: 16 }, () => start(runtime, SCRIPT));
-    await until('a server', () => serversOf(runtime).length > 0 || runs.some(isReady));
+    await until(() => serversOf(runtime).length > 0 || runs.some(isReady), 'a server');
     for (const pid of serversOf(runtime)) process.kill(pid, 'SIGKILL');
-    await until('all run', () => runs.every((each) => isReady(each) || each.child.exitCode !== null));
+    await until(() => runs.every((each) => isReady(each) || each.child.exitCode !== null), 'all run');
     for (const each of runs) each.child.stdin?.end('\n');
     for (const each of runs) assert.is(await each.end, 0, each.text());
-    await until('no server', () => serversOf(runtime).length === 0);
+    await until(() => serversOf(runtime).length === 0, 'no server');
   }
 });
 

@@ -16,8 +16,9 @@ import {
 import { dirname, join } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
+import { field } from '../helpers/processes.ts';
 import { environmentOf, makeBusyboxImage, type Ran, run, scratch, tsrun, tsrunOk, tsrunPath } from '../helpers/product.ts';
-import { endOf, field, processesOf, runtimeIn, type Staying, startStaying, until } from '../helpers/servers.ts';
+import { endOf, processesOf, runtimeIn, type Staying, startStaying, until } from '../helpers/servers.ts';
 import { skip } from '../helpers/skip.ts';
 import { testUser } from '../helpers/user.ts';
 

@@ -116,4 +116,14 @@ test('without /proc the reason is told', () => {
   assert.match(ran.stderr, /starting it from \/proc\/self\/exe: no such file/);
 });
 
+test('in a chroot, where nobody may make user namespaces, that is what it says', () => {
+  if (!isRoot()) return skip('needs root to change the root');
+  const become = `setpriv --reuid ${user.uid} --regid ${user.gid} --init-groups`;
+  const script = `mkdir ${place}/root && mount --rbind / ${place}/root && exec chroot ${place}/root ${become} "$@"`;
+  const env = { XDG_RUNTIME_DIR: runtimeIn(place, 'chroot') };
+  const ran = run('unshare', ['-m', 'sh', '-c', script, 'sh', tsrunPath, 'exec', image, ...READ], { as: 'root', env });
+  assert.is(ran.status, 125);
+  assert.match(ran.stderr, /cannot create a user namespace: the kernel refuses it .*\(E_USERNS\)\nhint: .*no chroot/);
+});
+
 test.run();

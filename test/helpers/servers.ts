@@ -1,43 +1,17 @@
 /** Runs that stay until they are told to go, and the image server's processes behind them. */
 import { type ChildProcess, spawn } from 'node:child_process';
-import { chownSync, existsSync, mkdirSync, readdirSync, readFileSync, readlinkSync } from 'node:fs';
+import { chownSync, existsSync, mkdirSync } from 'node:fs';
 import { join } from 'node:path';
+import { nameOf, neighboursOf } from './processes.ts';
 import { environmentOf, tsrunPath } from './product.ts';
 import { testUser } from './user.ts';
 
 const user = testUser();
 
-export const textOf = (path: string): string => {
-  try {
-    return readFileSync(path, 'utf8');
-  } catch {
-    return '';
-  }
-};
-export const childrenOf = (pid: number): number[] =>
-  textOf(`/proc/${pid}/task/${pid}/children`).trim().split(/\s+/).filter(Boolean).map(Number);
-export const field = (pid: number, name: string): string | undefined =>
-  new RegExp(`^${name}:\\s*(.*)$`, 'm').exec(textOf(`/proc/${pid}/status`))?.[1];
-
-/** Processes of the payload's user namespace beside it. */
-const neighboursOf = (payload: number): readonly number[] => {
-  const namespace = readlinkSync(`/proc/${payload}/ns/user`);
-  return readdirSync('/proc')
-    .filter((name) => /^\d+$/.test(name))
-    .map(Number)
-    .filter((pid) => {
-      try {
-        return pid !== payload && readlinkSync(`/proc/${pid}/ns/user`) === namespace;
-      } catch {
-        return false;
-      }
-    });
-};
-
 /** Server and serving process of the payload's scope: found by their names in its user namespace. */
 export const processesOf = (payload: number): { readonly server: number; readonly serving: number } => {
   const mine = neighboursOf(payload);
-  const named = (name: string): number => mine.find((pid) => field(pid, 'Name') === name) ?? 0;
+  const named = (name: string): number => mine.find((pid) => nameOf(pid) === name) ?? 0;
   return { server: named('tsrun-server'), serving: named('tsrun-image') };
 };
 
@@ -77,9 +51,9 @@ export const startStaying = async (runtime: string, words: readonly string[], be
 export const endOf = (child: ChildProcess): Promise<number | null> =>
   child.exitCode !== null ? Promise.resolve(child.exitCode) : new Promise((resolve) => child.on('exit', resolve));
 
-export const until = async (fact: () => boolean): Promise<void> => {
+export const until = async (fact: () => boolean, what = ''): Promise<void> => {
   for (const end = Date.now() + 60_000; !fact(); ) {
-    if (Date.now() > end) throw new Error('it did not come true within 60 s');
+    if (Date.now() > end) throw new Error(`it did not come true within 60 s: ${what || fact}`);
     await new Promise((resolve) => setTimeout(resolve, 10)); // what is waited for needs the processors
   }
 };

@@ -20,7 +20,7 @@ import {
 } from '../../src/lock/lock-file.ts';
 import { type Package, packageTitle } from '../../src/lock/packages.ts';
 import { keptIn, requireVendored, supplyOf, withArchiveDigests } from '../../src/lock/vendor.ts';
-import { fetchedFiles } from '../../src/lock/vendor-pip.ts';
+import { fetchedFiles, localPackages } from '../../src/lock/vendor-pip.ts';
 import { directoryFiles } from '../../src/oci/files.ts';
 import { openLayout } from '../../src/oci/layout.ts';
 import { addToLayout } from '../../src/oci/write-layout.ts';
@@ -145,6 +145,8 @@ test("what pip's reports name is fetched: what came over http, each file once, a
     }),
     '{ "not json',
   ].join('');
+  const lay = { download_info: { url: 'file:///wheels/z-3-py3-none-any.whl' }, metadata: { name: 'Z', version: '3' } };
+  assert.equal(localPackages(report(lay, item('https://h/x-1-py3-none-any.whl'))), [{ manager: 'pip', name: 'Z', version: '3' }]);
   assert.equal(fetchedFiles(text), [
     { name: 'x-1-py3-none-any.whl', address: 'https://mirror/x-1-py3-none-any.whl', digest: 'sha256:ab' },
     { name: 'y+2-1.tar.gz', address: 'http://h/b/y%2B2-1.tar.gz', digest: undefined },
@@ -165,10 +167,12 @@ const noFetch = async (): Promise<never> => {
   throw new Error('nothing is to be fetched');
 };
 
+const nothing = { fetch: noFetch, onLocal: () => {} };
+
 test('a step finds archives and lists outside of the image, per stage; what is kept it can only take from', async () => {
   const scratch = (): string => mkdtempSync(join(place, 'step-'));
   const first = scratch();
-  const keep = await supplyOf({ directory: join(place, 'v'), purpose: 'keep' }, { stage: 2, scratch: first }, noFetch);
+  const keep = await supplyOf({ directory: join(place, 'v'), purpose: 'keep' }, { stage: 2, scratch: first }, nothing);
   assert.equal(
     keep.mounts.map(({ source }) => source),
     [join(first, 'apt'), join(place, 'v/apt/2'), join(first, 'pip')],
@@ -178,7 +182,7 @@ test('a step finds archives and lists outside of the image, per stage; what is k
   writeFileSync(join(place, 'v/apt/2/archives/a_1_all.deb'), '');
   mkdirSync(join(place, 'v/pip'));
   const second = scratch();
-  const use = await supplyOf({ directory: join(place, 'v'), purpose: 'use' }, { stage: 2, scratch: second }, noFetch);
+  const use = await supplyOf({ directory: join(place, 'v'), purpose: 'use' }, { stage: 2, scratch: second }, nothing);
   assert.match(use.aptConfig, /Acquire::Retries "0"/);
   assert.equal(
     use.mounts.map(({ readOnly }) => readOnly),
@@ -187,7 +191,7 @@ test('a step finds archives and lists outside of the image, per stage; what is k
   assert.is(readlinkSync(join(second, 'apt/archives/a_1_all.deb')), `${use.mounts[1]?.target}/archives/a_1_all.deb`);
   assert.equal([...use.environment.keys()], ['PIP_NO_INDEX', 'PIP_FIND_LINKS']);
   writeFileSync(join(place, 'file'), '');
-  await failure(() => supplyOf({ directory: join(place, 'file'), purpose: 'keep' }, { stage: 2, scratch: scratch() }, noFetch), 'E_VENDOR');
+  await failure(() => supplyOf({ directory: join(place, 'file'), purpose: 'keep' }, { stage: 2, scratch: scratch() }, nothing), 'E_VENDOR');
   await failure(() => requireVendored(join(place, 'v')), 'E_VENDOR');
 });
 

@@ -1,6 +1,7 @@
 #!/bin/bash
 # `cluster.sh DIR NODES`: the first process of a Slurm cluster for tests (see cluster.ts, which writes DIR/slurm.conf), in mount, network, host name and
-# PID namespaces of its own. It says "up" when the daemons run and ends when its standard input does; the kernel then ends everything in the cluster.
+# PID namespaces of its own. It says "up" when the daemons run and ends when its standard input does (also when whoever has it open is killed), with everything
+# in the cluster, DIR, and the control groups of the nodes, which Slurm leaves behind.
 # `cluster.sh DIR --node NAME`: the same for one node.
 set -eu
 directory=$1
@@ -20,6 +21,18 @@ if [ "$2" = --node ]; then
 	slurmd -D -f "$SLURM_CONF" -N "$name" </dev/null & # not the first process itself: it does not reap those whose parent has ended
 	wait
 fi
+
+end() {
+	kill -KILL -1 || true # everything in this PID namespace but its first process
+	cd /
+	for name in $1; do
+		for group in /sys/fs/cgroup/*/slurm_"$name"; do
+			until [ ! -e "$group" ] || find "$group" -depth -type d -exec rmdir {} + 2>/dev/null; do :; done
+		done
+	done
+	until rm -rf "$directory"; do :; done
+}
+trap 'end "$2"' EXIT
 
 hostname "$(awk '/^10.99.0.254/ {print $2}' "$directory/hosts")"
 ip link set lo up

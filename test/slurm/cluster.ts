@@ -1,23 +1,13 @@
 /**
  * A real Slurm cluster on this machine: munged, slurmctld and some slurmd, each node with a network, host name, processes, /tmp and /dev/shm of its own.
- * All of it lives in namespaces that end with the test's process; nothing of the machine's own configuration is read or changed. As root only.
+ * All of it lives in namespaces that end with the test's process, and are tidied up then, however that ends; nothing of the machine's own configuration is read or
+ * changed. As root only.
  */
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
-import {
-  chmodSync,
-  chownSync,
-  copyFileSync,
-  existsSync,
-  mkdirSync,
-  mkdtempSync,
-  readdirSync,
-  readFileSync,
-  readlinkSync,
-  rmSync,
-  writeFileSync,
-} from 'node:fs';
+import { chmodSync, chownSync, copyFileSync, existsSync, mkdirSync, mkdtempSync, writeFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
+import { allProcesses, childrenOf, linkOf, nameOf, textOf } from '../helpers/processes.ts';
 import { tsrunPath } from '../helpers/product.ts';
 import { testUser } from '../helpers/user.ts';
 
@@ -110,41 +100,6 @@ ConstrainRAMSpace=yes
 ConstrainDevices=yes
 `;
 
-const textOf = (path: string): string => {
-  try {
-    return readFileSync(path, 'utf8');
-  } catch {
-    return '';
-  }
-};
-
-const linkOf = (path: string): string => {
-  try {
-    return readlinkSync(path);
-  } catch {
-    return '';
-  }
-};
-
-const pids = (): number[] =>
-  readdirSync('/proc')
-    .filter((name) => /^\d+$/.test(name))
-    .map(Number);
-
-/** Slurm leaves the nodes' control groups behind. */
-const removeControlGroups = (nodes: readonly string[]): void => {
-  const removeBelow = (path: string): void => {
-    for (const entry of readdirSync(path, { withFileTypes: true })) if (entry.isDirectory()) removeBelow(join(path, entry.name));
-    spawnSync('rmdir', [path]);
-  };
-  for (const controller of readdirSync('/sys/fs/cgroup')) {
-    for (const node of nodes) {
-      const path = `/sys/fs/cgroup/${controller}/slurm_${node}`;
-      if (existsSync(path)) removeBelow(path);
-    }
-  }
-};
-
 const until = (child: ChildProcess, word: string): Promise<void> =>
   new Promise((resolve, reject) => {
     let text = '';
@@ -184,17 +139,11 @@ export const startCluster = async (settings: Settings = {}): Promise<Cluster> =>
   const script = join(import.meta.dirname, 'cluster.sh');
   const child = spawn('unshare', [...words, script, directory, nodes.join(' ')], { stdio: ['pipe', 'pipe', 'inherit'], cwd: '/' });
   const ended = new Promise<void>((resolve) => child.on('close', () => resolve()));
-  const remove = (): void => {
-    child.kill('SIGKILL');
-    rmSync(directory, { recursive: true, force: true, maxRetries: 3 });
-    if (settings.tracking === 'cgroup') removeControlGroups(nodes);
-  };
-  process.on('exit', remove);
   await until(child, 'up\n');
 
-  const first = Number(textOf(`/proc/${child.pid}/task/${child.pid}/children`).trim());
+  const first = childrenOf(child.pid ?? 0)[0] ?? 0;
   const init = (node: string): number => {
-    const found = pids().find((pid) => textOf(`/proc/${pid}/cmdline`) === `slurmd\0-D\0-f\0${directory}/slurm.conf\0-N\0${node}\0`);
+    const found = allProcesses().find((pid) => textOf(`/proc/${pid}/cmdline`) === `slurmd\0-D\0-f\0${directory}/slurm.conf\0-N\0${node}\0`);
     if (found === undefined) throw new Error(`${node} is down: ${textOf(join(directory, 'log', node))}`);
     return found;
   };
@@ -210,12 +159,11 @@ export const startCluster = async (settings: Settings = {}): Promise<Cluster> =>
     init: (node) => inits.get(node) ?? 0,
     processes: (node, name) => {
       const space = linkOf(`/proc/${inits.get(node)}/ns/pid`);
-      return pids().filter((pid) => textOf(`/proc/${pid}/comm`).trim() === name && linkOf(`/proc/${pid}/ns/pid`) === space);
+      return allProcesses().filter((pid) => nameOf(pid) === name && linkOf(`/proc/${pid}/ns/pid`) === space);
     },
     stop: async () => {
       child.stdin?.end();
       await ended;
-      remove();
     },
   };
 };

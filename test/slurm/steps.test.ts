@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { type RunResult, run, start } from '../helpers/proc.ts';
+import { field } from '../helpers/processes.ts';
 import { skip } from '../helpers/skip.ts';
 import { testUser } from '../helpers/user.ts';
 import { type Cluster, type Settings, startCluster, whyNot } from './cluster.ts';
@@ -25,13 +26,14 @@ const until = async (what: string, fact: () => boolean): Promise<void> => {
   }
 };
 
-const field = (pid: number, name: string): string | undefined =>
-  new RegExp(`^${name}:\\s*(.*)$`, 'm').exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1];
+/** As the test user on the login node. */
+const forLogin = (cluster: Cluster, words: readonly string[]): string[] => [...cluster.login, ...LINGER, 'timeout', '60', ...words];
+const begin = (cluster: Cluster, words: readonly string[]) => start(forLogin(cluster, words));
 
 const facts = (cluster: Cluster, tracking: 'linuxproc' | 'cgroup'): void => {
   const image = makeJobImage(cluster.shared);
   const [first = '', second = ''] = cluster.nodes;
-  const login = (words: readonly string[]): Promise<RunResult> => run([...cluster.login, ...LINGER, 'timeout', '60', ...words]);
+  const login = (words: readonly string[]): Promise<RunResult> => run(forLogin(cluster, words));
   const shell = (script: string): Promise<RunResult> => login(['bash', '-c', script]);
   const linesOf = (text: string): string[] => text.trim().split('\n').sort();
   const inNode = (node: string, path: string): string => `/proc/${cluster.init(node)}/root${path}`;
@@ -64,11 +66,7 @@ const facts = (cluster: Cluster, tracking: 'linuxproc' | 'cgroup'): void => {
   it('one server for each node and step, in one user namespace, whatever core its starter is bound to; tasks keep theirs', async () => {
     const tasks = Math.min(4, availableParallelism());
     const script = `echo $SLURMD_NODENAME $(readlink /proc/self/ns/user) $(grep Cpus_allowed_list /proc/self/status | cut -f2); echo > ${cluster.shared}/here-$SLURM_PROCID; until [ -e ${cluster.shared}/go ]; do sleep 0.05; done`;
-    const step = start([
-      ...cluster.login,
-      ...LINGER,
-      'timeout',
-      '60',
+    const step = begin(cluster, [
       'srun',
       '-N2',
       `--ntasks-per-node=${tasks}`,
@@ -136,11 +134,7 @@ const facts = (cluster: Cluster, tracking: 'linuxproc' | 'cgroup'): void => {
     const killed = await login(['srun', '--quiet', 'tsrun', 'exec', image, 'sh', '-c', 'kill -SEGV $$']);
     assert.is(killed.status, 139);
     const trapped = join(cluster.shared, `trapped-${tracking}`);
-    const step = start([
-      ...cluster.login,
-      ...LINGER,
-      'timeout',
-      '60',
+    const step = begin(cluster, [
       'srun',
       '--quiet',
       '--job-name=trap',
@@ -173,11 +167,7 @@ const facts = (cluster: Cluster, tracking: 'linuxproc' | 'cgroup'): void => {
   it('a second job of the user on the node reads on when the first is cancelled, and when it ends', async () => {
     const reader = `for i in $(seq 50); do cat /opt/tool/data.txt /bin/busybox | wc -c; done | sort -u; cat /none-$RANDOM 2>/dev/null; head -c 15 /opt/tool/data.txt; read line; cat /opt/tool/data.txt; busybox true && echo ran`;
     const job = (name: string, script: string) =>
-      start([
-        ...cluster.login,
-        ...LINGER,
-        'timeout',
-        '60',
+      begin(cluster, [
         'sh',
         '-c',
         `{ until [ -e ${cluster.shared}/${name}.go ]; do sleep 0.05; done; echo; } | srun --quiet -n1 --job-name=${name} --nodelist=${first} tsrun exec ${image} sh -c '${script}'`,
@@ -231,12 +221,9 @@ env -i PATH="$PATH" HOME="$HOME" TSRUN_LINGER=0 tsrun exec ${image} sh -c 'echo 
   });
 
   it('srun --pty gives a shell with a terminal', async () => {
-    const ran = await run(
-      [...cluster.login, ...LINGER, 'timeout', '60', 'script', '-qec', `srun --quiet --pty tsrun shell ${image}`, '/dev/null'],
-      {
-        input: 'tty; cat /opt/tool/data.txt; exit 5\n',
-      },
-    );
+    const ran = await run(forLogin(cluster, ['script', '-qec', `srun --quiet --pty tsrun shell ${image}`, '/dev/null']), {
+      input: 'tty; cat /opt/tool/data.txt; exit 5\n',
+    });
     assert.match(ran.stdout, /\/dev\/(pts\/\d+|console)[\s\S]*from the image/);
     assert.is(ran.status, 5, ran.stdout);
     await nothingIsLeft();
@@ -247,11 +234,7 @@ env -i PATH="$PATH" HOME="$HOME" TSRUN_LINGER=0 tsrun exec ${image} sh -c 'echo 
       // Memory is touched by the shell's growing variable; the reader has the same server.
       const eater = 'x=0123456789; while :; do x=$x$x; done';
       const script = `if [ $SLURM_PROCID = 0 ]; then ${eater}; else echo up; until [ -e ${cluster.shared}/eaten ]; do cat /bin/busybox | wc -c; done | sort -u | wc -l; cat /opt/tool/data.txt; fi`;
-      const step = start([
-        ...cluster.login,
-        ...LINGER,
-        'timeout',
-        '60',
+      const step = begin(cluster, [
         'srun',
         '--kill-on-bad-exit=0',
         '--wait=0',
@@ -292,22 +275,10 @@ const privateTmp = (cluster: Cluster): void => {
     chownSync(runtime, user.uid, user.gid);
     const job = (name: string) =>
       `echo ${name} > /tmp/name; export XDG_RUNTIME_DIR=${runtime}; exec tsrun exec ${image} sh -c "cat /tmp/name /opt/tool/data.txt; echo up; until [ -e ${cluster.shared}/both ]; do sleep 0.05; done; ls /tmp"`;
-    const words = (name: string) => [
-      ...cluster.login,
-      ...LINGER,
-      'timeout',
-      '60',
-      'srun',
-      '--quiet',
-      '-n1',
-      `--nodelist=${node}`,
-      'sh',
-      '-c',
-      job(name),
-    ];
+    const words = (name: string) => ['srun', '--quiet', '-n1', `--nodelist=${node}`, 'sh', '-c', job(name)];
     // Slurm 22.05 now and then does not get the two new jobs of a node ready at once, and says so before anything of them has run.
     const started = async (name: string, attempts: number): Promise<ReturnType<typeof start>> => {
-      const each = start(words(name));
+      const each = begin(cluster, words(name));
       return each.until(/up/).then(
         () => each,
         (error: unknown) => {

@@ -20,6 +20,8 @@ export type Base = {
   readonly name: string;
   readonly key: Key;
   readonly origin: OciImage['origin'];
+  /** Of its manifest, where it has one. */
+  readonly digest?: string | undefined;
   readonly config: ConfigJson;
   /** Layers of the result; none for scratch. */
   readonly layers: () => Promise<readonly LayerSource[]>;
@@ -69,6 +71,7 @@ const layersBase = async (engine: Engine, reference: string, image: OciImage): P
     name: reference,
     key,
     origin: image.origin,
+    digest: image.manifestDigest,
     config: image.config === undefined ? {} : parseConfig(image.config),
     layers: async () => (identity.own ? [own(image.path as string)] : image.layers),
     whole: async () => [

@@ -70,10 +70,9 @@ export const readyCopy = async (
   const modeText = step.mode === undefined ? undefined : expand(step.mode);
   const exclude = step.exclude.map(expand);
   const finding: Finding = {
-    root: docker ? engine.options.context : '/',
+    ...(docker ? contextOf(engine, step.from) : { root: '/', ignore: NOTHING_IGNORED }),
     start: engine.options.directory,
     manner: step.manner,
-    ignore: docker ? engine.options.ignore : NOTHING_IGNORED,
     exclude: excludeRules(exclude),
     place,
   };
@@ -101,6 +100,12 @@ export const readyCopy = async (
     },
   };
 };
+
+/** The directory that an origin means, and what of it does not count. */
+export const contextOf = ({ options }: Engine, from: Origin): Pick<Finding, 'root' | 'ignore'> =>
+  from.kind === 'context' && from.directory !== undefined
+    ? { root: from.directory, ignore: NOTHING_IGNORED }
+    : { root: options.context, ignore: options.ignore };
 
 type FoundItems = { readonly items: readonly Item[]; readonly key: KeyPart; readonly from: Tree | undefined };
 

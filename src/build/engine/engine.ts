@@ -26,6 +26,8 @@ export type EngineOptions = {
   readonly directory: string;
   readonly noCache: boolean;
   readonly secrets: ReadonlyMap<string, Secret>;
+  /** Sockets of SSH agents that `--ssh` gives, by id. */
+  readonly agents: ReadonlyMap<string, string>;
   /** A failing step opens a shell in the terminal. */
   readonly debugShell: boolean;
   /** SOURCE_DATE_EPOCH, seconds; undefined: the base image's date. */

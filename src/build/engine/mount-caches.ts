@@ -1,6 +1,7 @@
 /** The directories of RUN --mount=type=cache, and who has one meanwhile. Rules: Dockerfile reference, "RUN --mount=type=cache", sharing. */
-import { chmod, mkdir } from 'node:fs/promises';
+import { chmod, lstat, mkdir, rename } from 'node:fs/promises';
 import { type Lease, newWatch, tryLease } from '../../store/lease.ts';
+import type { Workplace } from './cache.ts';
 import type { Engine } from './engine.ts';
 import { giveAway } from './native.ts';
 import type { ReadyMount } from './step-mounts.ts';
@@ -16,7 +17,7 @@ const FIRST_WAIT = 50;
 const LONGEST_WAIT = 1_000;
 
 /** For the length of a step. @throws the signal's reason, while waiting for a directory that is `locked` */
-export const holdCaches = async (engine: Engine, mounts: readonly ReadyMount[]): Promise<HeldCaches> => {
+export const holdCaches = async (engine: Engine, mounts: readonly ReadyMount[], place: Workplace): Promise<HeldCaches> => {
   const directories = new Map<ReadyMount, string>();
   const held = new Map<string, Lease>();
   const release = async (): Promise<void> => {
@@ -29,12 +30,8 @@ export const holdCaches = async (engine: Engine, mounts: readonly ReadyMount[]):
       const name = await nameFor(engine, mount, held);
       const directory = `${engine.cache.root}/mounts/${name}`;
       directories.set(mount, directory);
-      // Mode and owner are for a new one.
-      const isNew = await mkdir(directory, { mode: 0o700 }).then(
-        () => true,
-        () => false,
-      );
-      if (!isNew) continue;
+      // Mode, owner and content are for a new one.
+      if (!(await begun(directory, mount, place))) continue;
       await chmod(directory, mount.mode);
       // With one id there is nobody else; what lies in it is no part of the image.
       if (engine.ids.kind === 'ranges' && (mount.uid !== 0 || mount.gid !== 0)) await giveAway(engine.ids, directory, mount.uid, mount.gid);
@@ -44,6 +41,21 @@ export const holdCaches = async (engine: Engine, mounts: readonly ReadyMount[]):
     throw error;
   }
   return { directories, release };
+};
+
+/** Whether it is new. What it begins with appears whole, by whoever is first. */
+const begun = async (directory: string, { begin }: CacheMount, place: Workplace): Promise<boolean> => {
+  if (begin === undefined || (await lstat(directory).catch(() => undefined)) !== undefined) {
+    return mkdir(directory, { mode: 0o700 }).then(
+      () => true,
+      () => false,
+    );
+  }
+  const { path } = await begin.source(place);
+  return rename(path, directory).then(
+    () => true,
+    () => false,
+  );
 };
 
 const nameFor = async ({ cache, signal }: Engine, { id, sharing }: CacheMount, held: Map<string, Lease>): Promise<string> => {

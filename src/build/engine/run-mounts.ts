@@ -2,18 +2,18 @@
 import { randomBytes } from 'node:crypto';
 import { stat } from 'node:fs/promises';
 import { excludeRules } from '../../recipe/ignore.ts';
-import type { RunMount, Word } from '../../recipe/spec.ts';
+import type { Origin, RunMount, Word } from '../../recipe/spec.ts';
 import { makeDirectories } from '../../util/make-directories.ts';
 import { cleanPath } from '../../util/paths.ts';
 import { scratchBase } from './base.ts';
 import type { Workplace } from './cache.ts';
-import { type CopyStep, copyFiles, type OtherTree, readyCopy } from './copy-step.ts';
+import { type CopyStep, contextOf, copyFiles, type OtherTree, readyCopy } from './copy-step.ts';
 import type { Engine } from './engine.ts';
 import { digestOfSources, type Finding, findSources } from './host-files.ts';
 import { keyOf } from './key.ts';
 import { placeText } from './names.ts';
 import type { RunStep } from './run-step.ts';
-import type { ReadyMount } from './step-mounts.ts';
+import type { CopiedFiles, ReadyMount } from './step-mounts.ts';
 
 export const readyMounts = (
   engine: Engine,
@@ -31,8 +31,15 @@ export const readyMounts = (
       switch (mount.type) {
         case 'bind':
           return bindMount(engine, step, mount, at(mount.target), expand, other);
-        case 'cache':
-          return { ...mount, id: expand(mount.id), target: at(mount.target) };
+        case 'cache': {
+          const { from, source, ...rest } = mount;
+          const begin = from === undefined ? undefined : await copied(engine, step, { from, source }, expand, other);
+          // What a cache began with stays with its name: from another beginning another one comes.
+          const id = `${expand(mount.id)}${begin === undefined ? '' : `@${begin.key.slice(0, 16)}`}`;
+          return { ...rest, id, begin, target: at(mount.target) };
+        }
+        case 'ssh':
+          return { ...mount, target: at(mount.target) };
         case 'tmpfs':
           return { type: 'tmpfs', target: at(mount.target), size: mount.size };
         case 'secret':
@@ -53,17 +60,17 @@ const bindMount = async (
 ): Promise<ReadyMount> => {
   const source = expand(mount.source);
   // What is shown as it lies: read-only files of the context. All else is copied for the step, which may then change it.
-  if (mount.from.kind !== 'context' || mount.readWrite) return copiedMount(engine, step, mount, target, expand, other);
+  if (mount.from.kind !== 'context' || mount.readWrite)
+    return { type: 'bind', target, readWrite: mount.readWrite, ...(await copied(engine, step, mount, expand, other)) };
   const finding: Finding = {
-    root: engine.options.context,
+    ...contextOf(engine, mount.from),
     start: engine.options.context,
     manner: 'docker',
-    ignore: engine.options.ignore,
     exclude: excludeRules([]),
     place: placeText(step.at),
   };
   const sources = await findSources([source === '' ? '.' : source], finding);
-  const absolute = sources[0]?.files[0]?.absolute ?? engine.options.context;
+  const absolute = sources[0]?.files[0]?.absolute ?? finding.root;
   const isFile = !(await stat(Buffer.from(absolute, 'latin1'))).isDirectory();
   return {
     type: 'bind',
@@ -76,14 +83,13 @@ const bindMount = async (
 
 const COPIED = 'copied';
 
-const copiedMount = async (
+const copied = async (
   engine: Engine,
   { at, title }: RunStep,
-  mount: Extract<RunMount, { type: 'bind' }>,
-  target: string,
+  mount: { readonly from: Origin; readonly source: Word },
   expand: (word: Word) => string,
   other: OtherTree,
-): Promise<ReadyMount> => {
+): Promise<CopiedFiles> => {
   const source = expand(mount.source);
   const copy: CopyStep = {
     kind: 'copy',
@@ -102,9 +108,6 @@ const copiedMount = async (
   };
   const ready = await readyCopy(engine, copy, '/', expand, other);
   return {
-    type: 'bind',
-    target,
-    readWrite: mount.readWrite,
     key: keyOf(ready.key),
     source: async (place) => {
       const own = `${place.path}/mounts/${randomBytes(4).toString('hex')}`;

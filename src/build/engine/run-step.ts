@@ -56,6 +56,8 @@ export const runKey = (
         return { type: 'cache', id: mount.id, target: mount.target };
       case 'tmpfs':
         return { type: 'tmpfs', target: mount.target };
+      case 'ssh':
+        return { type: 'ssh', id: mount.id, target: mount.target };
       case 'secret':
         return { type: 'secret', id: mount.id, target: mount.path, env: mount.env };
       default:
@@ -81,7 +83,7 @@ type Given = Pick<InTree, 'program' | 'mounts' | 'network'>;
 
 /** With its caches held, and what it was supplied with put away in the end. */
 const inStep = async <T>(run: StepRun, carryOut: (given: Given) => Promise<T>): Promise<T> => {
-  const caches = await holdCaches(run.engine, run.mounts);
+  const caches = await holdCaches(run.engine, run.mounts, run.place);
   try {
     const { ended, ...given } = await givenTo(run, caches);
     return await carryOut(given).finally(ended);

@@ -1,4 +1,5 @@
 /** What a stage begins with. */
+import { formatRegistryReference, parseReference } from '../../oci/reference.ts';
 import type { Stage } from '../../recipe/spec.ts';
 import { decodeUtf8 } from '../../util/utf8.ts';
 import type { StageInfo } from '../events.ts';
@@ -10,7 +11,7 @@ import { type Engine, note } from './engine.ts';
 import { keyOf } from './key.ts';
 import { changesFiles, placeText, stageName } from './names.ts';
 import { plainStage } from './plain-stage.ts';
-import { inherit, stateOf, triggersOf, withoutTriggers } from './stage-state.ts';
+import { inherit, type StageState, stateOf, triggersOf, withLabel, withoutTriggers } from './stage-state.ts';
 
 /** 1980-01-01: ZIP, and with it Python's wheels, can tell of no earlier time. */
 export const EARLIEST = 315_532_800;
@@ -71,12 +72,42 @@ const startOf = async (engine: Engine, stage: Stage, others: Others): Promise<St
   if (stage.base.kind === 'busybox') {
     const epoch = engine.options.epoch ?? EARLIEST;
     const start = await busyboxStart(engine, placeText(stage.at), stage.base, epoch);
-    return { base: 'busybox', ...start, state: stateOf({}), epoch, ran: new Set(start.tree.layers.slice(-1)), hidden: [] };
+    return {
+      base: 'busybox',
+      ...start,
+      state: withOrigin(stateOf({}), start.tree.base, epoch),
+      epoch,
+      ran: new Set(start.tree.layers.slice(-1)),
+      hidden: [],
+    };
   }
   const base = await openBase(engine, stage.base, stage, others);
   const epoch = engine.options.epoch ?? Math.max(EARLIEST, createdOf(base));
   const key = keyOf({ base: base.key, ids: engine.ids.kind });
-  return { base: base.name, tree: { base, layers: [] }, state: stateOf(base.config), key, epoch, ran: new Set(), hidden: [] };
+  return {
+    base: base.name,
+    tree: { base, layers: [] },
+    state: withOrigin(stateOf(base.config), base, epoch),
+    key,
+    epoch,
+    ran: new Set(),
+    hidden: [],
+  };
+};
+
+/**
+ * What images say of where they come from (image-spec annotations.md, as labels): a recipe's own labels come later and win. The base only where it
+ * is one of a registry, whose name and digest mean something elsewhere too.
+ */
+const withOrigin = (state: StageState, base: Base, epoch: number): StageState => {
+  const reference = base.name.startsWith('docker://') ? parseReference(base.name) : undefined;
+  const named = reference?.kind === 'registry' ? formatRegistryReference(reference).replace(/^docker:\/\//, '') : undefined;
+  const labels: readonly (readonly [string, string | undefined])[] = [
+    ['created', new Date(epoch * 1000).toISOString().replace('.000Z', 'Z')],
+    ['base.name', named],
+    ['base.digest', named === undefined ? undefined : base.digest],
+  ];
+  return labels.reduce((next, [name, value]) => withLabel(next, `org.opencontainers.image.${name}`, value), state);
 };
 
 const createdOf = ({ config }: Base): number => {

@@ -136,7 +136,7 @@ export const applyChange = (state: StageState, change: PlainChange): StageState 
     case 'cmd':
       return { ...set('Cmd', argvOf(change.argv, state.shell)), ownCmd: true };
     case 'label':
-      return set('Labels', { ...record(config['Labels']), [change.name]: change.value });
+      return withLabel(state, change.name, change.value);
     case 'expose':
       return add(
         'ExposedPorts',
@@ -168,6 +168,14 @@ export const triggersOf = ({ config }: StageState): readonly string[] => texts(r
 export const withoutTriggers = (state: StageState): StageState => {
   const { OnBuild: _triggers, ...config } = record(state.config['config']);
   return { ...state, config: { ...state.config, config } };
+};
+
+/** @param value undefined: the label is taken away */
+export const withLabel = (state: StageState, name: string, value: string | undefined): StageState => {
+  const config = record(state.config['config']);
+  const { [name]: _before, ...labels } = record(config['Labels']);
+  const Labels = value === undefined ? labels : { ...labels, [name]: value };
+  return { ...state, config: { ...state.config, config: { ...config, Labels } } };
 };
 
 /** Labels that the config does not have are added. */

@@ -10,17 +10,23 @@ import type { Workplace } from './cache.ts';
 import type { Engine } from './engine.ts';
 import type { HeldCaches } from './mount-caches.ts';
 
+/** Files for a mount, and the key of what they are. */
+export type CopiedFiles = {
+  readonly key: string;
+  /** May put what the step is shown below its workplace. */
+  readonly source: (place: Workplace) => Promise<{ path: string; isFile: boolean }>;
+};
+
 /** A mount whose words have been expanded and whose source has been found. */
 export type ReadyMount =
-  | {
-      readonly type: 'bind';
+  | ({ readonly type: 'bind'; readonly target: string; readonly readWrite: boolean } & CopiedFiles)
+  | (Omit<Extract<RunMount, { type: 'cache' }>, 'id' | 'target' | 'from' | 'source'> & {
+      readonly id: string;
       readonly target: string;
-      readonly readWrite: boolean;
-      readonly key: string;
-      /** May put what the step is shown below its workplace. */
-      readonly source: (place: Workplace) => Promise<{ path: string; isFile: boolean }>;
-    }
-  | (Omit<Extract<RunMount, { type: 'cache' }>, 'id' | 'target'> & { readonly id: string; readonly target: string })
+      /** What a new one holds. */
+      readonly begin: CopiedFiles | undefined;
+    })
+  | (Omit<Extract<RunMount, { type: 'ssh' }>, 'target'> & { readonly target: string })
   | { readonly type: 'tmpfs'; readonly target: string; readonly size: number | undefined }
   | (Extract<RunMount, { type: 'secret' }> & { readonly path: string });
 
@@ -45,11 +51,37 @@ export const readyMount = async (
     }
     case 'tmpfs':
       return [{ kind: 'tmpfs', target, size: mount.size ?? 0, mode: 0o1777, why: place }];
+    case 'ssh':
+      return agentMount(engine, mount, place, environment);
     case 'secret':
       return secretMount(engine, mount, target, place, environment);
     default:
       return mount satisfies never;
   }
+};
+
+/** Without an agent the step goes on without it, unless it says that it needs one. */
+const agentMount = (
+  engine: Engine,
+  { id, target, required }: Extract<ReadyMount, { type: 'ssh' }>,
+  place: string,
+  environment: Map<string, string>,
+): readonly StepMount[] => {
+  const source = engine.options.agents.get(id);
+  if (source !== undefined) {
+    environment.set('SSH_AUTH_SOCK', target);
+    const directory = target.slice(0, target.lastIndexOf('/')) || '/';
+    const own: readonly StepMount[] =
+      directory === '/run/buildkit' ? [{ kind: 'tmpfs', target: directory, size: 0, mode: 0o755, why: place }] : [];
+    return [...own, { kind: 'bind', source, target, readOnly: false, isFile: true, optional: false, why: place }];
+  }
+  if (!required) return [];
+  throw new TsrunError({
+    code: 'E_SECRET',
+    what: `${place}: cannot give the SSH agent ${JSON.stringify(id)} to the step`,
+    why: 'it was not given',
+    hint: `add --ssh ${id}, with an agent running (ssh-agent; SSH_AUTH_SOCK)`,
+  });
 };
 
 const secretMount = async (

@@ -1,0 +1,47 @@
+/* How the mount namespaces of runs end. Who ends the last process of a namespace unmounts all that is in it, some hundred microseconds, while its parent
+ * still waits for it. So a run leaves its namespace in the socket to the server (server_leave_namespace()), where it stays unread: when the run has ended,
+ * or the server has, the socket is closed, and the namespace with it. That is done by a thread: the file server behind a mount may be gone, and others want to join. */
+#include "server_internal.h"
+
+#include <fcntl.h>
+#include <pthread.h>
+
+#define STACK_BYTES ((size_t)64 << 10)
+
+static void *close_sockets(void *from)
+{
+	int in = (int)(intptr_t)from, sock;
+
+	while (read_full(in, &sock, sizeof sock) == 0)
+		close(sock);
+	return NULL;
+}
+
+/* Returns where to write sockets to, or -1. */
+static int start_thread(void)
+{
+	pthread_attr_t attr;
+	pthread_t thread;
+	int ends[2], rc;
+
+	if (pipe2(ends, O_CLOEXEC) < 0)
+		return -1;
+	pthread_attr_init(&attr);
+	pthread_attr_setstacksize(&attr, STACK_BYTES);
+	pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
+	rc = fcntl(ends[1], F_SETFL, O_NONBLOCK) < 0 ? -errno : pthread_create(&thread, &attr, close_sockets, (void *)(intptr_t)ends[0]);
+	pthread_attr_destroy(&attr);
+	if (rc == 0)
+		return ends[1];
+	close(ends[0]);
+	close(ends[1]);
+	return -1;
+}
+
+void server_let_go(struct server *server, int sock)
+{
+	if (server->endings == 0)
+		server->endings = start_thread();
+	if (server->endings < 0 || write(server->endings, &sock, sizeof sock) != (ssize_t)sizeof sock)
+		close(sock);
+}

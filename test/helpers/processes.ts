@@ -1,0 +1,47 @@
+/** Processes as /proc shows them. One that has ended, or may not be looked at, has no text, no links and no children. */
+import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
+
+export const textOf = (path: string): string => {
+  try {
+    return readFileSync(path, 'utf8');
+  } catch {
+    return '';
+  }
+};
+
+export const linkOf = (path: string): string => {
+  try {
+    return readlinkSync(path);
+  } catch {
+    return '';
+  }
+};
+
+export const allProcesses = (): number[] =>
+  readdirSync('/proc')
+    .filter((name) => /^\d+$/.test(name))
+    .map(Number);
+
+export const nameOf = (pid: number): string => textOf(`/proc/${pid}/comm`).trim();
+
+/** A line of its status. */
+export const field = (pid: number, name: string): string | undefined =>
+  new RegExp(`^${name}:\\s*(.*)$`, 'm').exec(textOf(`/proc/${pid}/status`))?.[1];
+
+export const childrenOf = (pid: number): number[] =>
+  textOf(`/proc/${pid}/task/${pid}/children`).trim().split(/\s+/).filter(Boolean).map(Number);
+
+/** Hundredths of a second on a processor, in the program and for it (proc(5), fields 14 and 15). */
+export const ticksOf = (pid: number): number => {
+  const fields = textOf(`/proc/${pid}/stat`)
+    .replace(/^.*\) /, '')
+    .split(' ');
+  return Number(fields[11]) + Number(fields[12]);
+};
+
+/** Those of a payload's user namespace beside it: the scope's server, and whatever else there is. */
+export const neighboursOf = (payload: number): readonly number[] => {
+  const namespace = linkOf(`/proc/${payload}/ns/user`);
+  if (namespace === '') throw new Error(`process ${payload} has ended`);
+  return allProcesses().filter((pid) => pid !== payload && linkOf(`/proc/${pid}/ns/user`) === namespace);
+};
