@@ -49,7 +49,6 @@ const MAKERS: readonly Maker[] = [
       '--mode=root',
       '--format=directory',
       '--variant=minbase',
-      '--quiet',
       '--skip=check/empty,chroot/mount/dev',
       `--architectures=${architecture}`,
       ...(packages.length === 0 ? [] : [`--include=${packages.join(',')}`]),
@@ -115,7 +114,7 @@ const bootstrap = async (engine: Engine, place: string, wanted: Wanted, workplac
       variables: new Map([['PATH', directories.join(delimiter)]]),
     },
     (_, line) => {
-      said.push(line);
+      if (!line.startsWith('I: ')) said.push(line);
       if (said.length > MAX_LINES) said.shift();
     },
   );
