@@ -12,7 +12,8 @@ import type { Engine } from './engine.ts';
 import { digestOfSources, type Finding, findSources } from './host-files.ts';
 import { keyOf } from './key.ts';
 import { placeText } from './names.ts';
-import type { CopiedFiles, ReadyMount, RunStep } from './run-step.ts';
+import type { RunStep } from './run-step.ts';
+import type { CopiedFiles, ReadyMount } from './step-mounts.ts';
 
 export const readyMounts = (
   engine: Engine,
