@@ -119,12 +119,13 @@ START_PARTS := $(call objects,start,$(filter-out native/codec.c native/serving.c
 	native/server_setup.c native/supervisor.c native/image%.c native/layer%.c native/tree_%.c native/squash/% native/fuse/%,$(OTHER_SOURCES)) native/image_extract.c)
 # May stay open: the other half's entry, what only the linker knows, and musl's own hooks for a program that is all its.
 START_OPEN := _start|_DYNAMIC|_init|_fini|__(init|fini)_array_(start|end)|__ehdr_start|_GLOBAL_OFFSET_TABLE_|__stack_chk_fail
+# Strings that could be merged would lie among those of the other half: they are made like other data.
 $(BUILD)/start.o: $(START_MAIN) $(START_PARTS) $(BUILD)/gen/module-start.o $(BUILD)/planner/image.o $(BUILD)/program.key
 	echo '  link    $@'
 	rm -f $(BUILD)/start.a && $(AR) rcs $(BUILD)/start.a $(START_PARTS)
 	$(MUSL_CC) -r -no-pie -static -Wl,--gc-sections,-e,start_entry,-u,start_choose -o $@.whole $(START_MAIN) $(BUILD)/gen/module-start.o \
 		$(BUILD)/planner/image.o -Wl,--start-group $(BUILD)/start.a -lc -lgcc -Wl,--end-group
-	$(OBJCOPY) --keep-global-symbol=start_entry $@.whole $@
+	$(OBJCOPY) --keep-global-symbol=start_entry --set-section-flags '.rodata*=alloc,load,readonly,data' $@.whole $@
 	! nm -u $@ | awk '{print $$2}' | grep -vxE '$(START_OPEN)'
 
 # The kernel's headers, and wabt's, beside musl's own.

@@ -105,7 +105,9 @@ static int look_at_sources(struct run *run, struct err *err)
 		struct stat st = {.st_mode = S_IFDIR};
 		int result = 0;
 
-		if (op->kind == OP_bind)
+		if (op->kind == OP_bind && (op->bind.flags & FLAG_bind_inside) != 0)
+			st.st_mode = S_IFREG; /* not there yet */
+		else if (op->kind == OP_bind)
 			result = look_at_source(op->bind.source, &st);
 		else if (op->kind == OP_bind_cwd)
 			/* With the caller's own rights: in the new user namespace a closed directory of the caller's is open. */

@@ -24,15 +24,14 @@ static struct owner_record record_of(const struct squash_inode *inode)
 	return record;
 }
 
-static int put(struct image_owners *owners, int fd, const struct owner_record *record)
+static int put(struct image_owners *owners, const struct owner_key *key, const struct owner_record *record)
 {
-	struct owner_key key;
-	int result = owners->table == NULL ? -EOPNOTSUPP : owner_key_of(fd, &key);
+	int result;
 
-	if (result < 0)
-		return result;
+	if (owners->table == NULL)
+		return -EOPNOTSUPP;
 	pthread_mutex_lock(&owners->lock);
-	result = owner_table_put(owners->table, &key, record);
+	result = owner_table_put(owners->table, key, record);
 	pthread_mutex_unlock(&owners->lock);
 	return result;
 }
@@ -42,6 +41,7 @@ int image_owners_file(struct image_owners *owners, int fd, const struct squash_i
 	const struct owner_record record = record_of(inode);
 	char text[OWNER_TEXT_MAX];
 	size_t len = owner_format(&record, text);
+	struct owner_key key;
 
 	if (owners->real && fchown(fd, inode->uid, inode->gid) < 0)
 		return -errno;
@@ -49,19 +49,19 @@ int image_owners_file(struct image_owners *owners, int fd, const struct squash_i
 		return 0;
 	if (fsetxattr(fd, OWNER_XATTR, text, len, 0) == 0)
 		return 0;
-	return errno == EOPNOTSUPP ? put(owners, fd, &record) : -errno;
+	if (errno != EOPNOTSUPP || owner_key_of(fd, &key) < 0)
+		return -errno;
+	return put(owners, &key, &record);
 }
 
-int image_owners_name(struct image_owners *owners, int dir, const char *name, const struct squash_inode *inode)
+int image_owners_name(struct image_owners *owners, int dir, const char *name, const char *path, const struct squash_inode *inode)
 {
 	const struct owner_record record = record_of(inode);
+	const struct owner_key key = owner_key_of_path(path);
 
 	if (owners->real)
 		return fchownat(dir, name, inode->uid, inode->gid, AT_SYMLINK_NOFOLLOW) < 0 ? -errno : 0;
-	if (record.uid == 0 && record.gid == 0)
-		return 0;
-	cleanup_fd int fd = openat(dir, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
-	return fd < 0 ? -errno : put(owners, fd, &record);
+	return record.uid == 0 && record.gid == 0 ? 0 : put(owners, &key, &record);
 }
 
 bool image_owners_wants(const char *xattr)

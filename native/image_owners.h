@@ -16,8 +16,8 @@ struct image_owners {
 /* For a file, directory or the file that stands for a device, before its mode is set. From any thread. -errno. */
 int WARN_UNUSED image_owners_file(struct image_owners *owners, int fd, const struct squash_inode *inode);
 
-/* For anything else, by name. -errno. */
-int WARN_UNUSED image_owners_name(struct image_owners *owners, int dir, const char *name, const struct squash_inode *inode);
+/* For anything else, `name` in `dir`; `path` is that from the top of the image. -errno. */
+int WARN_UNUSED image_owners_name(struct image_owners *owners, int dir, const char *name, const char *path, const struct squash_inode *inode);
 
 /* Which xattrs of an image are taken over at all, and how one is set. -errno. */
 bool image_owners_wants(const char *xattr);

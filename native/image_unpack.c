@@ -304,7 +304,7 @@ static int make_entry(void *ctx, const char *path, const char *name, const struc
 	else if (mknodat(x->dirs[x->depth - 1], name, inode->mode & (S_IFMT | 0777u), 0) < 0
 		|| fchmodat(x->dirs[x->depth - 1], name, inode->mode & 0777u, 0) < 0)
 		rc = failed_at(err, "making the pipe or socket", path);
-	if (rc == 0 && x->owners != NULL && (errno = -image_owners_name(x->owners, x->dirs[x->depth - 1], name, inode)) != 0)
+	if (rc == 0 && x->owners != NULL && (errno = -image_owners_name(x->owners, x->dirs[x->depth - 1], name, path, inode)) != 0)
 		rc = failed_at(err, "keeping the owner of", path);
 	return rc < 0 ? rc : set_link_times(x, path, name, inode, err);
 }

@@ -1,8 +1,10 @@
 /* tsrun: asks the planner what to do and does it. */
 #include <fcntl.h>
 #include <limits.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/prctl.h>
 
 #include "engine/engine.h"
 #include "failure.h"
@@ -45,7 +47,15 @@ static int run(const struct plan *plan, const struct kept_files *files, struct e
 	return failure_report(engine, &failure);
 }
 
-/* --- @plan FD: an encoded answer made elsewhere --- */
+/* --- @plan FD [PARENT]: an encoded answer made elsewhere, by a process that the launcher is not to outlive --- */
+
+static int take_number(const char *text)
+{
+	char *end;
+	long number = strtol(text, &end, 10);
+
+	return *text == '\0' || *end != '\0' || number < 0 || number > INT32_MAX ? -1 : (int)number;
+}
 
 static int read_all(int fd, char **bytes, size_t *len, struct err *err)
 {
@@ -77,17 +87,20 @@ static int plan_main(int argc, char **argv)
 	const struct kept_files files = {.take = take_inherited};
 	struct err err = {0};
 	struct answer answer;
-	char *bytes = NULL, *end;
+	char *bytes = NULL;
 	size_t len;
-	long fd = argc == 2 ? strtol(argv[1], &end, 10) : -1;
+	int fd = argc == 2 || argc == 3 ? take_number(argv[1]) : -1, parent = argc == 3 ? take_number(argv[2]) : 0;
 
-	if (fd < 0 || fd > INT32_MAX || *end != '\0') {
-		fail(&err, 0, "read the plan", "usage: tsrun @plan FD");
+	if (fd < 0 || parent < 0) {
+		fail(&err, 0, "read the plan", "usage: tsrun @plan FD [PARENT]");
 		return failure_plain(&err, "E_PLAN");
 	}
-	if (read_all((int)fd, &bytes, &len, &err) < 0 || answer_read(bytes, len, &answer, &err) < 0)
+	/* Until the plan's own leash, which entering a user namespace does not undo. Who has died already is not the parent any more. */
+	if (parent > 0 && (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || getppid() != parent))
+		return 125;
+	if (read_all(fd, &bytes, &len, &err) < 0 || answer_read(bytes, len, &answer, &err) < 0)
 		return failure_plain(&err, "E_PLAN");
-	close((int)fd);
+	close(fd);
 	switch (answer.kind) {
 	case ANSWER_PLAN:
 		return run(&answer.plan, &files, NULL);
@@ -99,7 +112,7 @@ static int plan_main(int argc, char **argv)
 	case ANSWER_PREPARE:
 		break;
 	}
-	fail(&err, EPROTO, "read the plan", "descriptor %ld holds no plan", fd);
+	fail(&err, EPROTO, "read the plan", "descriptor %d holds no plan", fd);
 	return failure_plain(&err, "E_PLAN");
 }
 

@@ -8,7 +8,8 @@
  *
  * Symbolic links, pipes, sockets, and file systems without user xattrs have no room for it: their records are lines of an append-only table, later
  * ones winning: "DEVICE INODE SECONDS.NANOSECONDS RECORD\n", the numbers as statx(2) has them, the time that of birth (0.0 where the file system keeps none),
- * because inode numbers are used again soon. In an overlay the key is that of the file in the upper directory. A last line without its end is not there. */
+ * because inode numbers are used again soon. In an overlay the key is that of the file in the upper directory. A last line without its end is not there.
+ * In what was unpacked from an image links are known by their path, since people copy such directories: DEVICE 0, and two hashes in place of the other numbers. */
 #ifndef TSRUN_OWNERS_H
 #define TSRUN_OWNERS_H
 
@@ -45,6 +46,8 @@ struct owner_key {
 
 /* The key of what `fd` (may be O_PATH) refers to. -errno. */
 int WARN_UNUSED owner_key_of(int fd, struct owner_key *key);
+/* The key of a path below the top of an unpacked image, with or without "./" in front. */
+struct owner_key owner_key_of_path(const char *path);
 
 struct owner_table;
 /* Reads the table behind `fd`, which it keeps, also when it fails; -EPROTO when a line is none; `path` is for messages. For puts, `fd` is open for appending. */

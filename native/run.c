@@ -93,9 +93,9 @@ static int open_target(const struct run *run, const char *target, struct err *er
 	return fd < 0 ? fail(err, -fd, "open the target", "%s", target) : fd;
 }
 
-static int bind_one(const struct run *run, int dirfd, const char *path, const char *target, const struct bind_flags *flags, struct err *err)
+/* `seen`: what the source was for the caller; NULL: it is of the run. */
+static int bind_one(const struct run *run, int dirfd, const char *path, const struct source *seen, const char *target, const struct bind_flags *flags, struct err *err)
 {
-	const struct source *seen = &run->sources[run->index];
 	bool optional = is_optional(&run->plan->ops[run->index]);
 	const char *name = path[0] == '\0' ? "the working directory" : path;
 	cleanup_source struct mount_source source = MOUNT_SOURCE_NONE;
@@ -108,7 +108,7 @@ static int bind_one(const struct run *run, int dirfd, const char *path, const ch
 		return fail(err, EINVAL, "bind", "%s: there are mounts below it, it can only be bound with them", name);
 	if (result < 0 || fstat(source.fd, &st) < 0)
 		return fail(err, result < 0 ? -result : errno, "find the source", "%s", name);
-	if (st.st_dev != seen->device || st.st_ino != seen->inode)
+	if (seen != NULL && (st.st_dev != seen->device || st.st_ino != seen->inode))
 		return fail(err, ESTALE, "find the source", "%s was replaced just now", name);
 	cleanup_fd int at = open_target(run, target, err);
 	if (at < 0)
@@ -126,7 +126,12 @@ static int do_bind(const struct run *run, const struct op_bind *op, struct err *
 	                                 .read_only = (op->flags & FLAG_bind_ro) != 0,
 	                                 .devices = (op->flags & FLAG_bind_dev) != 0};
 
-	return bind_one(run, AT_FDCWD, op->source, op->target, &flags, err);
+	if ((op->flags & FLAG_bind_inside) != 0) {
+		cleanup_fd int source = path_open(run->root.fd, op->source);
+
+		return source < 0 ? fail(err, -source, "find the source", "%s", op->source) : bind_one(run, source, "", NULL, op->target, &flags, err);
+	}
+	return bind_one(run, AT_FDCWD, op->source, &run->sources[run->index], op->target, &flags, err);
 }
 
 static int do_bind_cwd(const struct run *run, const struct op_bind_cwd *op, struct err *err)
@@ -137,7 +142,7 @@ static int do_bind_cwd(const struct run *run, const struct op_bind_cwd *op, stru
 
 	if (run->cwd < 0)
 		return (op->flags & FLAG_bind_cwd_optional) != 0 ? 0 : fail(err, -run->cwd, "find the source", ".");
-	return bind_one(run, run->cwd, "", op->target, &flags, err);
+	return bind_one(run, run->cwd, "", &run->sources[run->index], op->target, &flags, err);
 }
 
 static int mount_at(const struct run *run, const char *type, const char *target, unsigned long flags, const char *options, struct err *err)

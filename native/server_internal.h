@@ -113,6 +113,7 @@ struct server {
 	int epoll;
 	int children; /* tells of SIGCHLD */
 	int fd_limit; /* of pidfds: beyond are only enough for runs that come and their images */
+	unsigned namespaces; /* that wait in the sockets of runs */
 	int endings;  /* to the thread of server_endings.c; 0: it was not needed yet */
 };
 

@@ -11,6 +11,8 @@
 #define SO_PEERPIDFD 77
 #endif
 #define LOOK_MS 1000
+/* Of all runs. The descriptors that wait in sockets are counted for the user: nobody whose RLIMIT_NOFILE is smaller than that can send any more. */
+#define NAMESPACES_MAX 64
 
 int server_watch(struct server *server, int fd, void *what)
 {
@@ -67,9 +69,11 @@ static void add_run(struct server *server, int sock, struct image *image)
 		return;
 	}
 	*run = (struct run) { .what = RUN, .pidfd = steal_fd(&pidfd), .pid = pid, .sock = -1, .image = image };
-	/* Only of a run whose end is told, and while descriptors are not wanted for that. */
-	if (run->pidfd >= 0 && peer < server->fd_limit / 2)
+	/* Only of a run whose end is told. */
+	if (run->pidfd >= 0 && peer < server->fd_limit && server->namespaces < NAMESPACES_MAX) {
 		run->sock = steal_fd(&peer);
+		server->namespaces++;
+	}
 	if (run->pidfd < 0) {
 		run->next = server->looked_for;
 		server->looked_for = run;
@@ -88,8 +92,10 @@ void server_end_run(struct server *server, struct run *run)
 		server_unwatch(server, run->pidfd);
 		close(run->pidfd);
 	}
-	if (run->sock >= 0)
+	if (run->sock >= 0) {
 		server_let_go(server, run->sock);
+		server->namespaces--;
+	}
 	free(run);
 	*(image != NULL ? &image->runs : &server->bare_runs) -= 1;
 	if (image != NULL && image->runs == 0)

@@ -166,6 +166,9 @@ NORETURN void serving_main(const struct serving *serving)
 	prctl(PR_SET_NAME, "tsrun-image");
 	/* What one thread has freed is there for the others: the cache's memory is used once, not once for each thread. */
 	mallopt(M_ARENA_MAX, 1);
+	/* And a block's is used for the next one: to give it back and take it again would cost as much as decompressing. */
+	mallopt(M_MMAP_THRESHOLD, 4 << 20);
+	mallopt(M_TRIM_THRESHOLD, 4 << 20);
 	leave_mounts();
 	close_others(serving);
 	opened.rc = server_filter();

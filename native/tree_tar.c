@@ -71,9 +71,14 @@ static bool hides_below(const struct archive *a, int dir)
 static const struct owner_record *table_record(const struct archive *a, int dir, const char *name)
 {
 	cleanup_fd int fd = a->records->table == NULL ? -1 : openat(dir, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+	const struct owner_record *found;
 	struct owner_key key;
 
-	return fd < 0 || owner_key_of(fd, &key) < 0 ? NULL : owner_table_find(a->records->table, &key);
+	if (fd < 0 || owner_key_of(fd, &key) < 0)
+		return NULL;
+	found = owner_table_find(a->records->table, &key);
+	key = owner_key_of_path(a->path);
+	return found != NULL ? found : owner_table_find(a->records->table, &key);
 }
 
 /* Makes `st` what the file is to be. */

@@ -11,5 +11,5 @@ const host = engineHost((number, ...args) => __host(number, ...args));
 Object.assign(globalThis, {
   tsrunStart: (input: string): string => start(host, input),
   tsrunFailure: (input: string): string => failure(host, input),
-  tsrunWarm: (): string => warm(host, globalThis as unknown as { __host: HostCall }),
+  tsrunWarm: (): string => warm(host, globalThis as unknown as Parameters<typeof warm>[1]),
 });

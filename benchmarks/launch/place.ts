@@ -1,6 +1,6 @@
 /** What the launch benchmarks start: the same small tree as a SIF, a SquashFS file and a directory, by tsrun and its peers, with the same files shown. */
 import { spawnSync } from 'node:child_process';
-import { chmodSync, chownSync, cpSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { chmodSync, chownSync, cpSync, existsSync, mkdirSync, readFileSync, realpathSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { makeBusyboxImage, scratch, tsrunPath } from '../../test/helpers/product.ts';
 import { type TestUser, testUser } from '../../test/helpers/user.ts';
@@ -40,9 +40,9 @@ const addOwnTrue = (tree: string): void => {
   const libraries = spawnSync('ldd', ['/bin/true'], { encoding: 'utf8' }).stdout.match(/\/\S+/g) ?? [];
   for (const library of libraries) {
     mkdirSync(join(tree, dirname(library)), { recursive: true });
-    cpSync(library, join(tree, library), { dereference: true });
+    cpSync(realpathSync(library), join(tree, library));
   }
-  cpSync('/bin/true', join(tree, OWN_TRUE), { dereference: true });
+  cpSync(realpathSync('/bin/true'), join(tree, OWN_TRUE));
 };
 
 /** Podman writes into the tree it starts from. */

@@ -10,6 +10,8 @@ export type Options = {
   readonly data: Data;
   readonly short: boolean;
   readonly rounds: number;
+  /** How many at once, where that is the question. */
+  readonly counts: readonly number[] | undefined;
   readonly out: string;
   readonly name: string;
   /** Of the benchmark: the question's. */
@@ -17,12 +19,13 @@ export type Options = {
   readonly machine: MachineFacts;
 };
 
-/** `--short`, `--rounds N`, `--data DIRECTORY`, `--out FILE`. */
+/** `--short`, `--rounds N`, `--counts N,N`, `--data DIRECTORY`, `--out FILE`. */
 export const optionsOf = (name: string, rounds: number, folder = 'read'): Options => {
   const { values } = parseArgs({
     options: {
       short: { type: 'boolean', default: false },
       rounds: { type: 'string' },
+      counts: { type: 'string' },
       data: { type: 'string', default: '/tmp/tsrun-bench-read' },
       out: { type: 'string' },
     },
@@ -36,6 +39,7 @@ export const optionsOf = (name: string, rounds: number, folder = 'read'): Option
     data: readingData(resolve(values.data ?? '')),
     short,
     rounds: Number(values.rounds ?? (short ? Math.min(3, rounds) : rounds)),
+    counts: values.counts?.split(',').map(Number),
     out: resolve(values.out ?? join(import.meta.dirname, `../results/${folder}-${name}.json`)),
     name,
     folder,

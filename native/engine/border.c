@@ -21,7 +21,8 @@ static size_t count_high(const char *bytes, size_t len)
 
 	for (uint64_t word; i + sizeof word <= len; i += sizeof word) {
 		memcpy(&word, bytes + i, sizeof word);
-		high += (size_t)__builtin_popcountll(word & 0x8080808080808080u);
+		if ((word & 0x8080808080808080u) != 0)
+			high += (size_t)__builtin_popcountll(word & 0x8080808080808080u);
 	}
 	for (; i < len; i++)
 		high += (unsigned char)bytes[i] >> 7;
@@ -48,44 +49,38 @@ void engine_release_scratch(struct engine *engine, uint32_t at, size_t len)
 }
 
 /* Binary data of some length, without a detour through UTF-8, which costs 20 instructions for each byte: a string of ASCII is made, and its bytes are
- * then replaced where the engine keeps them. UNDEFINED: the engine does not lend that place. */
+ * then replaced where the engine keeps them (it lends that place: engine_load() sees to it). */
 static uint64_t binary_value(struct engine *engine, const char *bytes, size_t len)
 {
 	uint32_t at = engine_take_scratch(engine, len);
 	uint64_t value;
-	struct borrowed first, second;
-	bool lent;
+	struct borrowed text;
 
 	if (at == 0)
-		return UNDEFINED;
+		return Z_qjsZ_JS_ThrowOutOfMemory(&engine->wasm, engine->context);
 	memset(runtime_bytes(&engine->wasm, at, len), 'x', len);
 	value = Z_qjsZ_JS_NewStringLen(&engine->wasm, engine->context, at, (uint32_t)len);
 	engine_release_scratch(engine, at, len);
 	if (TAG(value) != TAG_STRING)
 		return value;
-	first = engine_borrow(engine, value);
-	second = engine_borrow(engine, value);
-	/* Copies would be two. */
-	lent = first.at != 0 && first.at == second.at && first.len == len;
-	if (lent)
-		memcpy(runtime_bytes(&engine->wasm, first.at, len), bytes, len);
-	engine_give_back(engine, &first);
-	engine_give_back(engine, &second);
-	if (!lent)
-		engine_free_value(engine, value);
-	return lent ? value : UNDEFINED;
+	text = engine_borrow(engine, value);
+	if (text.at != 0)
+		memcpy(runtime_bytes(&engine->wasm, text.at, len), bytes, len);
+	engine_give_back(engine, &text);
+	return value;
 }
 
 /* A JavaScript string of these bytes, or EXCEPTION (out of memory). */
 uint64_t engine_string_value(struct engine *engine, const char *bytes, size_t len)
 {
 	size_t high = count_high(bytes, len), size = len + high;
-	uint64_t value = high > 0 && len >= BINARY_MIN && len <= UINT32_MAX / 2 ? binary_value(engine, bytes, len) : UNDEFINED;
-	uint32_t at = value == UNDEFINED ? engine_take_scratch(engine, size) : 0;
+	uint64_t value;
+	uint32_t at;
 	char *to;
 
-	if (value != UNDEFINED)
-		return value;
+	if (high > 0 && len >= BINARY_MIN && len <= UINT32_MAX / 2)
+		return binary_value(engine, bytes, len);
+	at = engine_take_scratch(engine, size);
 	if (at == 0)
 		return Z_qjsZ_JS_ThrowOutOfMemory(&engine->wasm, engine->context);
 	to = runtime_bytes(&engine->wasm, at, size);

@@ -130,9 +130,16 @@ static bool values_fit(struct engine *engine)
 	uint64_t text = engine_string_value(engine, "a", 1);
 	uint64_t number = Z_qjsZ_JS_NewNumber(&engine->wasm, engine->context, 7);
 	uint64_t missing = engine_property(engine, text, "missing");
+	char bytes[512];
+	uint64_t binary = engine_string_value(engine, memset(bytes, 0xe9, sizeof bytes), sizeof bytes);
+	struct borrowed back = engine_borrow(engine, binary);
+	/* Bytes that were put where the engine keeps those of a string are the string's. */
+	bool lends = back.at != 0 && back.len == sizeof bytes && memcmp(back.bytes, bytes, sizeof bytes) == 0;
 	uint64_t thrown = Z_qjsZ_JS_ThrowOutOfMemory(&engine->wasm, engine->context);
-	bool fit = TAG(text) == TAG_STRING && number == 7 && missing == UNDEFINED && thrown == EXCEPTION;
+	bool fit = TAG(text) == TAG_STRING && number == 7 && missing == UNDEFINED && thrown == EXCEPTION && lends;
 
+	engine_give_back(engine, &back);
+	engine_free_value(engine, binary);
 	engine_free_value(engine, Z_qjsZ_JS_GetException(&engine->wasm, engine->context));
 	engine_free_value(engine, text);
 	return fit;

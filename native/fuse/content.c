@@ -35,7 +35,10 @@ void do_read(const struct request *r)
 	memcpy(parts + 1, pieces.iov, pieces.count * sizeof parts[0]);
 	answer_vector(r, 0, parts, pieces.count + 1, pieces.bytes);
 	end = in->offset + pieces.bytes;
-	squash_release(r->sq, &pieces);
+	if (in->flags & O_DIRECT)
+		squash_release(r->sq, &pieces);
+	else
+		squash_give(r->sq, &pieces);
 	if (reads_in_order(r, in->offset, end)) {
 		r->worker->ahead = inode;
 		r->worker->ahead_offset = end;
@@ -68,7 +71,7 @@ static void give_rest(struct imagefs *fs, int device, const struct squash_inode 
 	memcpy(parts + 2, pieces.iov, pieces.count * sizeof parts[0]);
 	/* It is a gift: when the kernel does not want it, so be it. */
 	(void)!writev(device, parts, (int)pieces.count + 2);
-	squash_release(sq, &pieces);
+	squash_give(sq, &pieces);
 }
 
 void imagefs_after_answer(struct imagefs_worker *worker)

@@ -22,11 +22,19 @@ struct imagefs_worker {
 	char *dirents; /* IMAGEFS_DIRENTS_MAX bytes, made at first use */
 };
 
+/* Who asks lately; see walk.c. */
+struct imagefs_walk {
+	_Atomic uint32_t asker;    /* the process */
+	_Atomic uint32_t listings; /* its last requests, if they were nothing else */
+	_Atomic bool looks;        /* it has looked at what it was given as a name */
+};
+
 struct imagefs {
 	struct imagefs_config config;
 	bool has_xattrs;
 	_Atomic unsigned complaints;
 	_Atomic bool gives_rest; /* a thread is at it */
+	struct imagefs_walk walk;
 	_Atomic unsigned started, idle; /* threads: all, and those that wait for a request */
 	/* How far files were read lately, to know who reads in order: node and end mixed, by node. */
 	_Atomic uint64_t reached[256];
@@ -72,6 +80,11 @@ void imagefs_interrupt(struct imagefs_shared *shared, uint64_t unique);
 /* parking.c: a parked request, if there is one, into a slot; what a dead worker had in its hands is parked again. */
 bool parking_take(struct imagefs_shared *shared, struct imagefs_slot *slot);
 void parking_recover(struct imagefs_shared *shared);
+
+/* walk.c: of each request, before it is answered; of one for a name that is not a directory's; for an answer to READDIRPLUS */
+void walk_note(struct imagefs *fs, const struct fuse_in_header *in);
+void walk_note_file(struct imagefs *fs);
+bool walk_wants_names_only(const struct imagefs *fs);
 
 /* names.c, content.c, xattrs.c */
 void do_lookup(const struct request *r);

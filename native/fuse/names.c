@@ -22,6 +22,8 @@ void do_lookup(const struct request *r)
 		hot_record_touch(r->fs->config.record, HOT_INODE, inode.ino, 0, 0);
 		answer_fill_entry(r->fs, &inode, &entry);
 	}
+	if (rc != 0 || !S_ISDIR(inode.mode))
+		walk_note_file(r->fs);
 	/* Node 0 with a validity: the kernel remembers that the name is not there. */
 	if (rc == 0 || rc == -ENOENT)
 		answer_data(r, &entry, sizeof entry);
@@ -35,6 +37,7 @@ struct dirents {
 	char *buffer;
 	size_t len, room;
 	bool plus;
+	bool names_only; /* attributes of directories alone */
 };
 
 static struct squash_entry dirent_at(const struct squash_inode *dir, struct squash_dir *listing, uint64_t position)
@@ -66,8 +69,8 @@ static bool add_dirent(const struct request *r, struct dirents *out, const struc
 		struct squash_inode inode;
 
 		dirent = &plus->dirent;
-		/* Without its attributes the name is listed all the same; looking at it will give the error. */
-		if (position >= 2 && squash_stat(r->sq, entry->ref, &inode, NULL) == 0)
+		/* Without its attributes (node 0) the name is listed all the same; looking at it will give them, or the error. */
+		if (position >= 2 && (!out->names_only || entry->type == S_IFDIR) && squash_stat(r->sq, entry->ref, &inode, NULL) == 0)
 			answer_fill_entry(r->fs, &inode, &plus->entry_out);
 	}
 	dirent->ino = entry->ino;
@@ -82,7 +85,7 @@ static bool add_dirent(const struct request *r, struct dirents *out, const struc
 void do_readdir(const struct request *r, bool plus)
 {
 	const struct fuse_read_in *in = (const void *)r->arg;
-	struct dirents out = { .plus = plus };
+	struct dirents out = { .plus = plus, .names_only = walk_wants_names_only(r->fs) };
 	struct squash_inode dir;
 	struct squash_dir *listing;
 	struct err err = { 0 };

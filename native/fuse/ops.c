@@ -185,6 +185,7 @@ void imagefs_answer(struct imagefs_worker *worker, size_t len)
 		return;
 	r.arg_len = len - sizeof *r.in;
 	tally(&r, kind_of(r.in->opcode), 1);
+	walk_note(r.fs, r.in);
 	answer_kind(&r);
 	publish_cache(&r);
 }

@@ -120,18 +120,23 @@ static void table_remove(struct shard *shard, struct squash_block *block)
 	block->in_table = false;
 }
 
-/* Takes one unused block out of a shard; the caller frees it. */
+/* The caller frees it. */
+static void take_out(struct squash_cache *cache, struct shard *shard, struct squash_block *block)
+{
+	age_remove(shard, block);
+	table_remove(shard, block);
+	atomic_fetch_sub(&cache->bytes, block_cost(block));
+}
+
+/* Takes one unused block out of a shard. */
 static struct squash_block *evict_one(struct squash_cache *cache, struct shard *shard)
 {
 	struct squash_block *block = shard->oldest;
 
 	while (block != NULL && block->refs > 0)
 		block = block->newer;
-	if (block != NULL) {
-		age_remove(shard, block);
-		table_remove(shard, block);
-		atomic_fetch_sub(&cache->bytes, block_cost(block));
-	}
+	if (block != NULL)
+		take_out(cache, shard, block);
 	return block;
 }
 
@@ -281,15 +286,31 @@ bool cache_has(struct squash_cache *cache, const struct squash_key *key)
 	return has;
 }
 
-void cache_put(struct squash_cache *cache, struct squash_block *block)
+static void put(struct squash_cache *cache, struct squash_block *block, size_t given)
 {
 	struct shard *shard = shard_of(cache, key_hash(&block->key));
+	bool goes;
 
 	pthread_mutex_lock(&shard->lock);
-	block->refs--;
+	block->given += given;
+	goes = --block->refs == 0 && block->given >= block->size && given > 0;
+	if (goes)
+		take_out(cache, shard, block);
 	pthread_mutex_unlock(&shard->lock);
+	if (goes)
+		block_free(block);
 	if (atomic_load(&cache->bytes) > cache->limit) /* what was in use when it was loaded could not go then */
 		shrink(cache);
+}
+
+void cache_put(struct squash_cache *cache, struct squash_block *block)
+{
+	put(cache, block, 0);
+}
+
+void cache_put_given(struct squash_cache *cache, struct squash_block *block, size_t bytes)
+{
+	put(cache, block, bytes);
 }
 
 void cache_purge(struct squash_cache *cache, uint64_t image)
@@ -302,9 +323,7 @@ void cache_purge(struct squash_cache *cache, uint64_t image)
 			newer = block->newer;
 			if (block->key.image != image || block->refs > 0)
 				continue;
-			age_remove(shard, block);
-			table_remove(shard, block);
-			atomic_fetch_sub(&cache->bytes, block_cost(block));
+			take_out(cache, shard, block);
 			block_free(block);
 		}
 		pthread_mutex_unlock(&shard->lock);

@@ -328,11 +328,21 @@ void squash_read_ahead(struct squash *sq, const struct squash_inode *file, uint6
 		load_ahead(sq, pos, stored);
 }
 
-void squash_release(struct squash *sq, struct squash_pieces *pieces)
+static void put_pieces(struct squash *sq, struct squash_pieces *pieces, bool given)
 {
 	for (unsigned i = 0; i < pieces->count; i++)
 		if (pieces->held[i] != NULL)
-			cache_put(sq->cache, pieces->held[i]);
+			cache_put_given(sq->cache, pieces->held[i], given ? pieces->iov[i].iov_len : 0);
 	pieces->count = 0;
 	pieces->bytes = 0;
+}
+
+void squash_release(struct squash *sq, struct squash_pieces *pieces)
+{
+	put_pieces(sq, pieces, false);
+}
+
+void squash_give(struct squash *sq, struct squash_pieces *pieces)
+{
+	put_pieces(sq, pieces, true);
 }

@@ -102,7 +102,7 @@ int WARN_UNUSED squash_lookup(struct squash *sq, const struct squash_inode *dir,
 /* Writes the text and a NUL to `buf` of `cap` bytes, returns the text's length; -ERANGE when it does not fit. */
 ssize_t squash_readlink(struct squash *sq, const struct squash_inode *link, char *buf, size_t cap, struct err *err);
 
-/* File content without a copy: pieces of cached blocks, held until squash_release. Holes have no block and point to zeros. */
+/* File content without a copy: pieces of cached blocks, held until squash_release or squash_give. Holes have no block and point to zeros. */
 #define SQUASH_READ_MAX (1u << 20)
 #define SQUASH_PIECES_MAX (SQUASH_READ_MAX / 4096 + 2)
 struct squash_pieces {
@@ -115,6 +115,8 @@ struct squash_pieces {
 int WARN_UNUSED squash_read(struct squash *sq, const struct squash_inode *file, uint64_t offset, size_t len, struct squash_pieces *pieces,
 	struct err *err);
 void squash_release(struct squash *sq, struct squash_pieces *pieces);
+/* The same when whoever asked keeps them, as the kernel does, and will not ask again soon: a block of which every byte was given is not kept here, too. */
+void squash_give(struct squash *sq, struct squash_pieces *pieces);
 
 /* For a file that is read in order, up to `offset` so far: tells the storage what will be wanted next, and decodes the block there into the cache. */
 void squash_read_ahead(struct squash *sq, const struct squash_inode *file, uint64_t offset);

@@ -27,6 +27,8 @@ export type LockArguments = {
 
 export type LockedBuild = {
   readonly bases: Bases;
+  /** What is written besides the image, and may lie beside the recipe's own files. */
+  readonly outputs: readonly string[];
   readonly supply: Supply | undefined;
   /** What ADD asks for, instead of the network itself. */
   readonly fetch: Fetch;
@@ -78,6 +80,7 @@ export const prepareLock = async (args: LockArguments, situation: LockSituation)
   const bases = createBases({ lock, vendor, writes: args.lock });
   return {
     bases,
+    outputs: [beside, ...(vendor === undefined ? [] : [vendor.directory])],
     supply:
       vendor === undefined
         ? undefined

@@ -211,6 +211,8 @@ export type RecipeWork = {
   readonly args: RecipeArguments;
   /** Absolute. */
   readonly target: string;
+  /** Other images of the same build (--check), which are no part of what it copies either. */
+  readonly siblings?: readonly string[];
   readonly settings: Settings;
   readonly platform: Platform;
   readonly convert: Omit<ConvertOptions, 'signal' | 'onProgress'>;
@@ -221,7 +223,17 @@ export type RecipeWork = {
 };
 
 /** @throws TsrunError */
-export const buildFromRecipe = async ({ args, target, settings, platform, convert, signal, hear, offline }: RecipeWork): Promise<void> => {
+export const buildFromRecipe = async ({
+  args,
+  target,
+  siblings = [],
+  settings,
+  platform,
+  convert,
+  signal,
+  hear,
+  offline,
+}: RecipeWork): Promise<void> => {
   const { env, places } = settings;
   const note = (text: string): void => hear({ kind: 'note', at: performance.now(), text });
   const recipe = resolve(args.recipe);
@@ -236,6 +248,7 @@ export const buildFromRecipe = async ({ args, target, settings, platform, conver
   const options: EngineOptions = {
     context: encodeUtf8(context),
     ignore: spec.language === 'dockerfile' ? ignoreOf(recipe, context) : NOTHING_IGNORED,
+    outputs: [target, ...siblings, ...locked.outputs].map(encodeUtf8),
     directory: encodeUtf8(process.cwd()),
     noCache: args.noCache || locked.noCache,
     secrets: new Map(args.secrets.map(secretOf)),

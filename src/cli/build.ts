@@ -103,10 +103,11 @@ const carryOut = async (recipe: RecipeArguments, target: string, args: BuildArgu
     await buildFromRecipe({ ...work, hear: shown.hear }).finally(() => shown.end());
     if (!recipe.check) return;
     note('the same once more, without the cache, to compare', args.quiet);
+    const siblings = [target, ...(recipe.vendor === undefined ? [] : [resolve(recipe.vendor)])];
     const again = async (path: string): Promise<void> => {
       const second = showBuild({ output: process.stderr, quiet: args.quiet, verbose: args.verbose });
       const anew = { ...recipe, noCache: true, lock: false, vendor: recipe.locked ? recipe.vendor : undefined };
-      await buildFromRecipe({ ...work, args: anew, target: path, hear: second.hear }).finally(() => second.end());
+      await buildFromRecipe({ ...work, args: anew, target: path, siblings, hear: second.hear }).finally(() => second.end());
     };
     requireSame(await buildTwiceAndCompare({ target, again, signal }), target);
   }, tidying);

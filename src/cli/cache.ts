@@ -8,6 +8,7 @@ import { openStore } from '../store/open.ts';
 import { stagedIn, stagedInMemory } from '../store/staged.ts';
 import { cleanStaged, listStaged } from '../store/staged-clean.ts';
 import type { StoreItem } from '../store/types.ts';
+import { realTiming } from '../util/timing.ts';
 import { note } from './report.ts';
 import type { Settings } from './settings.ts';
 
@@ -46,9 +47,10 @@ export const cacheClean = async (settings: Settings, { days, all, dryRun, quiet 
     ...(await cleanBuilds(await buildPlaces(spacesOf(settings)), {
       olderThan,
       dryRun,
+      timing: realTiming,
       // What belongs to ids of /etc/subuid only those can remove.
       remove: ({ ids }, path) => removeTree(ids === 'ranges' ? ranges : { kind: 'single' }, path),
-      onBusy: ({ root }) => note(`a build works in ${root}: what is kept there stays`, quiet),
+      onBusy: ({ root }) => note(`a build works in ${root}, or somebody else cleans it: what is kept there stays`, quiet),
     })),
   ];
   if (dryRun) return `${itemLines(bySize(removed))}${sumText(removed)} would be removed from ${store.path}\n`;

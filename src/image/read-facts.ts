@@ -13,7 +13,7 @@ const isPathOrNothing = (value: unknown): value is string => isText(value) && (v
 /** The text's size bounds the number of entries. */
 const isTree = (value: unknown): value is Record<string, string> => {
   if (typeof value !== 'object' || value === null || Array.isArray(value)) return false;
-  for (const name in value) if (name[0] !== '/' || typeof (value as Record<string, unknown>)[name] !== 'string') return false;
+  for (const name in value) if (name.charCodeAt(0) !== 47 || typeof (value as Record<string, unknown>)[name] !== 'string') return false;
   return true;
 };
 

@@ -273,26 +273,27 @@ export const PATH_VARIABLES: readonly { readonly name: string; readonly kind: 'd
   { name: 'PMIX_SERVER_TMPDIR', kind: 'directory' },
 ];
 
-// The table by name, made at the first question and kept.
+type Beginning = { readonly start: string; readonly rule: EnvRule };
+
+// The table by name, made at the first question and kept; what begins a name, by its first letter.
 let exact: Map<string, EnvRule> | undefined;
-let beginnings: Map<string, readonly (readonly [string, EnvRule])[]> | undefined;
+let beginnings: Map<number, Beginning[]> | undefined;
 
 const index = (): void => {
   exact = new Map();
-  const byLetter = new Map<string, (readonly [string, EnvRule])[]>();
+  beginnings = new Map();
   for (const rule of ENV_RULES) {
     for (const name of rule.names) {
       if (!name.endsWith('*')) {
         exact.set(name, rule);
         continue;
       }
-      const letter = name[0] ?? '';
-      const list = byLetter.get(letter) ?? [];
-      list.push([name.slice(0, -1), rule]);
-      byLetter.set(letter, list);
+      const letter = name.charCodeAt(0);
+      const list = beginnings.get(letter) ?? [];
+      list.push({ start: name.slice(0, -1), rule });
+      beginnings.set(letter, list);
     }
   }
-  beginnings = byLetter;
 };
 
 /** The rule that keeps a host variable outside, or undefined when it is passed in. */
@@ -300,7 +301,9 @@ export const ruleFor = (name: string): EnvRule | undefined => {
   if (exact === undefined || beginnings === undefined) index();
   const found = exact?.get(name);
   if (found !== undefined) return found;
-  for (const [start, rule] of beginnings?.get(name[0] ?? '') ?? []) {
+  const list = beginnings?.get(name.charCodeAt(0));
+  if (list === undefined) return undefined;
+  for (const { start, rule } of list) {
     if (name.startsWith(start)) return HARMLESS.includes(name) ? undefined : rule;
   }
   return undefined;

@@ -16,7 +16,7 @@ const columns = (rows: readonly (readonly [string, string, string])[]): string[]
 /** Fields of an op as words: `source=/data target=/data flags=recursive`. */
 const fieldWords = (op: Op): string =>
   fieldsOf(op.op)
-    .map(({ name }) => {
+    .map((name) => {
       const value = op[name as keyof Op] as unknown;
       if (name === 'content') return `content of ${String(value).length} bytes`;
       if (name === 'mode') return `mode=${Number(value).toString(8)}`;

@@ -78,7 +78,7 @@ export const planImage = (situation: Situation): Op[] => {
     ...(image.hot === undefined || record !== undefined
       ? []
       : [{ op: 'hot', offset: image.hot.offset, size: image.hot.size, why: 'the image says what a run wants first' } as const]),
-    ...stageOps(situation, image, placesOf(situation).local.path),
+    ...(request.stage === 'no' ? [] : stageOps(request.stage, situation, image, placesOf(situation).local.path)),
     { op: 'image_mount', handle, path, offset, size, why: `${where}, served over FUSE` },
   ];
 };

@@ -48,7 +48,7 @@ export const FLAG_WORDS = {
   stage: ['memory'],
   unshare: ['mount', 'pid', 'ipc', 'uts', 'net', 'leash'],
   root: ['writable', 'in_place', 'suid'],
-  bind: ['ro', 'recursive', 'optional', 'dev'],
+  bind: ['ro', 'recursive', 'optional', 'dev', 'inside'],
   bind_cwd: ['ro', 'recursive', 'optional', 'dev', 'absent'],
   owners: ['devices'],
 } as const;

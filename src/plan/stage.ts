@@ -5,13 +5,12 @@ import type { Op } from './ops.ts';
 import type { Situation } from './situation.ts';
 
 /**
- * The op, or none where nothing was asked for. The copy is named after the file's identity: device and inode, then size and times, by which a changed file is
+ * The copy is named after the file's identity: device and inode, then size and times, by which a changed file is
  * another one.
  * @param local the node-local place of the user
  */
-export const stageOps = ({ request, identity }: Situation, { key, device = '0' }: SquashImage, local: string): Op[] => {
-  if (request.stage === 'no') return [];
-  const memory = request.stage === 'memory';
+export const stageOps = (where: 'local' | 'memory', { identity }: Situation, { key, device = '0' }: SquashImage, local: string): Op[] => {
+  const memory = where === 'memory';
   const directory = memory ? stagedInMemory(identity.ids.euid) : stagedIn(local);
   const flags = memory ? ['memory'] : [];
   return [

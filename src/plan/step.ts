@@ -4,7 +4,7 @@
  */
 import type { Host } from '../util/host.ts';
 import { putMinimalDevices } from './devices.ts';
-import { inMountOrder, newTable, put } from './mount-table.ts';
+import { inMountOrder, newTable, put, type TableEntry } from './mount-table.ts';
 import type { Op, Plan } from './ops.ts';
 
 /** The files a step works on; directories of the host, lowest first. */
@@ -51,7 +51,9 @@ export type StepMount =
       /** Root, when left out, and where there is one id only. */
       readonly owner?: { readonly uid: number; readonly gid: number } | undefined;
       readonly why: string;
-    };
+    }
+  /** A file that is in memory only, seen read-only at another place: over whatever is there. */
+  | { readonly kind: 'shown'; readonly file: string; readonly target: string; readonly why: string };
 
 export type StepProgram = {
   /** As `exec` takes it: without a slash it is looked for in the PATH of `environment`. */
@@ -103,7 +105,7 @@ export const makeStepPlan = (situation: StepSituation): Plan => {
       why: 'a build step sees nothing of the host',
     },
     { op: 'root', flags: [...rootFlags(tree), ...(regains ? ['suid'] : [])], size: 0, why: 'a build step' },
-    ...inMountOrder(table).flatMap((op): readonly Op[] => [op, ...(ids.kind === 'ranges' ? ownerOf(op, mounts) : [])]),
+    ...shownLast(inMountOrder(table)).flatMap((op): readonly Op[] => [op, ...(ids.kind === 'ranges' ? ownerOf(op, mounts) : [])]),
     { op: 'pivot', why: "leave the host's tree" },
     { op: 'hostname', name: 'localhost', why: 'no result depends on where it was built' },
     ...(owners === undefined
@@ -134,6 +136,12 @@ export const makeStepPlan = (situation: StepSituation): Plan => {
     { op: 'exec', file: program.file, why: 'build step' },
   ];
   return { ops };
+};
+
+/** Once what they show is there. */
+const shownLast = (ops: readonly TableEntry[]): readonly Op[] => {
+  const isShown = (op: Op): boolean => op.op === 'bind' && op.flags.includes('inside');
+  return [...ops.filter((op) => !isShown(op)), ...ops.filter(isShown)];
 };
 
 const ownerOf = (op: Op, mounts: readonly StepMount[]): readonly Op[] => {
@@ -170,6 +178,9 @@ const putStepMount = (table: ReturnType<typeof newTable>, mount: StepMount): voi
     }
     case 'tmpfs':
       put(table, { op: 'tmpfs', target: mount.target, mode: mount.mode, size: mount.size, why: mount.why });
+      break;
+    case 'shown':
+      put(table, { op: 'bind', source: mount.file, target: mount.target, flags: ['ro', 'inside'], why: mount.why }, true);
       break;
     case 'file':
       put(table, { op: 'file', target: mount.target, mode: mount.mode, content: mount.content, why: mount.why }, true);

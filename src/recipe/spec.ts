@@ -169,7 +169,7 @@ export type Step = { readonly at: Place /** As the user wrote it, in one line, f
   /** An existing one is left as it is. */
   | { readonly kind: 'directory'; readonly path: string; readonly mode: number }
   /**
-   * `value` undefined: the variable has none until `env` sets one. Ends with the stage; not in the image. `env`, also the base's, wins over it.
+   * `value` undefined: the variable has none until `env` sets one. Seen by the stage and those built on it; not in the image. `env`, also the base's, wins over it.
    * Proxy variables (isProxyVariable of arguments.ts) say how the network is reached, not what is built: they do not count for the cache.
    */
   | { readonly kind: 'arg'; readonly name: string; readonly value: Word | undefined }

@@ -7,7 +7,7 @@ import { DATA_OFFSET, DATA_TYPES, DESCRIPTOR_SIZE, TABLE_OFFSET, TABLE_SLOTS } f
 import { EINVAL, ENOENT, type Host } from '../util/host.ts';
 import { CALLS } from './host-calls.ts';
 import type { HostCall } from './host-engine.ts';
-import { failure, start } from './start.ts';
+import { failure } from './start.ts';
 
 const FACTS: ImageFacts = {
   version: IMAGE_FACTS_VERSION,
@@ -42,6 +42,13 @@ const FACTS: ImageFacts = {
   mpi: [],
 };
 
+/** Of an image that sets no locale, and has a link where the host's resolv.conf is to be seen. */
+const PLAIN_FACTS: ImageFacts = {
+  ...FACTS,
+  env: ['PATH=/usr/bin:/bin'],
+  tree: { ...FACTS.tree, '/etc/resolv.conf': 'l../run/resolv.conf' },
+};
+
 /** Little-endian fields as byte strings. */
 const number = (value: number, bytes: number): string => {
   let text = '';
@@ -63,8 +70,8 @@ const descriptor = (type: number, id: number, offset: number, size: number, name
   extra.padEnd(384, '\0');
 
 /** A SIF file's first part; the root file system needs only its superblock. */
-const invented = (): { readonly text: string; readonly size: number } => {
-  const facts = JSON.stringify(FACTS);
+const invented = (image: ImageFacts): { readonly text: string; readonly size: number } => {
+  const facts = JSON.stringify(image);
   const root = Math.ceil((DATA_OFFSET + facts.length) / 4096) * 4096;
   const header =
     '#!/usr/bin/env run-singularity\n'.padEnd(32, '\0') +
@@ -117,8 +124,8 @@ const statLine = (type: number, size: number): string =>
   `${type} 700 1000 1000 ${size} 1700000000 123456789 1700000000 123456789 2049 131073 1`;
 
 /** Answers in the form in which the native program gives them, so that reading them is warm as well. */
-const inventedCall = (args: readonly string[], environ: readonly string[]): HostCall => {
-  const image = invented();
+const inventedCall = (facts: ImageFacts, cwd: string, environ: readonly string[], args: readonly string[]): HostCall => {
+  const image = invented(facts);
   const list = (...entries: readonly string[]): string => entries.map((entry) => `${entry}\0`).join('');
   const texts: Readonly<Record<string, string>> = {
     '/etc/passwd': 'root:x:0:0:root:/root:/bin/bash\nuser:x:1000:1000:User,,,:/home/user:/bin/bash\n',
@@ -137,7 +144,7 @@ const inventedCall = (args: readonly string[], environ: readonly string[]): Host
       case CALLS.environ:
         return list(...environ);
       case CALLS.getcwd:
-        return '/data/project';
+        return cwd;
       case CALLS.ids:
         return '1000 1000 1000 1000 1000 1000 22 1000 2000';
       case CALLS.uname:
@@ -172,25 +179,27 @@ const WATCHED = 3;
 const PROBES = 30_000;
 let calls = 0;
 
-/** The program's own door, in whose place the invented answers come. */
-type Door = { __host: HostCall };
+/** The global object: the program's own door, in whose place the invented answers come, and what the program calls. */
+type Global = { __host: HostCall; readonly tsrunStart: (input: string) => string };
 
 /** Made by the first of the warm-up calls, so that the making is no part of what the later ones touch. */
 let typical: readonly HostCall[] | undefined;
 
-/** globalThis.tsrunWarm. `door` is the global object. Throws when the start did not go as it should: the image would then not be warm. */
-export const warm = (host: Host, door: Door): string => {
+/** globalThis.tsrunWarm. Throws when a start did not go as it should: the image would then not be warm. */
+export const warm = (host: Host, global: Global): string => {
   typical ??= [
-    inventedCall(['tsrun', 'exec', '-B', '/data:/mnt/data:ro', 'image.sif', 'python3', 'analysis.py'], ENVIRON),
+    inventedCall(FACTS, '/data/project', ENVIRON, ['tsrun', 'exec', '-B', '/data:/mnt/data:ro', 'image.sif', 'python3', 'analysis.py']),
     inventedCall(
+      PLAIN_FACTS,
+      '/home/user',
+      ['PATH=/usr/bin:/bin', 'HOME=/home/user', 'USER=user', 'LOGNAME=user', 'LANG=C.UTF-8', 'TSRUN_LINGER=5'],
       ['tsrun', 'exec', '/images/image.sif', '/bin/true'],
-      ['PATH=/usr/bin:/bin', 'HOME=/home/user', 'LANG=C.UTF-8', 'TSRUN_LINGER=5'],
     ),
   ];
-  const real = door.__host;
+  const real = global.__host;
   for (const call of typical) {
-    door.__host = call;
-    const answer = start(host, '');
+    global.__host = call;
+    const answer = global.tsrunStart('');
     if (!answer.startsWith('plan\0')) throw new Error(`the warm-up start failed: ${answer}`);
   }
   // The call that is watched when the memory is laid out: names that were never seen lead through all names there are, as those of an image will.
@@ -199,6 +208,6 @@ export const warm = (host: Host, door: Door): string => {
     for (let at = 0; at < PROBES; at++) if (names[`probe ${at}`] !== undefined) throw new Error('a probe was found');
   }
   failure(host, '0\0exec\x002\0run the program\0python3: it is in no directory of PATH\0');
-  door.__host = real;
+  global.__host = real;
   return '';
 };

@@ -1,7 +1,7 @@
 // time limit: 200 s
 /** Definition files as an ordinary user: what they build, and what run, exec, test and inspect then show. */
 import { spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, statSync, truncateSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { Worker } from 'node:worker_threads';
 import { suite } from 'uvu';
@@ -295,8 +295,14 @@ test('a sandbox made into an image keeps the owners that are recorded in it', ()
     assert.match(listed('/bin/busybox'), /^-rwxr-xr-x\s+0\s+0\s/);
     assert.not.match(say('image', 'ls', image), /tsrun-owners/);
   };
+  assert.is(statSync(join(place, 'box')).mode & 0o7777, 0o555);
   ok(build('unboxed.sif', 'box'));
   expectOwners('unboxed.sif');
+  assert.match(say('image', 'ls', '--depth', '0', 'unboxed.sif', '/'), /^dr-xr-xr-x/);
+  // People copy such directories, and links have no room for a record.
+  assert.is(spawnSync('cp', ['-a', join(place, 'box'), join(place, 'copied')]).status, 0);
+  ok(build('copied.sif', 'copied'));
+  expectOwners('copied.sif');
   write({ 'on.def': 'Bootstrap: localimage\nFrom: box\n%post\n  ln -s its /two; chown -h 13:14 /two\n' });
   ok(build('on.sif', 'on.def'));
   expectOwners('on.sif');

@@ -255,6 +255,21 @@ test('--locked refuses another recipe', () => {
   assert.is(built.status, 125);
 });
 
+test('an image, its lock and what is kept may lie beside the files that are copied: the same is built from them again', () => {
+  const directory = join(place, 'all');
+  mkdirSync(directory);
+  writeFileSync(join(directory, 'Dockerfile'), `FROM ${small}\nCOPY . /all/\n`);
+  run('chown', ['-R', testUser().name, directory], { as: 'root' });
+  const here = { cwd: directory, env: within('store') };
+  const made = tsrun(['build', '--check', '--lock', '--vendor', 'vendor', 'all.sif', '.'], here);
+  assert.is(made.status, 0, made.stderr);
+  assert.is(tsrunOk(['exec', '--containall', join(directory, 'all.sif'), 'ls', '/all']), 'Dockerfile\n');
+  const again = tsrun(['build', '--locked', '--offline', '--vendor', 'vendor', 'again.sif', '.'], here);
+  assert.is(again.status, 0, again.stderr);
+  // Other images that lie there are files like any other.
+  assert.is(tsrunOk(['exec', '--containall', join(directory, 'again.sif'), 'ls', '/all']), 'Dockerfile\nall.sif\n');
+});
+
 test('--check names what differs, and nothing else', () => {
   if (machineBase === undefined) return skip('mmdebstrap is missing');
   write(

@@ -1,9 +1,10 @@
 /** The image server's processes as they run: what they may do, where they run, that they are replaced when they die, and that they end. */
-import { readdirSync, readlinkSync, statSync } from 'node:fs';
+import { mkdirSync, readdirSync, readlinkSync, statSync, writeFileSync } from 'node:fs';
 import { cpus } from 'node:os';
 import { join } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
+import type { ServerStats } from '../../src/cli/image-stats.ts';
 import { childrenOf, field, textOf } from '../helpers/processes.ts';
 import { run as asUser, makeBusyboxImage, scratch, tsrunOk, tsrunPath } from '../helpers/product.ts';
 import { endOf, processesOf, runtimeIn, type Staying, startStaying, until } from '../helpers/servers.ts';
@@ -11,7 +12,15 @@ import { skip } from '../helpers/skip.ts';
 
 const test = suite('image server');
 const place = scratch('server');
-const image = makeBusyboxImage(place);
+const DIRECTORIES = 40;
+const FILES = 20;
+const image = makeBusyboxImage(place, (tree) => {
+  for (let directory = 0; directory < DIRECTORIES; directory++) {
+    const path = join(tree, 'usr/many', String(directory));
+    mkdirSync(path, { recursive: true });
+    for (let file = 0; file < FILES; file++) writeFileSync(join(path, `file-${file}`), 'x');
+  }
+});
 const isRoot = process.getuid?.() === 0;
 
 const runtimeOf = (name: string): string => runtimeIn(place, name);
@@ -112,6 +121,38 @@ test('a server tells what it has done', async () => {
   assert.equal({ runs, replaced, failed }, { runs: 1, replaced: 0, failed: 0 });
   assert.ok(['shared', 'own', 'view'].includes(mount));
   assert.ok(lookup > 2 && read > 0 && bytes > 1000, JSON.stringify(mine[0]));
+});
+
+/** How many names were looked up one by one while the host's programs look into the image. */
+const lookupsOf = async (name: string, commands: readonly (readonly string[])[]): Promise<readonly number[]> => {
+  const run = await waiting(name, 'echo ready; read line');
+  const lookups = (): number => {
+    const told = JSON.parse(tsrunOk(['image', 'stats', '--json'], { env: { XDG_RUNTIME_DIR: runtimeOf(name) } })) as {
+      servers: ServerStats[];
+    };
+    return told.servers.flatMap(({ images }) => images).find(({ runs }) => runs > 0)?.lookup ?? Number.NaN;
+  };
+  const counts = commands.map(([program = '', ...args]) => {
+    const before = lookups();
+    const ran = asUser(program, [`/proc/${run.pid}/root/usr/many`, ...args]);
+    assert.is(ran.stdout.trim().split('\n').length, DIRECTORIES * FILES, ran.stderr);
+    return lookups() - before;
+  });
+  run.stdin?.end('\n');
+  await endOf(run);
+  return counts;
+};
+
+test('who walks for names is given names alone; who looks at the files is given what there is to know of them with the listings', async () => {
+  const files = DIRECTORIES * FILES;
+  const [names = Number.NaN, looks = Number.NaN] = await lookupsOf('names', [
+    ['/usr/bin/find', '-name', 'file-*'],
+    ['/usr/bin/find', '-size', '1', '-name', 'file-*'],
+  ]);
+  assert.ok(names < FILES, `${names} lookups for names`);
+  assert.ok(looks > files / 2 && looks < files, `${looks} lookups of files known by name`);
+  const [first = Number.NaN] = await lookupsOf('looks', [['/usr/bin/find', '-size', '1', '-name', 'file-*']]);
+  assert.ok(first < FILES * 2, `${first} lookups of ${files} files`);
 });
 
 test('where programs are, the image is seen without the overlay that costs at every look, unless something is laid over them', () => {

@@ -444,6 +444,46 @@ static void test_ahead(void)
 	close_image(&opened);
 }
 
+/* Who keeps what it was given does not need it kept here. */
+static void test_given(void)
+{
+	struct opened opened;
+	struct squash_inode file;
+	static struct squash_pieces pieces;
+	const size_t block = 128 << 10;
+	uint64_t before;
+
+	sample_image(root, image, "-comp zstd -b 128K");
+	if (open_at(&opened, image, 0, 0, 8 << 20, NULL) < 0 || squash_resolve(opened.sq, "/files/10", true, &file, NULL) < 0)
+		sample_fail(image);
+	CHECK("the list of the blocks is read", squash_read(opened.sq, &file, 2 * block, 1, &pieces, NULL) == 0);
+	squash_release(opened.sq, &pieces);
+	before = squash_cached(opened.sq);
+	CHECK("a part of a block is read", squash_read(opened.sq, &file, 0, 1000, &pieces, NULL) == 0);
+	squash_give(opened.sq, &pieces);
+	CHECK("the block is kept", squash_cached(opened.sq) >= before + block);
+	CHECK("and the rest of it", squash_read(opened.sq, &file, 1000, block - 1000, &pieces, NULL) == 0);
+	squash_give(opened.sq, &pieces);
+	CHECK("when all of it was given it goes", squash_cached(opened.sq) == before);
+	CHECK("two are read, held twice", squash_read(opened.sq, &file, 0, 2 * block, &pieces, NULL) == 0);
+	before = squash_cached(opened.sq);
+	{
+		static struct squash_pieces second;
+
+		CHECK("by two", squash_read(opened.sq, &file, 0, 2 * block, &second, NULL) == 0);
+		squash_give(opened.sq, &second);
+	}
+	CHECK("what is held by another stays", squash_cached(opened.sq) == before && ((const unsigned char *)pieces.iov[0].iov_base)[7] == sample_byte(10, 7));
+	squash_release(opened.sq, &pieces);
+	CHECK("and who releases it leaves it", squash_cached(opened.sq) == before);
+	CHECK("what has gone is read again", squash_read(opened.sq, &file, 3 * block, block, &pieces, NULL) == 0 && pieces.bytes == block);
+	squash_give(opened.sq, &pieces);
+	CHECK("and once more", squash_read(opened.sq, &file, 3 * block, block, &pieces, NULL) == 0
+		&& ((const unsigned char *)pieces.iov[0].iov_base)[9] == sample_byte(10, 3 * block + 9));
+	squash_release(opened.sq, &pieces);
+	close_image(&opened);
+}
+
 static void test_offset(void)
 {
 	struct err err = { 0 };
@@ -488,6 +528,7 @@ int main(void)
 	test_flipped("lz4");
 	test_in_use();
 	test_ahead();
+	test_given();
 	test_offset();
 
 	sample_run("rm -rf %s", top);

@@ -24,12 +24,14 @@ import { normalizeLayer } from '../normalize.ts';
 import { parseLabels } from '../records.ts';
 import { type Base, imageBase } from './base.ts';
 import { keepBlockList, NO_IMAGES, openBuiltImages } from './block-lists.ts';
+import type { BuiltStage } from './building.ts';
 import { closeWorkplace, holdCache, sweep, syncLayers, type Workplace } from './cache.ts';
 import { type Engine, note, withTask } from './engine.ts';
 import { layerSource } from './native.ts';
 import { changedOnly } from './plain-stage.ts';
 import { writeSandbox } from './sandbox.ts';
-import { type BuiltStage, buildStage, stageInfo } from './stage.ts';
+import { buildStage } from './stage.ts';
+import { stageInfo } from './stage-start.ts';
 import { configBytes, type StageState, withInheritedLabels } from './stage-state.ts';
 import { runTests } from './test-steps.ts';
 import { readTexts } from './tree.ts';
@@ -51,7 +53,7 @@ export const buildRecipe = async (engine: Engine, output: Output): Promise<Built
   const emit = (event: BuildEvent): void => engine.emit(event);
   const bases = new Map<string, Promise<Base>>();
   const places: Workplace[] = [];
-  const held = await holdCache(engine.cache);
+  const held = await holdCache(engine.cache, engine.signal);
   try {
     const { spec } = engine;
     const order = neededStages(spec);

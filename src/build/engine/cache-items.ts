@@ -1,8 +1,10 @@
 /** What builds have kept on this node, for `tsrun cache list|clean`: finished steps, unpacked bases, directories of RUN --mount=type=cache, and lists of blocks. */
 import { lstat, readdir, readFile, readlink, rm } from 'node:fs/promises';
 import { basename } from 'node:path';
-import { isLeased } from '../../store/lease.ts';
+import { isLeased, newWatch, tryLease } from '../../store/lease.ts';
 import type { StoreItem } from '../../store/types.ts';
+import type { Timing } from '../../util/timing.ts';
+import { cleaningLease } from './cache.ts';
 
 /** A directory `build/<ids>` of a work space. */
 export type BuildPlace = { readonly root: string; readonly ids: string };
@@ -44,36 +46,47 @@ export const listBuilds = async (places: readonly BuildPlace[]): Promise<StoreIt
 export type BuildCleaning = {
   readonly olderThan: number;
   readonly dryRun: boolean;
+  readonly timing: Timing;
   /** Removes a directory whatever the modes and owners in it. */
   readonly remove: (place: BuildPlace, path: string) => Promise<void>;
-  /** Told of a place that is left alone since a build works in it. */
+  /** Told of a place that is left alone since a build works in it, or somebody else cleans it. */
   readonly onBusy: (place: BuildPlace) => void;
 };
 
 /** @returns what was (or would be) removed */
-export const cleanBuilds = async (
-  places: readonly BuildPlace[],
-  { olderThan, dryRun, remove, onBusy }: BuildCleaning,
-): Promise<StoreItem[]> => {
+export const cleanBuilds = async (places: readonly BuildPlace[], cleaning: BuildCleaning): Promise<StoreItem[]> => {
   const removed: StoreItem[] = [];
   for (const place of places) {
-    const items = (await listBuilds([place])).filter(({ age }) => age >= olderThan);
-    if (items.length === 0) continue;
-    if (await isBusy(place)) {
-      onBusy(place);
+    const attempt = await tryLease(cleaningLease(place.root), newWatch(), cleaning.timing);
+    if (attempt.kind !== 'held') {
+      cleaning.onBusy(place);
       continue;
     }
-    removed.push(...items);
-    if (dryRun) continue;
-    // First the names by which they are found.
-    const paths = new Set(items.map(({ path }) => basename(path)));
-    for (const key of await namesIn(`${place.root}/layers`)) {
-      const link = `${place.root}/layers/${key}`;
-      if (paths.has(basename(await readlink(link).catch(() => '')))) await rm(link, { force: true });
+    try {
+      removed.push(...(await cleanPlace(place, cleaning)));
+    } finally {
+      await attempt.lease.release();
     }
-    for (const { path } of items) await remove(place, path);
   }
   return removed;
+};
+
+const cleanPlace = async (place: BuildPlace, { olderThan, dryRun, remove, onBusy }: BuildCleaning): Promise<readonly StoreItem[]> => {
+  const items = (await listBuilds([place])).filter(({ age }) => age >= olderThan);
+  if (items.length === 0) return [];
+  if (await isBusy(place)) {
+    onBusy(place);
+    return [];
+  }
+  if (dryRun) return items;
+  // First the names by which they are found.
+  const paths = new Set(items.map(({ path }) => basename(path)));
+  for (const key of await namesIn(`${place.root}/layers`)) {
+    const link = `${place.root}/layers/${key}`;
+    if (paths.has(basename(await readlink(link).catch(() => '')))) await rm(link, { force: true });
+  }
+  for (const { path } of items) await remove(place, path);
+  return items;
 };
 
 /** Every build holds a lease as long as it lasts. */

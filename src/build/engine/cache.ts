@@ -5,6 +5,7 @@
  *     build/<ids>/layers/<key>    a link to one of those
  *     build/<ids>/begun/<token>/  the same under way, with work/ of the overlay; and <token>.lease, who does it
  *     build/<ids>/keys/<key>.lease   one build at a time makes a result, others wait for it
+ *     build/<ids>/cleaning.lease  who takes results away (cache-items.ts)
  *     build/<ids>/mounts/<id>/    of RUN --mount=type=cache
  *     build/<ids>/blocks/<target> which blocks an image built here has (block-lists.ts)
  *
@@ -193,14 +194,26 @@ export const syncLayers = async (cache: Cache): Promise<void> => {
   }
 };
 
-/** As long as a build lasts: nobody cleans what it may stand on. */
-export const holdCache = async (cache: Cache): Promise<Lease> => {
+/** Whoever cleans a cache has this. */
+export const cleaningLease = (root: string): string => `${root}/cleaning.lease`;
+
+/**
+ * As long as a build lasts: nobody cleans what it may stand on. Whoever cleans takes the one lease and then looks for builds, a build takes its own and
+ * then waits for whoever cleans: one of them sees the other.
+ */
+export const holdCache = async (cache: Cache, signal: AbortSignal): Promise<Lease> => {
   const attempt = await tryLease(`${cache.root}/begun/${randomBytes(8).toString('hex')}.lease`, newWatch(), cache.timing).catch(
     (error: unknown) => {
       throw spaceError(error, cache.root);
     },
   );
   if (attempt.kind !== 'held') throw new Error('a new lease is taken');
+  try {
+    while (await isLeased(cleaningLease(cache.root))) await cache.timing.sleep(FIRST_WAIT, signal);
+  } catch (error) {
+    await attempt.lease.release();
+    throw error;
+  }
   return attempt.lease;
 };
 

@@ -73,6 +73,7 @@ export const readyCopy = async (
     ...(docker ? contextOf(engine, step.from) : { root: '/', ignore: NOTHING_IGNORED }),
     start: engine.options.directory,
     manner: step.manner,
+    outputs: engine.options.outputs,
     exclude: excludeRules(exclude),
     place,
   };
@@ -221,7 +222,7 @@ const fetchItem = async (
   });
 
 /** Copies into the tree. Returns the bytes that were written. */
-export const copyFiles = async (engine: Engine, copy: ReadyCopy, tree: Tree, place: Workplace): Promise<number> => {
+export const copyFiles = async (engine: Engine, copy: ReadyCopy, tree: Tree, place: Workplace, epoch: number): Promise<number> => {
   const { step, destination } = copy;
   const where = placeText(step.at);
   const ids =
@@ -241,7 +242,7 @@ export const copyFiles = async (engine: Engine, copy: ReadyCopy, tree: Tree, pla
           : 'take the slash at its end away, or choose another name',
     });
   }
-  const state: Copying = { engine, copy, tree, spot, ids, bytes: 0, made: new Set() };
+  const state: Copying = { engine, copy, tree, spot, ids, epoch, bytes: 0, made: new Set() };
   await putInto(engine, tree, place, copiedTar(state, items, placed));
   return state.bytes;
 };
@@ -262,6 +263,8 @@ type Copying = {
   readonly tree: Tree;
   readonly spot: Spot;
   readonly ids: { readonly uid: number; readonly gid: number };
+  /** The time of what has none of its own. */
+  readonly epoch: number;
   bytes: number;
   /** Directories that have been made. */
   readonly made: Set<string>;
@@ -321,9 +324,12 @@ function* hostItems(state: Copying, source: HostSource, target: string): Generat
 
 const isThere = ({ spot, made }: Copying, path: string): boolean => made.has(path) || (spot.type === 'd' && spot.path === path);
 
-function* bytesItem({ copy, ids }: Copying, item: Extract<Item, { kind: 'bytes' }>, target: string): Generator<TarItem> {
+function* bytesItem({ copy, ids, epoch }: Copying, item: Extract<Item, { kind: 'bytes' }>, target: string): Generator<TarItem> {
   const mode = copy.mode?.(item.mode, false) ?? item.mode;
-  yield { entry: { ...DIRECTORY, type: 'file', path: target.slice(1), mode, ...ids, size: item.size }, content: item.content() };
+  yield {
+    entry: { ...DIRECTORY, type: 'file', path: target.slice(1), mode, ...ids, size: item.size, mtime: epoch },
+    content: item.content(),
+  };
 }
 
 const treeTar = (state: Copying, source: TreeSource, target: string): AsyncIterable<Uint8Array> => {

@@ -22,6 +22,8 @@ export type EngineOptions = {
   /** Where COPY finds files: an absolute directory. */
   readonly context: string;
   readonly ignore: Ignore;
+  /** What the build itself writes, which may lie there: the image, its lock. Absolute. */
+  readonly outputs: readonly string[];
   /** Where relative paths of `cp` and `host-run` begin. */
   readonly directory: string;
   readonly noCache: boolean;

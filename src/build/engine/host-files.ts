@@ -52,6 +52,8 @@ export type Finding = {
   readonly ignore: Ignore;
   /** Left out besides: patterns over the name below the source. */
   readonly exclude: IgnoreRules;
+  /** What the build itself writes: left out wherever it is found and not named. Absolute. */
+  readonly outputs: readonly string[];
   /** "recipe:3": begins every error. */
   readonly place: string;
 };
@@ -65,16 +67,24 @@ const latin1 = (bytes: Buffer): string => bytes.toString('latin1');
 /** @param names as the recipe has them, expanded. @throws TsrunError E_COPY_SOURCE */
 export const findSources = async (names: readonly string[], finding: Finding): Promise<readonly HostSource[]> => {
   const sources: HostSource[] = [];
+  const outputs = await identitiesOf(finding.outputs);
   for (const name of names) {
     const before = sources.length;
     const paths = await expandName(name, finding);
     for (const path of paths) {
-      const source = await sourceAt(path, name, finding);
+      const source = await sourceAt(path, name, finding, outputs);
       if (source !== undefined) sources.push(source);
     }
     if (sources.length === before) throw await missing(name, finding);
   }
   return sources;
+};
+
+const identity = ({ dev, ino }: Stats): string => `${dev} ${ino}`;
+
+const identitiesOf = async (paths: readonly string[]): Promise<ReadonlySet<string>> => {
+  const found = await Promise.all(paths.map((path) => lstat(raw(path)).catch(() => undefined)));
+  return new Set(found.flatMap((each) => (each === undefined ? [] : [identity(each)])));
 };
 
 /** Clean paths below the root that the name stands for; a name without wildcards stands for itself. */
@@ -160,11 +170,11 @@ const resolveBelow = async ({ root, manner }: Finding, path: string): Promise<st
   return at.length === 0 ? root : [root === '/' ? '' : root, ...at].join('/');
 };
 
-const sourceAt = async (path: string, name: string, finding: Finding): Promise<HostSource | undefined> => {
+const sourceAt = async (path: string, name: string, finding: Finding, outputs: ReadonlySet<string>): Promise<HostSource | undefined> => {
   const absolute = await resolveBelow(finding, path);
   if (absolute === undefined) return undefined;
   const below = finding.root === '/' ? absolute.slice(1) : absolute.slice(finding.root.length + 1);
-  const walker: Walker = { finding, name, below, count: 0, files: [], open: [] };
+  const walker: Walker = { finding, outputs, name, below, count: 0, files: [], open: [] };
   await walk(walker, absolute, '');
   if (walker.files.length === 0) return undefined;
   return { name: path.slice(path.lastIndexOf('/') + 1), path, files: walker.files };
@@ -172,6 +182,7 @@ const sourceAt = async (path: string, name: string, finding: Finding): Promise<H
 
 type Walker = {
   readonly finding: Finding;
+  readonly outputs: ReadonlySet<string>;
   readonly name: string;
   /** Of the source, below the root: what .dockerignore speaks of. */
   readonly below: string;
@@ -182,19 +193,20 @@ type Walker = {
 };
 
 const walk = async (walker: Walker, absolute: string, path: string): Promise<void> => {
-  const { finding, below } = walker;
+  const { finding, below, name, outputs } = walker;
   const named = [below, path].filter((part) => part !== '').join('/');
   const found = await look(walker, absolute);
   if (path !== '' && finding.exclude(path)) return;
   const ignored = named !== '' && finding.ignore.ignores(named);
   if (found === undefined || (ignored && (!found.isDirectory() || !finding.ignore.hasExceptions))) return;
+  if (outputs.has(identity(found)) && (path !== '' || hasWildcard(name))) return;
   if (++walker.count > MAX_FILES) throw sourceError(walker.name, finding, `it has more than ${MAX_FILES} files`, 'copy less');
   const file = await fileOf(walker, absolute, path, found);
   if (file === undefined) return;
   const before = walker.files.length;
   walker.files.push(file);
   if (file.type !== 'directory') return;
-  const id = `${found.dev} ${found.ino}`;
+  const id = identity(found);
   if (walker.open.includes(id))
     throw sourceError(walker.name, finding, `${show(path)} is a link to a directory it lies in`, 'copy the parts of it by name');
   walker.open.push(id);

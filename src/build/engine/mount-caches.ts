@@ -4,14 +4,12 @@ import { type Lease, newWatch, tryLease } from '../../store/lease.ts';
 import type { Workplace } from './cache.ts';
 import type { Engine } from './engine.ts';
 import { giveAway } from './native.ts';
-import type { ReadyMount } from './run-step.ts';
+import type { ReadyMount } from './step-mounts.ts';
 
 type CacheMount = Extract<ReadyMount, { type: 'cache' }>;
 
 export type HeldCaches = {
   readonly directories: ReadonlyMap<ReadyMount, string>;
-  /** Removed with the release. */
-  readonly temporary: string[];
   readonly release: () => Promise<void>;
 };
 
@@ -22,9 +20,7 @@ const LONGEST_WAIT = 1_000;
 export const holdCaches = async (engine: Engine, mounts: readonly ReadyMount[], place: Workplace): Promise<HeldCaches> => {
   const directories = new Map<ReadyMount, string>();
   const held = new Map<string, Lease>();
-  const temporary: string[] = [];
   const release = async (): Promise<void> => {
-    for (const path of temporary) await engine.cache.remove(path);
     for (const lease of held.values()) await lease.release();
   };
   // In one order everywhere: two steps never wait for each other.
@@ -44,7 +40,7 @@ export const holdCaches = async (engine: Engine, mounts: readonly ReadyMount[], 
     await release();
     throw error;
   }
-  return { directories, temporary, release };
+  return { directories, release };
 };
 
 /** Whether it is new. What it begins with appears whole, by whoever is first. */

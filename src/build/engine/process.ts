@@ -110,7 +110,13 @@ const start = (plan: Plan, stdio: readonly Stdio[], signal: AbortSignal): Child 
   const isTool = plan.ops.some((op) => op.op === 'exec' && op.file === TOOL);
   const tool = isTool ? openSync(nativeProgram(), 'r') : undefined;
   try {
-    return spawned(['@plan', '3'], [...stdio, 'pipe', ...(tool === undefined ? [] : [tool])], signal, stdio[0] === 'inherit', bytes);
+    return spawned(
+      ['@plan', '3', String(process.pid)],
+      [...stdio, 'pipe', ...(tool === undefined ? [] : [tool])],
+      signal,
+      stdio[0] === 'inherit',
+      bytes,
+    );
   } finally {
     if (tool !== undefined) closeSync(tool);
   }

@@ -12,7 +12,8 @@ import type { Engine } from './engine.ts';
 import { digestOfSources, type Finding, findSources } from './host-files.ts';
 import { keyOf } from './key.ts';
 import { placeText } from './names.ts';
-import type { CopiedFiles, ReadyMount, RunStep } from './run-step.ts';
+import type { RunStep } from './run-step.ts';
+import type { CopiedFiles, ReadyMount } from './step-mounts.ts';
 
 export const readyMounts = (
   engine: Engine,
@@ -65,6 +66,7 @@ const bindMount = async (
     ...contextOf(engine, mount.from),
     start: engine.options.context,
     manner: 'docker',
+    outputs: engine.options.outputs,
     exclude: excludeRules([]),
     place: placeText(step.at),
   };
@@ -112,7 +114,7 @@ const copied = async (
       const own = `${place.path}/mounts/${randomBytes(4).toString('hex')}`;
       const into: Workplace = { ...place, files: `${own}/files`, work: `${own}/work`, owners: `${own}/owners` };
       for (const directory of [into.files, into.work]) await makeDirectories(directory, 0o755);
-      await copyFiles(engine, ready, { base: scratchBase(engine), layers: [] }, into);
+      await copyFiles(engine, ready, { base: scratchBase(engine), layers: [] }, into, 0);
       const path = `${into.files}/${COPIED}`;
       return { path, isFile: !(await stat(path)).isDirectory() };
     },

@@ -67,8 +67,8 @@ export const stateOf = (json: ConfigJson): StageState => {
   };
 };
 
-/** A stage built on another one begins where that ended; arguments and the origin of CMD stay behind. */
-export const inherit = (state: StageState): StageState => ({ ...state, args: new Map(), ownCmd: false });
+/** A stage built on another one begins where that ended, with its arguments too (Docker's manual, "Build variables", scoping); its CMD is the base's. */
+export const inherit = (state: StageState): StageState => ({ ...state, ownCmd: false });
 
 export const withEnv = (state: StageState, name: string, value: string): StageState => ({
   ...state,

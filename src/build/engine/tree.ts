@@ -1,4 +1,5 @@
 /** The files of a stage as they are between two steps: a base and the layers above it. Looked at, read and changed through the launcher, where the kernel puts them together. */
+import { lstat } from 'node:fs/promises';
 import type { Plan } from '../../plan/ops.ts';
 import { makeStepPlan, type StepMount, type StepProgram } from '../../plan/step.ts';
 import { TsrunError } from '../../util/errors.ts';
@@ -72,6 +73,10 @@ const planIn = async (engine: Engine, tree: Tree, { program, place, mounts = [],
 
 /** Without overlays a stage is one layer, with all that its base has. */
 const directoryOf = async ({ base, layers }: Tree): Promise<string> => layers[0]?.files ?? base.directory();
+
+/** Of its root: what the kernel shows of an overlay's is the upper one's, so a new layer begins with it. */
+export const rootMode = async ({ base, layers }: Tree): Promise<number> =>
+  (await lstat(layers.at(-1)?.files ?? (await base.directory()))).mode & 0o7777;
 
 const tool = (args: readonly string[]): StepProgram => ({
   file: TOOL,

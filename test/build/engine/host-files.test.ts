@@ -35,6 +35,7 @@ const finding: Finding = {
   start: root,
   manner: 'docker',
   ignore: NOTHING_IGNORED,
+  outputs: [],
   exclude: excludeRules([]),
   place: 'Dockerfile:1',
 };
@@ -53,6 +54,13 @@ const refusal = async (asked: readonly string[], how: Partial<Finding> = {}): Pr
   }
   return '';
 };
+
+test('what the build itself writes is no part of what it copies, unless it is named', async () => {
+  const outputs = [join(root, 'b.txt'), join(root, 'dir/sub'), join(root, 'not-yet.sif')];
+  assert.is(await names(['*.txt', 'dir'], { outputs }), 'a.txt[.] dir[. one up]');
+  assert.is(await names(['*.txt', 'dir'], { outputs, manner: 'cp', root: '/' }), 'a.txt[.] dir[. one up]');
+  assert.is(await names(['b.txt', 'dir/sub'], { outputs }), 'b.txt[.] sub[. keep.log two]');
+});
 
 test('names and wildcards stand for what is in the context; parents come first, siblings are sorted', async () => {
   assert.is(await names(['a.txt', 'dir']), 'a.txt[.] dir[. one sub sub/keep.log sub/two up]');

@@ -1,11 +1,11 @@
 /** What build steps need of the launcher: layers, an upper one that keeps what is written, and user namespaces of several ids. */
-import { execFileSync } from 'node:child_process';
-import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { execFileSync, type SpawnSyncOptions, spawnSync } from 'node:child_process';
+import { closeSync, existsSync, mkdirSync, openSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { busyboxImage, outputOf, ownedDirectory, ownImage, ranges, several, shell, tree, uppers } from './build-helpers.ts';
-import { type Op, ordinary, type Setup, users } from './helpers.ts';
+import { encodePlan, makePlan, type Op, ordinary, type Setup, tsrun, users } from './helpers.ts';
 
 const test = suite('launcher: build steps');
 
@@ -114,6 +114,52 @@ for (const user of users) {
     assert.is(readFileSync(join(place, 'etc/new'), 'latin1'), 'new\n');
     assert.not(existsSync(join(place, 'bin/wc')));
     assert.equal(readdirSync(join(place, 'mnt')), []);
+  });
+
+  test(`${user.name}: a file of the run is seen at another place too, read-only, and nothing of it in upper`, () => {
+    const { upper, op } = uppers(user);
+    const setup: Setup = {
+      ...on(alone, op),
+      mounts: [
+        ['tmpfs', '/dev', 0o755, 0],
+        ['file', '/dev/secret', 0o400, 'silence\n'],
+        ['bind', '/dev/secret', '/etc/passwd', 'ro,inside'],
+        ['bind', '/dev/secret', '/etc/new', 'ro,inside'],
+      ],
+    };
+    const out = outputOf(setup, 'cat /etc/passwd /etc/new; stat -c %a /etc/new; touch /etc/new 2>&1 || true');
+    assert.is(out, 'silence\nsilence\n400\ntouch: /etc/new: Read-only file system\n');
+    assert.not.match(tree(upper).join(' '), /passwd|new/);
+    const missing = shell(
+      {
+        ...on(alone, uppers(user).op),
+        mounts: [
+          ['tmpfs', '/dev', 0o755, 0],
+          ['bind', '/dev/secret', '/etc/new', 'ro,inside'],
+        ],
+      },
+      'true',
+    );
+    assert.is(missing.status, 125);
+    assert.match(missing.err, /\/dev\/secret/);
+  });
+
+  test(`${user.name}: whose parent is not the one it was told of does nothing`, () => {
+    const { upper, op } = uppers(user);
+    const words = ['sh', '-c', 'touch /made'];
+    const bytes = encodePlan(makePlan({ unshare: 'mount,pid,leash', env: ['PATH=/bin'], file: '/bin/sh', ...on(alone, op) }, words));
+    for (const [parent, status, made] of [
+      [process.pid + 1, 125, []],
+      [process.pid, 0, ['made']],
+    ] as const) {
+      const plan = join(ownedDirectory(user), 'plan');
+      writeFileSync(plan, bytes);
+      const fd = openSync(plan, 'r');
+      const options: SpawnSyncOptions = { uid: user.uid, gid: user.gid, cwd: '/', env: {}, stdio: ['ignore', 'pipe', 'pipe', fd] };
+      assert.is(spawnSync(tsrun, ['@plan', '3', String(parent)], options).status, status);
+      closeSync(fd);
+      assert.equal(tree(upper), made);
+    }
   });
 
   test(`${user.name}: several ids are real ones inside`, () => {
