@@ -5,12 +5,14 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 
@@ -124,10 +126,11 @@ static NORETURN void become_server(char *const argv[], int ready, int dir, int l
 	_exit(125);
 }
 
-/* Twice forked, so that the server is nobody's child that would have to wait for it. Returns the process between, to be waited for. */
+/* Twice forked, so that the server is nobody's child that would have to wait for it. Returns the process between, to be waited for. Who traces the run and its
+ * children (strace -f) does not get the server: it would wait for a page of the image when it reads their memory, and who has to answer would wait for it. */
 static pid_t spawn(char *const argv[], int ready, int dir, int lock)
 {
-	pid_t child = fork();
+	pid_t child = (pid_t)syscall(SYS_clone, CLONE_UNTRACED | SIGCHLD, NULL, NULL, NULL, NULL);
 
 	if (child < 0)
 		return -errno;

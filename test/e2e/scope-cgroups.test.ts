@@ -15,7 +15,10 @@ import { isRoot, testUser } from '../helpers/user.ts';
 
 const test = suite('scope and control groups, version 2');
 const place = scratch('cgroups');
-const image = makeBusyboxImage(place, (tree) => writeFileSync(join(tree, 'srv/random'), randomBytes(24 << 20)));
+/** 24 MB of small files, whose blocks the image server keeps as far as it may: it cannot know that all of one has been read. */
+const image = makeBusyboxImage(place, (tree) => {
+  for (let i = 0; i < 800; i++) writeFileSync(join(tree, `srv/${i}`), randomBytes(30_000));
+});
 
 const SCOPE = 'system.slice/slurmstepd.scope';
 /** Two tasks of a step, another step of the job, and another job; as Slurm 22.05 and later name them. */
@@ -49,7 +52,7 @@ for group in ${GROUPS.join(' ')}; do within $group TSRUN_LINGER=20 tsrun exec im
 echo == a cache
 for group in ${GROUPS[0]} ${SCOPE}/job_2/step_0/task_0; do
   rm -r tsrun-1000
-  within $group TSRUN_LINGER=20 tsrun exec image.sif cat /srv/random > /dev/null
+  within $group TSRUN_LINGER=20 tsrun exec image.sif sh -c 'cat /srv/* > /dev/null'
   user tsrun @server-statistics /tmp/tsrun-1000
 done
 echo == a copy in memory

@@ -1,5 +1,6 @@
 /* `deny ERRNO CALL… -- COMMAND ARG…`: runs COMMAND under a filter that refuses system calls, as another place (EINVAL, EPERM) would.
  * `deny linux-VERSION -- COMMAND ARG…`: the same as a kernel of that version would: what came later is refused with the errors it would give.
+ * `deny KILL CALL… -- COMMAND ARG…`: ends the process that makes such a call.
  * Fallbacks are tested on new kernels this way. Distributions bring some calls to older kernels; who does without them does so with them, too. */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -21,6 +22,7 @@
 #endif
 #define VERSION(major, minor) ((major) * 1000 + (minor))
 #define FILTER_MAX 512
+#define KILL 0xffffu /* no errno */
 
 /* By number from 424 on, where all architectures agree, for the headers of older systems. The version is the first that has the call: its manual page, or
  * the commit that added it to arch/x86/entry/syscalls/syscall_64.tbl. */
@@ -35,6 +37,11 @@ static const struct {
 	{"process_vm_readv", SYS_process_vm_readv, 0},
 	{"mount", SYS_mount, 0},
 	{"pivot_root", SYS_pivot_root, 0},
+	{"listen", SYS_listen, 0},
+	{"accept4", SYS_accept4, 0},
+	{"epoll_create1", SYS_epoll_create1, 0},
+	{"socketpair", SYS_socketpair, 0},
+	{"signalfd4", SYS_signalfd4, 0},
 	{"statx", SYS_statx, VERSION(4, 11)},
 	{"pidfd_send_signal", 424, VERSION(5, 1)},
 	{"io_uring_setup", 425, VERSION(5, 1)},
@@ -96,7 +103,7 @@ static const struct {
 static const struct {
 	const char *name;
 	unsigned number;
-} errors[] = {{"ENOSYS", ENOSYS}, {"EINVAL", EINVAL}, {"EPERM", EPERM}, {"EAGAIN", EAGAIN}};
+} errors[] = {{"ENOSYS", ENOSYS}, {"EINVAL", EINVAL}, {"EPERM", EPERM}, {"EAGAIN", EAGAIN}, {"KILL", KILL}};
 
 static struct sock_filter filter[FILTER_MAX];
 static unsigned short length;
@@ -116,7 +123,7 @@ static void load(size_t offset)
 static void refuse_number(unsigned call, unsigned error)
 {
 	add((struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, call, 0, 1));
-	add((struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | error));
+	add((struct sock_filter)BPF_STMT(BPF_RET | BPF_K, error == KILL ? SECCOMP_RET_KILL_PROCESS : SECCOMP_RET_ERRNO | error));
 }
 
 /* Arguments are little-endian: this is the lower half. */
@@ -190,7 +197,7 @@ int main(int argc, char **argv)
 	add((struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW));
 	program.len = length;
 	if (number == 0 || i + 1 >= argc) {
-		fprintf(stderr, "usage: deny linux-VERSION|ENOSYS|EINVAL|EPERM|EAGAIN CALL... -- COMMAND ARG...\n");
+		fprintf(stderr, "usage: deny linux-VERSION|ENOSYS|EINVAL|EPERM|EAGAIN|KILL CALL... -- COMMAND ARG...\n");
 		return 90;
 	}
 	/* Root needs no promise, and who it then becomes can run what is setuid (newuidmap). */
