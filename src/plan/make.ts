@@ -1,4 +1,6 @@
 /** The plan of a run, in the order in which it is carried out. Each step below decides one thing and says why. */
+
+import { nameOf } from '../util/paths.ts';
 import { leftOutLine, planEnv } from './env.ts';
 import { putEtcFiles } from './etc-files.ts';
 import { planImage } from './image-ops.ts';
@@ -7,7 +9,7 @@ import { putBinds, putHome, putKernel, putTemporary, settleHome } from './mounts
 import { noticeOps } from './notices.ts';
 import { putNvidia } from './nvidia.ts';
 import type { Op, Plan } from './ops.ts';
-import { planPayload } from './payload.ts';
+import { chooseCommand, planPayload } from './payload.ts';
 import type { Situation } from './situation.ts';
 import { putStart } from './start.ts';
 
@@ -60,15 +62,21 @@ const namespaces = ({ request }: Situation): string[] => [
 ];
 
 /**
- * Where an image keeps its programs and libraries. An overlay makes looking at a file about half as dear again, which `import` and `find` do thousands of
+ * Where an image keeps its programs and libraries. An overlay makes looking at a file about half as dear again, which compilers and `find` do thousands of
  * times; each of these mounts costs a start some microseconds, so there are two, not one for each directory.
+ *
+ * Not for languages that ask of each file they open whether it is a terminal (Python before 3.14, Perl): FUSE asks the server every time, an overlay answers.
  */
-const uncovered = ({ request, image }: Situation): Op[] =>
-  request.writableTmpfs
-    ? []
-    : ['/usr', '/opt']
-        .filter((target) => image.facts.tree[target] === 'd')
-        .map((target) => ({ op: 'uncovered', target, why: 'programs lie there: looking at files is cheaper without the overlay' }));
+const uncovered = (situation: Situation): Op[] => {
+  const { request, image } = situation;
+  const name = nameOf(chooseCommand(situation).file);
+  if (request.writableTmpfs || ASKING.some((each) => name.startsWith(each))) return [];
+  return ['/usr', '/opt']
+    .filter((target) => image.facts.tree[target] === 'd')
+    .map((target) => ({ op: 'uncovered', target, why: 'programs lie there: looking at files is cheaper without the overlay' }));
+};
+
+const ASKING = ['python', 'pypy', 'ipython', 'jupyter', 'perl'];
 
 /** With --no-home HOME still names a directory: an empty one, where the image has none. */
 const homePlace = ({ request, image }: Situation, home: string): Op[] => {

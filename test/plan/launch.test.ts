@@ -55,6 +55,12 @@ test('programs of the image are seen without the overlay, before anything is mou
   assert.ok(opsOf(planned('exec IMG p'), 'uncovered').every((op) => op.why.includes('cheaper without the overlay')));
 });
 
+test('languages that ask of each file whether it is a terminal are answered by the overlay', () => {
+  for (const program of ['python3', '/usr/bin/python3.11', '/opt/venv/bin/ipython', 'perl'])
+    assert.equal(uncovered(`exec IMG ${program} x`), []);
+  assert.equal(uncovered('exec IMG pip'), ['/usr', '/opt']);
+});
+
 test('what is written to the image goes through the overlay, everywhere', () => {
   assert.equal(uncovered('exec --writable-tmpfs IMG p'), []);
 });
