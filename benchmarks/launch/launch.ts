@@ -54,7 +54,8 @@ const alone = (words: readonly string[] | undefined): readonly string[] | undefi
 const mountCases = [
   bare,
   { name: UNSHARE, words: [unshare, ...place.bare], ...besideBare },
-  { name: TSRUN, words: place.tsrun(), ...besideBare },
+  { name: TSRUN, words: place.tsrun(), goals: [{ beside: BARE }, { beside: BWRAP }] },
+  { name: BWRAP, words: place.bwrap, ...besideBare },
 ];
 /** Mounts below /mnt, which no run shows: what lies in a directory that is shown with its mounts has to be copied again by whoever shows it. */
 const moreMounts = (count: number): string => {
