@@ -19,7 +19,7 @@ const place = scratch('recovery');
 const user = testUser();
 const isRoot = process.getuid?.() === 0;
 const RANKS = 64;
-const FILES = 80;
+const FILES = 320;
 
 /** Every file's content is its own path, so wrong data shows. */
 const image = makeBusyboxImage(place, (tree) => {
