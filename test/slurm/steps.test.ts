@@ -153,14 +153,13 @@ const facts = (cluster: Cluster, tracking: 'linuxproc' | 'cgroup'): void => {
   });
 
   it('a left-over of a run holds up neither srun nor the next step', async () => {
-    const started = Date.now();
     const ran = await shell(
       `export TSRUN_LINGER=6; srun --quiet -n1 tsrun exec ${image} cat /opt/tool/data.txt && srun --quiet -n1 tsrun exec ${image} cat /opt/tool/data.txt`,
     );
     assert.equal([ran.stdout, ran.stderr], ['from the image\n'.repeat(2), '']);
-    assert.ok(Date.now() - started < 5000, 'less than the linger time');
-    if (tracking === 'cgroup')
-      for (const node of cluster.nodes) assert.equal(ofTsrun(node), [], 'the end of a step is the end of its server');
+    const left = cluster.nodes.flatMap((node) => ofTsrun(node));
+    if (tracking === 'cgroup') assert.equal(left, [], 'the end of a step is the end of its server');
+    else assert.ok(left.length > 0, 'the server is there yet');
     await nothingIsLeft();
   });
 
