@@ -3,7 +3,6 @@ import { join } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { run } from '../helpers/proc.ts';
-import { skip } from '../helpers/skip.ts';
 import { asTestUser, isRoot, TEST_USER, testUser, userDirectory } from '../helpers/user.ts';
 
 const test = suite('set-up');
@@ -35,22 +34,6 @@ test('an ordinary user without the Debian packages is told the one command, and 
   assert.is(result.status, 1);
   assert.match(result.stderr, `sudo apt-get install -y --no-install-recommends ${[...groups.build].sort().join(' ')}\n`);
   assert.not(existsSync(join(place, 'node_modules')));
-});
-
-test('who has no subordinate ids, which a base is made with, is told the one command', async () => {
-  if (!isRoot()) return skip('needs root to become somebody without them');
-  const place = userDirectory('setup');
-  const node = join(place, 'node');
-  cpSync(process.execPath, node);
-  cpSync(join(top, 'scripts'), join(place, 'scripts'), { recursive: true });
-  const script = "import('./scripts/debian-base.mjs').then(({ debianBase }) => debianBase()).catch((error) => console.log(error.message))";
-  const nobody = ['setpriv', '--reuid=nobody', '--regid=nogroup', '--clear-groups', '--reset-env'];
-  const told = (await run([...nobody, node, '-e', script], { cwd: place })).stdout;
-  const [, first = 0, last = 0] = /sudo usermod --add-subuids (\d+)-(\d+) --add-subgids \1-\2 nobody\n/.exec(told)?.map(Number) ?? [];
-  assert.is(last - first, 65_535, told);
-  const taken = [...readFileSync('/etc/subuid', 'utf8').matchAll(/:(\d+):(\d+)$/gm)];
-  assert.ok(taken.every(([, start, count]) => Number(start) + Number(count) <= first));
-  assert.not(existsSync(join(place, 'build')));
 });
 
 test('an unknown group is refused', async () => {
