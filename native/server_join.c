@@ -147,12 +147,17 @@ static pid_t spawn(char *const argv[], int ready, int dir, int lock)
 	return child;
 }
 
-static int await_ready(int ready, struct err *err)
+/* `group`: the server's process group. */
+static int await_ready(int ready, pid_t group, struct err *err)
 {
 	struct pollfd wait = { .fd = ready, .events = POLLIN };
 	struct wire_reply reply;
-	int n = RETRY(poll(&wait, 1, ANSWER_SECONDS * 1000));
+	int n = RETRY(poll(&wait, 1, WAKE_SECONDS * 1000));
 
+	if (n == 0) {
+		kill(-group, SIGCONT); /* see wake() */
+		n = RETRY(poll(&wait, 1, ANSWER_SECONDS * 1000));
+	}
 	if (n == 0)
 		return fail(err, ETIMEDOUT, SERVER_STEP_SERVER, "it did not start within %d seconds", ANSWER_SECONDS);
 	if (n < 0 || read_full(ready, &reply, sizeof reply) < 0)
@@ -185,7 +190,7 @@ static int start_server(const struct server_request *request, int dir, int lock,
 	if (between < 0)
 		return fail(err, -between, SERVER_STEP_SERVER, "starting a process");
 	/* It has ended by the time that the server is ready: waiting for it first would only be one more turn at the processor. */
-	rc = await_ready(ready_in, err);
+	rc = await_ready(ready_in, between, err);
 	RETRY(waitpid(between, NULL, 0));
 	return rc;
 }

@@ -22,6 +22,9 @@ struct squash_block;
 #define SQUASH_NAME_MAX 256
 #define SQUASH_SYMLINK_MAX 65535
 
+/* For a process that does nothing but read images, before its first allocation of a block. */
+void squash_reuse_memory(void);
+
 /* Decoded and decompressed blocks of any number of images, at most about `limit` bytes of them beside what is in use. */
 struct squash_cache *squash_cache_new(uint64_t limit);
 void squash_cache_free(struct squash_cache *cache);
