@@ -1,6 +1,7 @@
 /* How the mount namespaces of runs end. Who ends the last process of a namespace unmounts all that is in it, some hundred microseconds, while its parent
  * still waits for it. So a run leaves its namespace in the socket to the server (server_leave_namespace()), where it stays unread: when the run has ended,
- * or the server has, the socket is closed, and the namespace with it; one that runs share (server_layouts.c), when it is no longer kept. That is done by a thread: the file server behind a mount may be gone, and others want to join. */
+ * or the server has, the socket is closed, and the namespace with it. One that runs share (server_layouts.c) is closed when it is no longer kept. A thread does
+ * it: the file server behind a mount may be gone, and others want to join. */
 #include "server_internal.h"
 
 #include <fcntl.h>
