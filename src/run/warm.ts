@@ -164,6 +164,7 @@ const inventedCall = (facts: ImageFacts, cwd: string, environ: readonly string[]
         return '16914836 4096 1 1 1 1 1 0';
       case CALLS.readlink:
         return links[first] ?? EINVAL;
+      case CALLS.lines:
       case CALLS.read:
         return texts[first] ?? ENOENT;
       case CALLS.pread:
