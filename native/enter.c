@@ -4,6 +4,7 @@
 #include <net/if.h>
 #include <sched.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/socket.h>
@@ -103,6 +104,19 @@ static int look_at_sources(struct run *run, struct err *err)
 	return look_at("/", &run->here) < 0 ? fail(err, errno, "find the source", "/") : 0;
 }
 
+/* What the run becomes in the end, and where that is looked for. */
+static void name_program(const struct plan *plan, struct server_request *request)
+{
+	for (size_t i = 0; i < plan->count; i++) {
+		const struct op *op = &plan->ops[i];
+
+		if (op->kind == OP_exec)
+			request->program = op->exec.file;
+		else if (op->kind == OP_env && strncmp(op->env.assignment, "PATH=", 5) == 0)
+			request->search = op->env.assignment + 5;
+	}
+}
+
 /* Joins the scope; the server mounts the image when there is one. `alone`: sharing the mounts of others did not work. */
 static int join_scope(struct run *run, bool alone, struct err *err)
 {
@@ -117,7 +131,7 @@ static int join_scope(struct run *run, bool alone, struct err *err)
 	cleanup_fd int record = mount == NULL || run->record == NULL ? -1 : open(run->record, O_RDWR | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0666);
 	if (mount != NULL && run->record != NULL && record < 0)
 		return fail(err, errno, "open the record", "%s", run->record);
-	const struct server_request request = {
+	struct server_request request = {
 		.image_name = mount != NULL ? mount->path : NULL,
 		.hot_offset = run->hot != NULL ? run->hot->offset : 0,
 		.hot_size = run->hot != NULL ? run->hot->size : 0,
@@ -134,6 +148,7 @@ static int join_scope(struct run *run, bool alone, struct err *err)
 		.layout = layout,
 		.layout_len = layout_len,
 	};
+	name_program(run->plan, &request);
 	return server_join(&request, &run->joined, err);
 }
 

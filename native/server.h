@@ -32,6 +32,8 @@ struct server_request {
 	/* Of the image, and of use only when this call is the first for it: */
 	const char *image_name;        /* for people; may be NULL */
 	uint64_t hot_offset, hot_size; /* where in the file its hot list is (hot.h); size 0: it has none */
+	const char *program;           /* what will be run: a path in it, or a name to be looked for in the directories of `search`, as of PATH; both may be NULL */
+	const char *search;
 	int record_fd;                 /* open for reading and appending: what is touched first is written there (hot.h); -1 or 0: nothing is */
 	/* All that decides what the run has mounted, beside the image: runs of equal bytes may share one mount namespace. NULL: this one shares none. */
 	const void *layout;

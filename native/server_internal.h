@@ -51,6 +51,7 @@ struct image {
 	uint64_t offset, size;
 	uint64_t hot_offset, hot_size;
 	char name[WIRE_IMAGE_NAME_MAX];
+	char program[WIRE_PROGRAM_MAX], search[WIRE_SEARCH_MAX];
 	int fd, record; /* record -1: nothing is recorded */
 
 	enum { IMAGE_OPENING, IMAGE_SERVING, IMAGE_LEAVING } state;
@@ -209,6 +210,7 @@ struct serving {
 	int image, channel, record;
 	uint64_t offset, size;
 	uint64_t hot_offset, hot_size;
+	const char *program, *search; /* that the first run starts, see server.h; empty: it is not known */
 };
 enum serving_says { SAYS_OPENED, SAYS_RECOVERED, SAYS_LOG, SAYS_WATCH };
 struct serving_message {
@@ -218,5 +220,10 @@ struct serving_message {
 };
 /* In the new process. Exit status 0: the mount has ended. */
 NORETURN void serving_main(const struct serving *serving);
+
+/* --- program_ahead.c --- */
+
+/* Has a program decoded by a thread of its own; the strings stay where they are. Empty: none. */
+void program_ahead(struct squash *squash, const char *program, const char *search);
 
 #endif

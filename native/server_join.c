@@ -249,6 +249,8 @@ static int ask(int sock, const struct server_request *request, struct server_rep
 
 	if (name_len > 0)
 		snprintf(question.name, sizeof question.name, "%s", request->image_name + (name_len < sizeof question.name ? 0 : name_len - sizeof question.name + 1));
+	snprintf(question.program, sizeof question.program, "%s", request->program == NULL ? "" : request->program);
+	snprintf(question.search, sizeof question.search, "%s", request->search == NULL ? "" : request->search);
 	rc = wire_send_parts(sock, parts, ARRAY_LEN(parts), sent, ANSWER_SECONDS * 1000);
 	if (rc == 0)
 		rc = wire_receive(sock, &reply, sizeof reply, sizeof reply, fds, 0);

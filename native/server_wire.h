@@ -5,7 +5,7 @@
 
 #include "util.h"
 
-#define WIRE_PROTOCOL 4
+#define WIRE_PROTOCOL 5
 
 enum wire_wish {
 	WIRE_JOIN,
@@ -13,6 +13,8 @@ enum wire_wish {
 };
 
 #define WIRE_IMAGE_NAME_MAX 256
+#define WIRE_PROGRAM_MAX 256
+#define WIRE_SEARCH_MAX 512
 #define WIRE_LAYOUT_MAX 16384
 
 /* Behind it: the bytes of the run's layout, if it may share one (server.h). Beside it: the image's descriptor, if has_image; then that of the record, if
@@ -26,6 +28,7 @@ struct wire_request {
 	uint32_t has_record;
 	uint64_t hot_offset, hot_size;
 	char name[WIRE_IMAGE_NAME_MAX]; /* for people; cut at its front where it is longer */
+	char program[WIRE_PROGRAM_MAX], search[WIRE_SEARCH_MAX]; /* cut where they are longer: it is an advice */
 };
 #define WIRE_STATISTICS_MAX 65536
 
