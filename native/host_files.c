@@ -198,27 +198,31 @@ int64_t host_call_read(struct host *host UNUSED, const struct host_value *args, 
 	return fd < 0 ? fd : read_upto(fd, &st, args[1].number, args[2].number, reply);
 }
 
-/* The end of the field that begins at `at`: a colon, or `end`. */
-static const char *field_end(const char *at, const char *end)
+/* Is the field that begins at `at` one of `wanted`, which colons separate? Lines end with a newline. */
+static bool is_wanted(const char *at, const char *wanted)
 {
-	const char *colon = memchr(at, ':', (size_t)(end - at));
+	for (;; wanted++) {
+		size_t same = 0;
 
-	return colon == NULL ? end : colon;
+		while (at[same] == wanted[same] && at[same] != ':' && at[same] != '\n' && at[same] != '\0')
+			same++;
+		wanted += same;
+		if ((at[same] == ':' || at[same] == '\n') && (*wanted == ':' || *wanted == '\0'))
+			return true;
+		while (*wanted != ':')
+			if (*wanted++ == '\0')
+				return false;
+	}
 }
 
-static bool has_field(const char *line, const char *line_end, const struct host_value *wanted)
+static bool has_field(const char *line, const char *wanted)
 {
-	const char *wanted_end = wanted->bytes + wanted->len;
-
-	for (const char *at = line, *next; at <= line_end; at = next + 1) {
-		next = field_end(at, line_end);
-		for (const char *field = wanted->bytes, *end; field <= wanted_end; field = end + 1) {
-			end = field_end(field, wanted_end);
-			if (end - field == next - at && memcmp(field, at, (size_t)(end - field)) == 0)
-				return true;
-		}
+	for (const char *at = line; !is_wanted(at, wanted); at++) {
+		while (*at != ':')
+			if (*at++ == '\n')
+				return false;
 	}
-	return false;
+	return true;
 }
 
 int64_t host_call_lines(struct host *host UNUSED, const struct host_value *args, struct host_reply *reply)
@@ -237,7 +241,7 @@ int64_t host_call_lines(struct host *host UNUSED, const struct host_value *args,
 	kept = reply->data;
 	for (char *line = reply->data, *end = reply->data + reply->len, *next; line < end; line = next) {
 		next = (char *)memchr(line, '\n', (size_t)(end - line)) + 1;
-		if (!has_field(line, next - 1, &args[1]))
+		if (!has_field(line, args[1].bytes))
 			continue;
 		memmove(kept, line, (size_t)(next - line));
 		kept += next - line;

@@ -62,8 +62,12 @@ const refuseUnknown = (word: string, flags: readonly KnownFlag[]): never => {
   );
 };
 
-/** Reads options from `words[at]` on, until the first word that is none. */
-const readOptions = (words: readonly string[], at: number, flags: readonly KnownFlag[]): { given: Given[]; next: number } | ForNode => {
+/** Reads options from `words[at]` on, until the first word that is none. `flags`: asked for when there is one. */
+const readOptions = (
+  words: readonly string[],
+  at: number,
+  flags: () => readonly KnownFlag[],
+): { given: Given[]; next: number } | ForNode => {
   const given: Given[] = [];
   const put = (flag: KnownFlag, origin: string, text: string): void => {
     const value = flag.kind === 'switch' ? switchText(origin, text) : text;
@@ -83,8 +87,8 @@ const readOptions = (words: readonly string[], at: number, flags: readonly Known
       const equals = word.indexOf('=');
       const origin = equals < 0 ? word : word.slice(0, equals);
       const name = origin.slice(2);
-      const flag = flags.find((each) => each.name === name || each.aliases?.includes(name) === true);
-      if (flag === undefined) return refuseUnknown(origin, flags);
+      const flag = flags().find((each) => each.name === name || each.aliases?.includes(name) === true);
+      if (flag === undefined) return refuseUnknown(origin, flags());
       if (equals >= 0) put(flag, origin, word.slice(equals + 1));
       else if (flag.kind === 'switch') put(flag, origin, 'true');
       else put(flag, origin, flag.kind === 'optional' ? '' : following(origin));
@@ -94,8 +98,8 @@ const readOptions = (words: readonly string[], at: number, flags: readonly Known
     for (let letter = 1; letter < word.length; letter++) {
       const origin = `-${word[letter] ?? ''}`;
       if (origin === '-h') return { node: true };
-      const flag = flags.find((each) => each.short === origin.slice(1));
-      if (flag === undefined) return refuseUnknown(origin, flags);
+      const flag = flags().find((each) => each.short === origin.slice(1));
+      if (flag === undefined) return refuseUnknown(origin, flags());
       const rest = word.slice(letter + 1);
       if (flag.kind === 'switch' && !rest.startsWith('=')) {
         put(flag, origin, 'true');
@@ -116,13 +120,9 @@ export const parseCommandLine = (args: readonly string[]): CommandLine | ForNode
   const verbAt = args.findIndex((word) => !word.startsWith('-'));
   const verb = args[verbAt] ?? '';
   if (verbAt < 0 || !isRunVerb(verb)) return { node: true };
-  const before = readOptions(
-    args.slice(0, verbAt),
-    0,
-    ALL_FLAGS.filter((flag) => flag.global === true),
-  );
+  const before = readOptions(args.slice(0, verbAt), 0, () => ALL_FLAGS.filter((flag) => flag.global === true));
   if ('node' in before) return before;
-  const options = readOptions(args, verbAt + 1, flagsOf(verb));
+  const options = readOptions(args, verbAt + 1, () => flagsOf(verb));
   if ('node' in options) return options;
   const image = args[options.next];
   if (image === undefined || image === '') {
