@@ -180,6 +180,8 @@ NORETURN void serving_main(const struct serving *serving)
 		_exit(1);
 	if (hot.count > 0)
 		hot_list_load(&hot, config.squash, &serving->shared->unused);
+	else
+		program_ahead(config.squash, serving->program, serving->search);
 	if (imagefs_serve(&config, &opened.err) == 0)
 		_exit(0);
 	say_log((void *)(uintptr_t)serving, opened.err.detail);

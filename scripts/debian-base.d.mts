@@ -1,2 +1,4 @@
+export function canOwnFiles(): boolean;
 export function debianBase(): string;
+export function baseReference(tsrun: string): string;
 export function machineTraces(): readonly string[];

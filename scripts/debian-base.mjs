@@ -1,11 +1,11 @@
 // The base of images made on this machine: its own Debian or Ubuntu, as small as it comes, in a tar file that is made once and kept in build/ until
 // the sources change. Whatever is built on it reaches the same mirrors in the same way.
 import { createHash } from 'node:crypto';
-import { chmodSync, existsSync, mkdirSync, readFileSync, renameSync } from 'node:fs';
+import { chmodSync, existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { userInfo } from 'node:os';
 import { join } from 'node:path';
 import { machineAptOptions, machineSources } from './apt-sources.mjs';
-import { environment, isRoot, must, root, runQuiet, Stop, say, seconds } from './lib.mjs';
+import { environment, isRoot, must, root, runQuiet, say, seconds } from './lib.mjs';
 
 const place = join(root, 'build/debian-base');
 
@@ -19,30 +19,20 @@ const certificatesFor = (lines, options) => {
 /** What of the base tells how this machine reaches its mirrors: nobody's business in an image that leaves it. */
 export const machineTraces = () => ['/etc/apt/apt.conf.d/99mmdebstrap', ...certificatesFor(machineSources().lines, machineAptOptions())];
 
-const rangeEnds = (path) =>
-  existsSync(path)
-    ? [...readFileSync(path, 'utf8').matchAll(/^[^:\n]*:(\d+):(\d+)$/gm)].map(([, first, count]) => Number(first) + Number(count))
-    : [];
-
-/** Without root, mmdebstrap unpacks a Debian with the ids that an administrator has set aside for its user. */
-const needRanges = () => {
-  if (isRoot) return;
-  const name = userInfo().username;
-  const { status, output } = runQuiet('getsubids', [name]);
-  if (status === 0 || output.includes('ENOENT')) return; // (older systems have no getsubids)
-  const first = Math.max(100_000, ...rangeEnds('/etc/subuid'), ...rangeEnds('/etc/subgid'));
-  const range = `${first}-${first + 65_535}`;
-  throw new Stop(
-    `${name} has no subordinate ids, which mmdebstrap needs. Run this once, then the same command again:\n\n` +
-      `  sudo usermod --add-subuids ${range} --add-subgids ${range} ${name}\n`,
-  );
+/** Whether mmdebstrap alone can unpack a Debian with its owners: as root, or with ids that an administrator has set aside for its user. */
+export const canOwnFiles = () => {
+  if (isRoot) return true;
+  const { username, uid } = userInfo();
+  const isMine = (line) => [username, String(uid)].includes(line.split(':')[0]);
+  const hasRange = (path) => existsSync(path) && readFileSync(path, 'utf8').split('\n').some(isMine);
+  return hasRange('/etc/subuid') && hasRange('/etc/subgid') && !runQuiet('newuidmap', []).output.includes('ENOENT');
 };
 
-/** The path of the tar file. Throws Stop with what mmdebstrap said, or what it lacks. */
-export const debianBase = () => {
-  const { id, suite, lines } = machineSources();
+/** What mmdebstrap is told in either case. */
+const baseArguments = () => {
+  const { lines } = machineSources();
   const options = machineAptOptions();
-  const args = [
+  return [
     '--variant=minbase',
     ...options.map((line) => `--aptopt=${line}`),
     '--dpkgopt=path-exclude=/usr/share/man/*',
@@ -51,19 +41,62 @@ export const debianBase = () => {
     '--dpkgopt=path-include=/usr/share/doc/*/copyright',
     ...certificatesFor(lines, options).map((path) => `--customize-hook=mkdir -p "$1"'${join(path, '..')}' && cp '${path}' "$1"'${path}'`),
   ];
+};
+
+/** Made once: `make` is given the path of a file to write, which becomes PLACE/SUITE-KEY.ENDING. */
+const keptBase = (args, ending, how, make) => {
+  const { id, suite, lines } = machineSources();
   const key = createHash('sha256')
     .update(JSON.stringify([suite, lines, args]))
     .digest('hex');
-  const path = join(place, `${suite}-${key.slice(0, 16)}.tar`);
+  const path = join(place, `${suite}-${key.slice(0, 16)}.${ending}`);
   if (existsSync(path)) return path;
-  needRanges();
-  say(`making a small ${id} ${suite} with mmdebstrap`);
+  say(`making a small ${id} ${suite} with ${how}`);
   const started = performance.now();
   mkdirSync(place, { recursive: true });
-  const fresh = join(place, `${process.pid}.tar`);
-  must('making a base', 'mmdebstrap', [...args, suite, fresh, ...lines], { env: { ...environment, SOURCE_DATE_EPOCH: '1700000000' } });
+  const fresh = join(place, `${process.pid}.${ending}`);
+  make(fresh, { suite, lines });
   chmodSync(fresh, 0o644);
   renameSync(fresh, path);
   say(`made in ${seconds(started)}`);
   return path;
 };
+
+const SOURCE_DATE_EPOCH = '1700000000';
+
+/** The path of the tar file. Throws Stop with what mmdebstrap said, or what it lacks. */
+export const debianBase = () => {
+  const args = baseArguments();
+  return keptBase(args, 'tar', 'mmdebstrap', (fresh, { suite, lines }) =>
+    must('making a base', 'mmdebstrap', [...args, suite, fresh, ...lines], { env: { ...environment, SOURCE_DATE_EPOCH } }),
+  );
+};
+
+/**
+ * The same as an image, made by whoever has one id only: mmdebstrap works as root of a step of tsrun, which records the owners. What it cannot make
+ * there, devices, it finds in a /dev that is gone when the step ends.
+ */
+const SETUP = `Bootstrap: scratch
+%setup
+  cd / && target=$APPTAINER_ROOTFS
+  mkdir -p "$target/dev" && mount -t tmpfs -o mode=755 none "$target/dev" && mkdir "$target/dev/pts" "$target/dev/shm"
+  ln -s pts/ptmx "$target/dev/ptmx"
+  for name in null zero full random urandom tty; do
+    : > "$target/dev/$name" && mount --bind "/dev/$name" "$target/dev/$name"
+  done
+  mmdebstrap --mode=root --format=directory --skip=check/empty,chroot/mount/dev`;
+
+const quoted = (word) => `'${word.replaceAll("'", "'\\''")}'`;
+
+const imageBase = (tsrun) => {
+  const args = baseArguments();
+  return keptBase(args, 'sif', 'mmdebstrap and tsrun', (fresh, { suite, lines }) => {
+    const recipe = `${fresh}.def`;
+    writeFileSync(recipe, `${SETUP} ${[...args, suite].map(quoted).join(' ')} "$target" ${lines.map(quoted).join(' ')}\n`);
+    must('making a base', tsrun, ['build', fresh, recipe], { env: { ...environment, SOURCE_DATE_EPOCH } });
+    rmSync(recipe);
+  });
+};
+
+/** As FROM takes it. `tsrun` is the path of a built one, needed where mmdebstrap cannot do it alone. */
+export const baseReference = (tsrun) => (canOwnFiles() ? `tar:${debianBase()}` : imageBase(tsrun));

@@ -4,7 +4,7 @@ import { createHash } from 'node:crypto';
 import { chmodSync, chownSync, copyFileSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { allowUserNamespaces } from './apparmor.mjs';
-import { debianBase, machineTraces } from './debian-base.mjs';
+import { baseReference, machineTraces } from './debian-base.mjs';
 import { isRoot, main, makeJobs, must, root, runQuiet, runShown, Stop, say, seconds } from './lib.mjs';
 import { setUp } from './setup.mjs';
 
@@ -25,7 +25,7 @@ const recipeText = () => `${readFileSync(join(recipe, 'Dockerfile'), 'utf8')}\nR
 /** The image is made again when tsrun's version, the recipe or the sources have changed. */
 const makeImage = () => {
   const { version } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'));
-  const base = debianBase();
+  const base = baseReference(tsrun);
   const text = recipeText();
   const inputs = createHash('sha256')
     .update(JSON.stringify([version, base, text, readFileSync(join(recipe, 'check.py'), 'utf8')]))
@@ -39,7 +39,7 @@ const makeImage = () => {
   rmSync(stamp, { force: true });
   const file = join(place, 'Dockerfile');
   writeFileSync(file, text);
-  const args = ['build', '--force', '--file', file, '--build-arg', `BASE=tar:${base}`, image, recipe];
+  const args = ['build', '--force', '--file', file, '--build-arg', `BASE=${base}`, image, recipe];
   say(`\n$ tsrun ${args.join(' ')}\n`);
   const status = runShown(tsrun, args, { cwd: place });
   if (status !== 0) throw new Stop(`making the image ended with status ${status}`);
@@ -76,7 +76,6 @@ const runExample = () => {
 await main(() => {
   const started = performance.now();
   setUp(['build', 'quickstart']);
-  debianBase(); // before what takes long: it may ask for something
   buildTsrun();
   allowUserNamespaces(tsrun);
   mkdirSync(place, { recursive: true });

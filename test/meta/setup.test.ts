@@ -3,18 +3,15 @@ import { join } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { run } from '../helpers/proc.ts';
-import { skip } from '../helpers/skip.ts';
 import { asTestUser, isRoot, TEST_USER, testUser, userDirectory } from '../helpers/user.ts';
 
 const test = suite('set-up');
 
 const top = join(import.meta.dirname, '../..');
 
-test('nothing is done, and said, in under a second when nothing is missing', async () => {
-  const started = performance.now();
+test('nothing is said when nothing is missing', async () => {
   const result = await run([process.execPath, 'scripts/setup.mjs', 'build', 'test'], { cwd: top });
   assert.equal({ status: result.status, output: result.stdout + result.stderr }, { status: 0, output: '' });
-  assert.ok(performance.now() - started < 1000);
 });
 
 test('the tests have their user, and it can open /dev/fuse', async () => {
@@ -37,22 +34,6 @@ test('an ordinary user without the Debian packages is told the one command, and 
   assert.is(result.status, 1);
   assert.match(result.stderr, `sudo apt-get install -y --no-install-recommends ${[...groups.build].sort().join(' ')}\n`);
   assert.not(existsSync(join(place, 'node_modules')));
-});
-
-test('who has no subordinate ids, which a base is made with, is told the one command', async () => {
-  if (!isRoot()) return skip('needs root to become somebody without them');
-  const place = userDirectory('setup');
-  const node = join(place, 'node');
-  cpSync(process.execPath, node);
-  cpSync(join(top, 'scripts'), join(place, 'scripts'), { recursive: true });
-  const script = "import('./scripts/debian-base.mjs').then(({ debianBase }) => debianBase()).catch((error) => console.log(error.message))";
-  const nobody = ['setpriv', '--reuid=nobody', '--regid=nogroup', '--clear-groups', '--reset-env'];
-  const told = (await run([...nobody, node, '-e', script], { cwd: place })).stdout;
-  const [, first = 0, last = 0] = /sudo usermod --add-subuids (\d+)-(\d+) --add-subgids \1-\2 nobody\n/.exec(told)?.map(Number) ?? [];
-  assert.is(last - first, 65_535, told);
-  const taken = [...readFileSync('/etc/subuid', 'utf8').matchAll(/:(\d+):(\d+)$/gm)];
-  assert.ok(taken.every(([, start, count]) => Number(start) + Number(count) <= first));
-  assert.not(existsSync(join(place, 'build')));
 });
 
 test('an unknown group is refused', async () => {
