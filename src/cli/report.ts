@@ -1,10 +1,11 @@
 /** What reaches the terminal: errors with cause and cure, notes, and nothing at all on success. */
 import { EXIT_TSRUN, formatError, TsrunError } from '../util/errors.ts';
+import { readable } from '../util/utf8.ts';
 
 /** Prints the error and returns the exit status. An error that is not ours is a mistake in tsrun: it says so, with the stack on --debug. */
 export const reportFailure = (error: unknown, debug: boolean, write: (text: string) => void = writeStderr): number => {
   if (error instanceof TsrunError) {
-    write(formatError(error));
+    write(readable(formatError(error)));
     if (debug && error.cause !== undefined) write(`${stackOf(error.cause)}\n`);
     return error.exitCode;
   }

@@ -4,6 +4,7 @@
  */
 import type { BuildEvent, StepInfo } from '../build/events.ts';
 import { printableLine } from '../util/printable.ts';
+import { readable } from '../util/utf8.ts';
 
 export type EndedStep = {
   readonly step: StepInfo;
@@ -96,16 +97,24 @@ export const createBuildState = (): BuildState => {
         target = event.target;
         all = event.steps;
         // A single stage needs no name.
-        if (event.stages.length > 1) for (const { index, name } of event.stages) stages.set(index, printableLine(name));
+        if (event.stages.length > 1) for (const { index, name } of event.stages) stages.set(index, shown(name));
         break;
       case 'stage-started':
       case 'stage-done':
         break;
       case 'step-started':
-        running.set(event.step.id, { step: event.step, since: event.at, output: [] });
+        running.set(event.step.id, { step: shownStep(event.step), since: event.at, output: [] });
         break;
       case 'step-cached':
-        over.push({ step: event.step, stage: stageOf(event.step), how: 'cached', milliseconds: 0, bytes: 0, status: 0, output: [] });
+        over.push({
+          step: shownStep(event.step),
+          stage: stageOf(event.step),
+          how: 'cached',
+          milliseconds: 0,
+          bytes: 0,
+          status: 0,
+          output: [],
+        });
         break;
       case 'output': {
         const lines = running.get(event.step)?.output;
@@ -122,7 +131,7 @@ export const createBuildState = (): BuildState => {
         endStep(event.step, event.at, { how: 'failed', bytes: 0, status: event.status, output: event.output.map(lineText) });
         break;
       case 'task-started': {
-        const text = `${TASKS[event.task]} ${printableLine(event.label)}`.trim();
+        const text = `${TASKS[event.task]} ${shown(event.label)}`.trim();
         tasks.set(event.id, { id: event.id, text, since: event.at, done: 0, total: undefined, samples: [] });
         break;
       }
@@ -139,7 +148,7 @@ export const createBuildState = (): BuildState => {
         tasks.delete(event.id);
         break;
       case 'note':
-        notes.push(printableLine(event.text));
+        notes.push(shown(event.text));
         break;
       case 'done':
         end = 'done';
@@ -191,6 +200,10 @@ const rateOf = (samples: Task['samples']): number | undefined => {
   if (first === undefined || last === undefined || last.at - first.at < 500 || last.done <= first.done) return undefined;
   return ((last.done - first.done) / (last.at - first.at)) * 1000;
 };
+
+/** What stands in recipes are byte strings. */
+const shown = (text: string): string => printableLine(readable(text));
+const shownStep = (step: StepInfo): StepInfo => ({ ...step, title: shown(step.title) });
 
 /** Colours and cursor movements of a program are not for our screen; of a line that was written over, the last state counts. */
 export const lineText = (line: string): string => {

@@ -35,3 +35,6 @@ export const encodeUtf8 = (text: string): string => {
   }
   return bytes;
 };
+
+/** For messages, which hold byte strings and text side by side: what is UTF-8 in it as text, all else as it is. */
+export const readable = (text: string): string => text.replace(/[\xc2-\xf4][\x80-\xbf]{1,3}/g, (bytes) => decodeUtf8(bytes) ?? bytes);

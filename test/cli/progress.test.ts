@@ -108,6 +108,8 @@ test('an error of ours is shown with code and cure, its cause only on --debug', 
   const error = new TsrunError({ code: 'E_OUTPUT', what: 'cannot write x', why: 'it is so', hint: 'do this', cause: new Error('deep') });
   assert.equal(report(error), { text: 'tsrun: cannot write x: it is so (E_OUTPUT)\nhint: do this\n', status: 125 });
   assert.match(report(error, true).text, /deep[\s\S]* at /);
+  const named = new TsrunError({ code: 'E_OUTPUT', what: 'cannot write F\xc3\xa4ll', why: 'größer' });
+  assert.is(report(named).text, 'tsrun: cannot write Fäll: größer (E_OUTPUT)\n');
 });
 
 test('any other error is named as a mistake of tsrun, with its stack on --debug', () => {

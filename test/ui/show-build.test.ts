@@ -61,6 +61,12 @@ test('events add up to steps, tasks with their rate, and the last lines of outpu
   assert.is(view.tasks[0]?.text, 'fetching docker://debian');
 });
 
+test('what recipes say is shown as text, whatever letters it has', () => {
+  const said = 'RUN echo gr\xc3\xbc\xc3\x9fe\x1b[1m';
+  const view = after([PLAN, { kind: 'step-started', at: 1, step: step(1, said) }, { kind: 'note', at: 1, text: said }], 1_000);
+  assert.equal([view.running[0]?.step.title, view.notes[0]], ['RUN echo grüße?[1m', 'RUN echo grüße?[1m']);
+});
+
 test('the time stands still when the build is over, and a long output keeps its end', () => {
   const many = Array.from(
     { length: 10_000 },

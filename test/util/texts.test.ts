@@ -5,7 +5,7 @@ import { fnv64 } from '../../src/util/fnv.ts';
 import { nearest } from '../../src/util/nearest.ts';
 import { cleanPath, depthOf, isClean, isWithin, nameOf, parentOf, resolveFrom } from '../../src/util/paths.ts';
 import { printable, printableLine } from '../../src/util/printable.ts';
-import { decodeUtf8, encodeUtf8 } from '../../src/util/utf8.ts';
+import { decodeUtf8, encodeUtf8, readable } from '../../src/util/utf8.ts';
 
 const test = suite('paths and texts');
 
@@ -62,6 +62,11 @@ test('UTF-8 goes to text and back', () => {
       assert.is(decodeUtf8(bytes), Buffer.from(text, 'utf8').toString('utf8'));
     }),
   );
+});
+
+test('in messages byte strings are read, and text beside them stays', () => {
+  assert.is(readable(`${encodeUtf8('grüße → 𝔵')}: größe → ok, ${encodeUtf8('日本')}`), 'grüße → 𝔵: größe → ok, 日本');
+  for (const text of ['', 'plain', 'é', 'naïve → 日', '\xc3', 'a\xa0b', '\xe2\x82', '\xf0\x80\x80\x80']) assert.is(readable(text), text);
 });
 
 test('what is no UTF-8 is refused, as TextDecoder does', () => {
