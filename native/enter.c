@@ -1,16 +1,22 @@
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/magic.h>
 #include <net/if.h>
 #include <sched.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/socket.h>
+#include <sys/sysmacros.h>
+#include <sys/vfs.h>
 
 #include "extracted.h"
+#include "layout.h"
 #include "run_state.h"
 #include "server.h"
 #include "staged.h"
+#include "statx.h"
 #include "userns.h"
 
 /* --- in the caller's namespaces --- */
@@ -24,17 +30,108 @@ static int open_image(const struct run *run, int64_t handle, const char *path, s
 	return fd;
 }
 
-/* Joins the scope; the server mounts the image when there is one (-1: only the user namespace is wanted). */
-static int join_scope(struct run *run, int image, const struct op_image_mount *mount, struct err *err)
+/* An inode's number alone is not enough: NFS servers give it to the next file at once, also while this machine still has the last one open. Where its client does not
+ * tell when a file was born (before Linux 6.16), when it was changed is a sign of it, though not of that only. */
+static void tell_birth(const char *path, const struct statx *st, int64_t born[2])
+{
+	const struct statx_timestamp *time = &st->stx_btime;
+	struct statfs fs;
+
+	if ((st->stx_mask & STATX_BTIME) == 0) {
+		if (statfs(path, &fs) < 0 || fs.f_type != NFS_SUPER_MAGIC)
+			return;
+		time = &st->stx_ctime;
+	}
+	born[0] = time->tv_sec;
+	born[1] = time->tv_nsec;
+}
+
+/* What `path` is for the caller; less of it where there is no statx. -errno. */
+static int look_at(const char *path, struct source *source)
+{
+	struct statx more = {0};
+	struct stat st;
+
+	if (statx(AT_FDCWD, path, AT_STATX_SYNC_AS_STAT, STATX_TYPE | STATX_MODE | STATX_INO | STATX_CTIME | STATX_BTIME | STATX_MNT_ID, &more) == 0) {
+		*source = (struct source){.device = makedev(more.stx_dev_major, more.stx_dev_minor), .inode = more.stx_ino, .mode = more.stx_mode};
+		if ((more.stx_mask & STATX_MNT_ID) != 0)
+			source->mount = more.stx_mnt_id;
+		tell_birth(path, &more, source->born);
+		return 0;
+	}
+	/* Filters of old container engines say that it is not permitted. */
+	if ((errno != ENOSYS && errno != EPERM) || stat(path, &st) < 0)
+		return -errno;
+	*source = (struct source){.device = st.st_dev, .inode = st.st_ino, .mode = st.st_mode};
+	return 0;
+}
+
+/* The same of a bind's source. Going through a directory (by "/.") makes an automounter mount it. */
+static int look_at_source(const char *path, struct source *source)
+{
+	char through[PATH_MAX + 2];
+	int result;
+
+	snprintf(through, sizeof through, "%s/.", path);
+	result = look_at(through, source);
+	return result == -ENOTDIR || result == -EACCES || result == -ENAMETOOLONG ? look_at(path, source) : result;
+}
+
+static int look_at_sources(struct run *run, struct err *err)
+{
+	for (size_t i = 0; run->plan->ops[i].kind != OP_pivot; i++) {
+		const struct op *op = &run->plan->ops[i];
+		struct source *source = &run->sources[i];
+		int result = 0;
+
+		if (op->kind == OP_bind && (op->bind.flags & FLAG_bind_inside) != 0)
+			source->mode = S_IFREG; /* not there yet */
+		else if (op->kind == OP_bind)
+			result = look_at_source(op->bind.source, source);
+		else if (op->kind == OP_bind_cwd)
+			/* With the caller's own rights: in the new user namespace a closed directory of the caller's is open. */
+			result = look_at(".", source);
+		else
+			source->mode = S_IFDIR;
+		if (result == 0)
+			continue;
+		source->left_out = op->kind == OP_bind ? (op->bind.flags & FLAG_bind_optional) != 0 : (op->bind_cwd.flags & FLAG_bind_cwd_optional) != 0;
+		if (!source->left_out) {
+			run->index = i;
+			return fail(err, -result, "find the source", "%s", op->kind == OP_bind ? op->bind.source : ".");
+		}
+	}
+	return look_at("/", &run->here) < 0 ? fail(err, errno, "find the source", "/") : 0;
+}
+
+/* What the run becomes in the end, and where that is looked for. */
+static void name_program(const struct plan *plan, struct server_request *request)
+{
+	for (size_t i = 0; i < plan->count; i++) {
+		const struct op *op = &plan->ops[i];
+
+		if (op->kind == OP_exec)
+			request->program = op->exec.file;
+		else if (op->kind == OP_env && strncmp(op->env.assignment, "PATH=", 5) == 0)
+			request->search = op->env.assignment + 5;
+	}
+}
+
+/* Joins the scope; the server mounts the image when there is one. `alone`: sharing the mounts of others did not work. */
+static int join_scope(struct run *run, bool alone, struct err *err)
 {
 	const struct op *op = &run->plan->ops[run->userns_index];
+	const struct op_image_mount *mount = run->image_mount;
+	cleanup_free void *layout = NULL;
+	size_t layout_len;
 
 	if (op->kind != OP_scope)
 		return 0;
+	layout_len = mount == NULL || alone ? 0 : layout_of(run, &layout);
 	cleanup_fd int record = mount == NULL || run->record == NULL ? -1 : open(run->record, O_RDWR | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0666);
 	if (mount != NULL && run->record != NULL && record < 0)
 		return fail(err, errno, "open the record", "%s", run->record);
-	const struct server_request request = {
+	struct server_request request = {
 		.image_name = mount != NULL ? mount->path : NULL,
 		.hot_offset = run->hot != NULL ? run->hot->offset : 0,
 		.hot_size = run->hot != NULL ? run->hot->size : 0,
@@ -43,13 +140,23 @@ static int join_scope(struct run *run, int image, const struct op_image_mount *m
 		.key = op->scope.key,
 		.uid = (uid_t)op->scope.uid,
 		.gid = (gid_t)op->scope.gid,
-		.image_fd = image,
+		.image_fd = run->image,
 		.offset = mount != NULL ? mount->offset : 0,
 		.size = mount != NULL ? mount->size : 0,
 		.linger_ms = (uint32_t)op->scope.linger_ms,
 		.cache_bytes = op->scope.cache_bytes,
+		.layout = layout,
+		.layout_len = layout_len,
 	};
+	name_program(run->plan, &request);
 	return server_join(&request, &run->joined, err);
+}
+
+static int look_and_join(struct run *run, struct err *err)
+{
+	int result = look_at_sources(run, err);
+
+	return result < 0 ? result : join_scope(run, false, err);
 }
 
 int enter_image_directory(struct run *run, const char *path, struct err *err)
@@ -59,21 +166,18 @@ int enter_image_directory(struct run *run, const char *path, struct err *err)
 		return fail(err, errno, "open the image", "%s", path);
 	if (!S_ISDIR(run->image_stat.st_mode))
 		return fail(err, ENOTDIR, "open the image", "%s", path);
-	return join_scope(run, -1, NULL, err);
+	return look_and_join(run, err);
 }
 
 int enter_image_mount(struct run *run, const struct op_image_mount *op, struct err *err)
 {
 	cleanup_fd int fd = open_image(run, op->handle, op->path, err);
-	int staged = fd < 0 || run->stage == NULL ? fd : staged_file(fd, run->stage->path, (run->stage->flags & FLAG_stage_memory) != 0, err);
 
-	if (staged < 0)
-		return staged;
-	if (staged != fd) {
-		close_fd(&fd);
-		fd = staged;
-	}
-	return join_scope(run, fd, op, err);
+	run->image_mount = op;
+	run->image = fd < 0 || run->stage == NULL ? fd : staged_file(fd, run->stage->path, (run->stage->flags & FLAG_stage_memory) != 0, err);
+	if (run->image == fd)
+		steal_fd(&fd);
+	return run->image < 0 ? run->image : look_and_join(run, err);
 }
 
 int enter_image_extracted(struct run *run, const struct op_image_extracted *op, struct err *err)
@@ -82,46 +186,6 @@ int enter_image_extracted(struct run *run, const struct op_image_extracted *op, 
 	int result = fd < 0 ? fd : extracted_directory(fd, op->offset, op->size, op->directory, err);
 
 	return result < 0 ? result : enter_image_directory(run, op->directory, err);
-}
-
-/* Looks at a bind's source where the caller sees it. Going through a directory (by "/.") makes an automounter mount it. */
-static int look_at_source(const char *path, struct stat *st)
-{
-	char through[PATH_MAX + 2];
-
-	snprintf(through, sizeof through, "%s/.", path);
-	if (stat(through, st) == 0)
-		return 0;
-	if (errno != ENOTDIR && errno != EACCES && errno != ENAMETOOLONG)
-		return -errno;
-	return stat(path, st) < 0 ? -errno : 0;
-}
-
-static int look_at_sources(struct run *run, struct err *err)
-{
-	for (size_t i = run->index; run->plan->ops[i].kind != OP_pivot; i++) {
-		const struct op *op = &run->plan->ops[i];
-		struct source *source = &run->sources[i];
-		struct stat st = {.st_mode = S_IFDIR};
-		int result = 0;
-
-		if (op->kind == OP_bind && (op->bind.flags & FLAG_bind_inside) != 0)
-			st.st_mode = S_IFREG; /* not there yet */
-		else if (op->kind == OP_bind)
-			result = look_at_source(op->bind.source, &st);
-		else if (op->kind == OP_bind_cwd)
-			/* With the caller's own rights: in the new user namespace a closed directory of the caller's is open. */
-			result = stat(".", &st) < 0 ? -errno : 0;
-		*source = (struct source){.device = st.st_dev, .inode = st.st_ino, .mode = st.st_mode};
-		if (result == 0)
-			continue;
-		source->left_out = op->kind == OP_bind ? (op->bind.flags & FLAG_bind_optional) != 0 : (op->bind_cwd.flags & FLAG_bind_cwd_optional) != 0;
-		if (!source->left_out) {
-			run->index = i;
-			return fail(err, -result, "find the source", "%s", op->kind == OP_bind ? op->bind.source : ".");
-		}
-	}
-	return 0;
 }
 
 /* --- into namespaces of its own --- */
@@ -247,6 +311,16 @@ static int gather(struct run *run, struct err *err)
 	return 0;
 }
 
+/* All of it is there already. */
+static int skip_mounting(struct run *run)
+{
+	close_fd(&run->image);
+	while (run->plan->ops[run->index].kind != OP_pivot)
+		run->index++;
+	run->umask = umask(0);
+	return 0;
+}
+
 int enter_unshare(struct run *run, const struct op_unshare *op, struct err *err)
 {
 	static const struct {
@@ -261,10 +335,15 @@ int enter_unshare(struct run *run, const struct op_unshare *op, struct err *err)
 
 	if ((op->flags & FLAG_unshare_leash) != 0)
 		run->init.leash = getppid();
-	if (result == 0)
-		result = look_at_sources(run, err);
+	layout_begin(run);
 	if (result == 0)
 		result = enter_userns(run, err);
+	if (result == 0 && run->joined.finished_fd >= 0) {
+		if (layout_enter(run) == 0)
+			return skip_mounting(run);
+		result = join_scope(run, true, err);
+	}
+	close_fd(&run->image);
 	if (result == 0 && run->joined.view_fd >= 0)
 		result = enter_view(run, err);
 	if (result < 0)
@@ -273,7 +352,7 @@ int enter_unshare(struct run *run, const struct op_unshare *op, struct err *err)
 		clone |= (op->flags & namespaces[i].flag) != 0 ? namespaces[i].clone : 0;
 	if (unshare(clone) < 0)
 		return fail(err, errno, "make namespaces", "unshare");
-	server_leave_namespace(&run->joined);
+	layout_unshared(run);
 	run->own_pids = (clone & CLONE_NEWPID) != 0;
 	/* unshare has moved the working directory into the new mount namespace; only from there can it be bound. */
 	if (binds_cwd(run) && (run->cwd = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC)) < 0)

@@ -6,6 +6,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -109,7 +110,7 @@ static int run_child(int image, uint64_t offset, uint64_t size, int dest, struct
 	int cleanup_fd signals = -1, cleanup_fd report_in = -1, cleanup_fd report_out = -1;
 	int pipe_fds[2];
 	sigset_t ours, before;
-	pid_t child;
+	pid_t parent = getpid(), child;
 	int rc = 0;
 
 	sigemptyset(&ours);
@@ -125,8 +126,12 @@ static int run_child(int image, uint64_t offset, uint64_t size, int dest, struct
 		return fail(err, errno, EXTRACT, "making a signal descriptor");
 	sigprocmask(SIG_BLOCK, &ours, &before);
 	child = fork();
-	if (child == 0)
+	if (child == 0) {
+		/* What it would unpack is of no use to anybody else. */
+		if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || getppid() != parent)
+			_exit(1);
 		image_unpacking(image, offset, size, dest, owners, report_out, &before);
+	}
 	close_fd(&report_out);
 	if (child < 0)
 		rc = fail(err, errno, EXTRACT, "starting a process");

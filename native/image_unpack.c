@@ -129,7 +129,7 @@ static int fill_file(struct extraction *x, const struct job *job, struct err *er
 		if (rc < 0)
 			return rc;
 		rc = write_pieces(job->fd, at, &pieces);
-		squash_release(x->sq, &pieces);
+		squash_give(x->sq, &pieces);
 		if (rc < 0)
 			return fail(err, -rc, EXTRACT, "writing a file of %" PRIu64 " bytes", job->inode.size);
 	}

@@ -1,5 +1,6 @@
 /* The process that unpacks: a child of the one that wants the directory, so that a hostile image reaches nothing of it. */
 #include "image.h"
+#include "squash/squash.h"
 
 #include <signal.h>
 #include <stdlib.h>
@@ -20,6 +21,7 @@ NORETURN void image_unpacking(int image, uint64_t offset, uint64_t size, int des
 	sigaction(SIGTERM, &action, NULL);
 	sigaction(SIGHUP, &action, NULL);
 	sigprocmask(SIG_SETMASK, mask, NULL);
+	squash_reuse_memory();
 	outcome.rc = image_unpack(image, offset, size, dest, owners, &interrupted, &outcome.skipped, &outcome.err);
 	if (outcome.rc < 0)
 		image_empty(dest);

@@ -18,7 +18,7 @@
 
 static int usage(void)
 {
-	fputs("tsrun: @layer [-m NEWUIDMAP NEWGIDMAP UID_MAP GID_MAP] tar|unpack|points|unpoint|own|remove|sync|probe … (internal; see native/layer.h)\n", stderr);
+	fputs("tsrun: @layer [-p PARENT] [-m NEWUIDMAP NEWGIDMAP UID_MAP GID_MAP] tar|unpack|points|unpoint|own|remove|sync|probe … (internal; see native/layer.h)\n", stderr);
 	return 2;
 }
 
@@ -108,24 +108,33 @@ static int sync_all(const char *directory, struct err *err)
 	return fd < 0 || syncfs(fd) < 0 ? fail(err, errno, "write everything to the disk", "%s", directory) : 0;
 }
 
+/* Who has died already is not the parent any more. */
+static bool is_on_leash(pid_t parent)
+{
+	return prctl(PR_SET_PDEATHSIG, SIGKILL) == 0 && getppid() == parent;
+}
+
 int layer_main(int argc, char **argv)
 {
 	struct err err = {0};
-	bool several = argc > 1 && strcmp(argv[1], "-m") == 0;
-	char **args = argv + (several ? 7 : 2);
-	int count = argc - (several ? 7 : 2), result;
+	bool given = argc > 2 && strcmp(argv[1], "-p") == 0;
+	pid_t parent = given ? (pid_t)strtol(argv[2], NULL, 10) : getppid();
+	char **maps = argv + (given ? 3 : 1);
+	bool several = argc > maps - argv && strcmp(maps[0], "-m") == 0;
+	char **args = maps + (several ? 6 : 1);
+	int count = (int)(argc - (args - argv)), result;
 	const char *verb;
-	pid_t parent = getppid();
 
 	if (count < 1 || count > 1000000)
 		return usage();
+	if (!is_on_leash(parent))
+		return 125;
 	verb = args[-1];
-	result = several ? userns_ranges(argv[2], argv[3], argv[4], argv[5], &err) : userns_new(0, 0, &err);
+	result = several ? userns_ranges(maps[1], maps[2], maps[3], maps[4], &err) : userns_new(0, 0, &err);
 	if (result < 0)
 		return report(result, &err);
-	/* Not earlier: entering a user namespace undoes it. */
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	if (getppid() != parent)
+	/* Entering a user namespace has undone it. */
+	if (!is_on_leash(parent))
 		return 125;
 	umask(0);
 	if (strcmp(verb, "tar") == 0 && count <= 2)

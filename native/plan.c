@@ -424,6 +424,10 @@ static int read_ops(struct reader *reader, struct plan *plan, struct err *err)
 			return fail(err, EPROTO, STEP, "op %zu (%s): %s", plan->count, name, mistake);
 		if (append_op(plan, &capacity, &op) < 0)
 			return fail(err, ENOMEM, STEP, "%zu ops", plan->count);
+		if (op.kind == OP_unshare)
+			plan->mounting = name;
+		else if (op.kind == OP_pivot && plan->mounting != NULL)
+			plan->mounting_len = (size_t)(reader->at - plan->mounting);
 	}
 	return fail(err, EPROTO, STEP, "it has no end");
 }

@@ -62,6 +62,9 @@ struct op {
 struct plan {
 	struct op *ops;
 	size_t count;
+	/* The encoded ops from unshare to pivot: all that the plan says of what is mounted. */
+	const char *mounting;
+	size_t mounting_len;
 };
 
 enum answer_kind { ANSWER_PLAN, ANSWER_PRINT, ANSWER_FAIL, ANSWER_NODE, ANSWER_PREPARE };

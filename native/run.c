@@ -9,6 +9,7 @@
 #include <sys/uio.h>
 
 #include "exec.h"
+#include "layout.h"
 #include "owners.h"
 #include "run_state.h"
 
@@ -234,14 +235,20 @@ static int do_exec(struct run *run, const struct op_exec *op, struct err *err)
 	return payload_exec(op->file, strings, envp, err);
 }
 
-/* A payload that is uid 0 in the user namespace keeps all capabilities there; others lose them by exec. */
-static bool keeps_rights(const struct run *run)
+bool run_keeps_rights(const struct run *run)
 {
 	const struct op *op = &run->plan->ops[run->userns_index];
 
 	if (op->kind == OP_userns_ranges || run->own_pids)
 		return true;
 	return (op->kind == OP_scope ? op->scope.uid : op->userns.uid) == 0;
+}
+
+static int enter_root(struct run *run, struct err *err)
+{
+	int result = root_enter(&run->root, run_keeps_rights(run), err);
+
+	return result < 0 ? result : layout_finish(run, err);
 }
 
 static int carry_out(struct run *run, const struct op *op, struct err *err)
@@ -301,7 +308,7 @@ static int carry_out(struct run *run, const struct op *op, struct err *err)
 	case OP_mqueue:
 		return mount_at(run, "mqueue", op->mqueue.target, MS_NOEXEC, NULL, err);
 	case OP_pivot:
-		return root_enter(&run->root, keeps_rights(run), err);
+		return enter_root(run, err);
 	case OP_hostname:
 		return sethostname(op->hostname.name, strlen(op->hostname.name)) < 0 ? fail(err, errno, "set the host name", "%s", op->hostname.name) : 0;
 	case OP_no_new_privs:
@@ -327,7 +334,7 @@ static int carry_out(struct run *run, const struct op *op, struct err *err)
 
 void run_plan(const struct plan *plan, const struct kept_files *files, struct failure *failure)
 {
-	struct run run = {.plan = plan, .files = files, .joined = SERVER_REPLY_NONE, .cwd = -ENOENT, .root = ROOT_NONE, .owners = OWNERS_NONE};
+	struct run run = {.plan = plan, .files = files, .joined = SERVER_REPLY_NONE, .image = -1, .cwd = -ENOENT, .namespace = -1, .host_mounts = -1, .root = ROOT_NONE, .owners = OWNERS_NONE};
 	int result = 0;
 
 	memset(failure, 0, sizeof *failure);

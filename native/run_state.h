@@ -10,12 +10,14 @@
 #include "run.h"
 #include "server.h"
 
-/* What is known of a mount operation before it is carried out. */
+/* What is known of a mount operation before it is carried out. Without padding: it is compared as bytes. */
 struct source {
-	dev_t device;
-	ino_t inode;
-	mode_t mode;
-	bool left_out; /* optional and not possible */
+	uint64_t device;
+	uint64_t inode;
+	uint64_t mount;   /* the kernel's number of the mount it lies on; 0: not told (before Linux 5.8) */
+	int64_t born[2];  /* seconds and nanoseconds, as far as it is known */
+	uint32_t mode;
+	uint32_t left_out; /* optional and not possible */
 };
 
 struct run {
@@ -24,10 +26,13 @@ struct run {
 	size_t index;           /* of the op in hand: what a failure is blamed on */
 	size_t userns_index;
 	struct source *sources; /* for each op */
+	struct source here;     /* the caller's "/" */
 	struct server_reply joined; /* how to get at the image's mount, and the scope's user namespace, if there is a scope */
 	const char *record;     /* where the server writes what is touched of the image, or NULL */
 	const struct op_hot *hot; /* or NULL */
 	const struct op_stage *stage; /* or NULL */
+	const struct op_image_mount *image_mount; /* or NULL */
+	int image; /* its file, until it has been joined; or -1 */
 	const char *image_directory;
 	struct layers layers;
 	struct root_options root_options;
@@ -37,9 +42,15 @@ struct run {
 	struct init init;
 	struct owners owners;
 	mode_t umask;
+	/* While a namespace is made that others are to enter (layout.h): itself, and the mounts of the one before. Else -1. */
+	int namespace;
+	int host_mounts;
 	struct root root;
 	struct mounted_path *mounted;
 };
+
+/* A payload that is uid 0 in the user namespace keeps all capabilities there; others lose them by exec. */
+bool run_keeps_rights(const struct run *run);
 
 /* Operations up to `unshare`: afterwards the run is in namespaces of its own, run->root ready for content. They return 0, or a negative
  * errno with run->index at the op to blame. */

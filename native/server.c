@@ -62,9 +62,12 @@ static void settle_image(struct server *server, struct image *image)
 
 	if (supervised_due(image->serving) <= now)
 		supervised_look(image->serving);
+	bool leave = image->ended || (image->runs == 0 && image->deadline <= now);
+
+	layouts_settle(server, image, leave);
 	if (image->ended && image->runs == 0)
 		image_forget(&server->images, image);
-	else if (image->state == IMAGE_SERVING && (image->ended || (image->runs == 0 && image->deadline <= now)))
+	else if (image->state == IMAGE_SERVING && leave)
 		image_leave(image);
 }
 
@@ -77,6 +80,8 @@ static int until_due(const struct server *server)
 	for (const struct image *image = server->images; image != NULL; image = image->next) {
 		if (image->state == IMAGE_SERVING && image->runs == 0 && image->deadline < due)
 			due = image->deadline;
+		if (layouts_due(image) < due)
+			due = layouts_due(image);
 		if (supervised_due(image->serving) < due)
 			due = supervised_due(image->serving);
 	}
@@ -106,6 +111,9 @@ static void handle(struct server *server, enum watched *what)
 		break;
 	case RUN:
 		server_end_run(server, (struct run *)(void *)what);
+		break;
+	case LAYOUT:
+		layout_hear(server, (struct layout *)(void *)what);
 		break;
 	case IMAGE:
 		hear_image(server, (struct image *)(void *)what);

@@ -6,6 +6,7 @@
  *   <dir>/<key>.log    only when there was something to say (a failed read of an image, say)
  * A run sends its own open descriptor of the image, so it has shown that it may read it, and gets back descriptors of the user namespace
  * and of a mount that is attached nowhere. What it then does with them (setns, unshare, open_tree of a clone, move_mount) is the launcher's.
+ * A run that has the same mounted as one before gets that one's mount namespace instead of the mount: see server_layouts.c.
  * The images are read by a process each, which is replaced when it dies: readers notice nothing but a pause of milliseconds.
  * The server knows runs by their pidfd, which needs nothing from them: they may exec whatever they like.
  *
@@ -31,7 +32,12 @@ struct server_request {
 	/* Of the image, and of use only when this call is the first for it: */
 	const char *image_name;        /* for people; may be NULL */
 	uint64_t hot_offset, hot_size; /* where in the file its hot list is (hot.h); size 0: it has none */
+	const char *program;           /* what will be run: a path in it, or a name to be looked for in the directories of `search`, as of PATH; both may be NULL */
+	const char *search;
 	int record_fd;                 /* open for reading and appending: what is touched first is written there (hot.h); -1 or 0: nothing is */
+	/* All that decides what the run has mounted, beside the image: runs of equal bytes may share one mount namespace. NULL: this one shares none. */
+	const void *layout;
+	size_t layout_len;
 };
 
 struct server_reply { /* descriptors are close-on-exec; -1: not there */
@@ -44,9 +50,12 @@ struct server_reply { /* descriptors are close-on-exec; -1: not there */
 	 * started) in which the image is mounted at `path`, in a tmpfs over the runtime directory. */
 	int view_fd;
 	char path[PATH_MAX];
+	/* Instead, where another run of this layout has left it: a mount namespace in which all is mounted, to be entered. */
+	int finished_fd;
+	bool finish;   /* others wait for this run to leave a finished one */
 	int server_fd; /* for server_leave_namespace() */
 };
-#define SERVER_REPLY_NONE ((struct server_reply) { .userns_fd = -1, .mount_fd = -1, .view_fd = -1, .server_fd = -1 })
+#define SERVER_REPLY_NONE ((struct server_reply) { .userns_fd = -1, .mount_fd = -1, .view_fd = -1, .finished_fd = -1, .server_fd = -1 })
 
 /* What failed, in err.step: lets the launcher choose another way (extraction instead of FUSE) or tell the user what to do. */
 #define SERVER_STEP_NAMESPACE "create a user namespace"
@@ -59,15 +68,16 @@ struct server_reply { /* descriptors are close-on-exec; -1: not there */
  * only if it forks on; this function forks and waits for its own child. Needs /proc. The program itself must answer `@server` (below). */
 int WARN_UNUSED server_join(const struct server_request *request, struct server_reply *reply, struct err *err);
 
-/* Once this process is in a mount namespace of its own: leaves it to the server, which lets go of it when this process (and what else is in it) has ended. Then what is
- * mounted there is unmounted by the server, not at the end of the process, while its parent waits. Closes server_fd. */
-void server_leave_namespace(struct server_reply *reply);
+/* Leaves this process's own mount namespace to the server, which lets go of it when this process (and what else is in it) has ended. Then what is mounted there is
+ * unmounted by the server, not at the end of the process, while its parent waits. `host_mounts`: where it is finished and others may enter it, the caller's
+ * mountinfo, opened before the namespace was made (the kernel tells a poll of it of each change); else -1. Closes server_fd. */
+void server_leave_namespace(struct server_reply *reply, int namespace, int host_mounts);
 
 /* The role `@server-statistics DIR [KEY]`: asks a scope's server, or without KEY all there are (of this version), and prints one line of JSON for each:
  *   {"key": …, "pid": …, "runs": N, "images": [{"name": …, "device": …, "inode": …, "offset": …, "mount": "shared"|"own"|"view", "runs": N, "pid": …, "replaced": N,
- *    "lookup": N, "getattr": N, "read": N, "readdir": N, "other": N, "bytes": N, "failed": N, "cache": BYTES, "hits": N, "loads": N}, …]}
+ *    "lookup": N, "getattr": N, "read": N, "readdir": N, "other": N, "bytes": N, "failed": N, "layouts": N, "cache": BYTES, "hits": N, "loads": N}, …]}
  * "runs" of the whole are those without an image, "pid" of an image is the process that serves it, "replaced" how many before it have died; then the
- * requests of the kernel by kind, the bytes of the answers, and how many were errors of the image; then the bytes in the cache, how often something was
+ * requests of the kernel by kind, the bytes of the answers, and how many were errors of the image; then the finished mount namespaces that runs can enter, the bytes in the cache, how often something was
  * found in it, and how often it had to be read and decompressed. */
 int server_statistics_main(int argc, char **argv);
 

@@ -8,16 +8,16 @@
 
 #define STACK_BYTES ((size_t)64 << 10)
 
-static void *close_sockets(void *from)
+static void *close_them(void *from)
 {
-	int in = (int)(intptr_t)from, sock;
+	int in = (int)(intptr_t)from, fd;
 
-	while (read_full(in, &sock, sizeof sock) == 0)
-		close(sock);
+	while (read_full(in, &fd, sizeof fd) == 0)
+		close(fd);
 	return NULL;
 }
 
-/* Returns where to write sockets to, or -1. */
+/* Returns where to write descriptors to, or -1. */
 static int start_thread(void)
 {
 	pthread_attr_t attr;
@@ -29,7 +29,7 @@ static int start_thread(void)
 	pthread_attr_init(&attr);
 	pthread_attr_setstacksize(&attr, STACK_BYTES);
 	pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
-	rc = fcntl(ends[1], F_SETFL, O_NONBLOCK) < 0 ? -errno : pthread_create(&thread, &attr, close_sockets, (void *)(intptr_t)ends[0]);
+	rc = fcntl(ends[1], F_SETFL, O_NONBLOCK) < 0 ? -errno : pthread_create(&thread, &attr, close_them, (void *)(intptr_t)ends[0]);
 	pthread_attr_destroy(&attr);
 	if (rc == 0)
 		return ends[1];
@@ -38,10 +38,10 @@ static int start_thread(void)
 	return -1;
 }
 
-void server_let_go(struct server *server, int sock)
+void server_let_go(struct server *server, int fd)
 {
 	if (server->endings == 0)
 		server->endings = start_thread();
-	if (server->endings < 0 || write(server->endings, &sock, sizeof sock) != (ssize_t)sizeof sock)
-		close(sock);
+	if (server->endings < 0 || write(server->endings, &fd, sizeof fd) != (ssize_t)sizeof fd)
+		close(fd);
 }

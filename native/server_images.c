@@ -156,6 +156,8 @@ struct image *images_find_or_open(struct image **images, const struct server_box
 	*image = (struct image) { .what = IMAGE, .box = box, .identity = st, .offset = request->offset, .size = request->size, .hot_offset = request->hot_offset, .hot_size = request->hot_size,
 		.fd = file, .record = recording, .mount = -1, .number = ++last_number };
 	snprintf(image->name, sizeof image->name, "%.*s", (int)sizeof image->name - 1, request->name);
+	snprintf(image->program, sizeof image->program, "%.*s", (int)sizeof image->program - 1, request->program);
+	snprintf(image->search, sizeof image->search, "%.*s", (int)sizeof image->search - 1, request->search);
 	if (mount_and_serve(image, err) < 0) {
 		free(image);
 		return NULL;

@@ -40,13 +40,7 @@ int WARN_UNUSED server_filter(void);
 
 /* --- server_images.c: the images being served --- */
 
-enum watched { LISTENER, CONNECTION, RUN, IMAGE, CHILDREN };
-
-struct waiter { /* a joining run whose image is still being opened */
-	struct waiter *next;
-	struct connection *connection;
-	uint32_t linger_ms;
-};
+enum watched { LISTENER, CONNECTION, RUN, LAYOUT, IMAGE, CHILDREN };
 
 struct image {
 	enum watched what; /* its channel, for the control loop */
@@ -57,13 +51,15 @@ struct image {
 	uint64_t offset, size;
 	uint64_t hot_offset, hot_size;
 	char name[WIRE_IMAGE_NAME_MAX];
+	char program[WIRE_PROGRAM_MAX], search[WIRE_SEARCH_MAX];
 	int fd, record; /* record -1: nothing is recorded */
 
 	enum { IMAGE_OPENING, IMAGE_SERVING, IMAGE_LEAVING } state;
 	unsigned runs;
 	int64_t deadline; /* milliseconds of CLOCK_MONOTONIC; when there are no runs */
 	uint32_t linger_ms;
-	struct waiter *waiters;
+	struct connection *waiters; /* until it is opened */
+	struct layout *layouts;
 
 	/* Its mount: a descriptor that any run can clone, or attached under `number` in the server's working directory. */
 	int mount;
@@ -89,6 +85,10 @@ void image_forget(struct image **images, struct image *image);
 struct connection { /* a run that wants to join; from accept to the answer */
 	enum watched what;
 	int sock;
+	struct connection *next; /* of those that wait for the same */
+	uint32_t linger_ms;
+	char *layout; /* see struct server_request; none when layout_len is 0 */
+	size_t layout_len;
 };
 
 struct run { /* one that has joined */
@@ -97,6 +97,7 @@ struct run { /* one that has joined */
 	pid_t pid;
 	int sock;            /* to it, unread: there waits its mount namespace, see server_endings.c; or -1 */
 	struct image *image; /* NULL: it has the user namespace only */
+	struct layout *layout; /* or NULL */
 	struct run *next;    /* of those that are looked for */
 };
 
@@ -129,13 +130,45 @@ void server_answer(struct server *server, struct connection *connection);
 /* The runs that wait for an image: it is there, or (`rc`) cannot be had. */
 void server_answer_waiters(struct server *server, struct image *image, int rc, const struct err *err);
 void server_end_run(struct server *server, struct run *run);
+/* Answers a run whose image (or NULL) is there; or has it wait for its layout. */
+void server_welcome(struct server *server, struct connection *connection, struct image *image);
 /* At `look_due`: ends those whose end is not told. */
 void server_look_for_runs(struct server *server);
 
+/* --- server_layouts.c: finished mount namespaces, for runs that have the same mounted --- */
+
+struct layout {
+	enum watched what; /* the socket of its maker */
+	struct layout *next; /* of the image's; those that are asked for come first */
+	struct image *image;
+	/* Awaited: its maker is still at it. Hidden: there for its runs, nobody else finds it. */
+	enum { LAYOUT_AWAITED, LAYOUT_FINISHED, LAYOUT_HIDDEN } state;
+	struct run *maker; /* until it has left the namespace */
+	int namespace;
+	int host_mounts; /* of the namespace that it was copied from: what changed since */
+	unsigned runs;
+	int64_t deadline; /* milliseconds of CLOCK_MONOTONIC: how long it is waited for; when it has no runs, how long it is kept */
+	struct connection *waiters;
+	size_t len;
+	char bytes[];
+};
+/* The image's layout of those bytes, awaited or finished; NULL: there is none, or no longer. */
+struct layout *layout_find(struct server *server, struct image *image, const struct connection *connection);
+/* A new one, of the run that has just been asked to make it; unless there are too many, or it cannot be heard of. */
+void layout_new(struct server *server, const struct connection *connection, struct run *maker);
+void layout_add_run(struct layout *layout, struct run *run);
+/* Its maker has left its namespace, or hung up. */
+void layout_hear(struct server *server, struct layout *layout);
+void layout_run_ended(struct server *server, struct run *run);
+/* When the next of them is due, in milliseconds of CLOCK_MONOTONIC. */
+int64_t layouts_due(const struct image *image);
+/* Hides what is due, or (`leave`) all; lets go of what nobody needs. */
+void layouts_settle(struct server *server, struct image *image, bool leave);
+
 /* --- server_endings.c --- */
 
-/* Closes the socket of a run that has ended, and so ends the mount namespace that waits in it. Does not wait for that. */
-void server_let_go(struct server *server, int sock);
+/* Closes the socket of a run that has ended, and so ends the mount namespace that waits in it; or that namespace itself. Does not wait for that. */
+void server_let_go(struct server *server, int fd);
 
 /* --- supervisor.c: one image's serving process: started, watched, replaced when it dies --- */
 
@@ -177,6 +210,7 @@ struct serving {
 	int image, channel, record;
 	uint64_t offset, size;
 	uint64_t hot_offset, hot_size;
+	const char *program, *search; /* that the first run starts, see server.h; empty: it is not known */
 };
 enum serving_says { SAYS_OPENED, SAYS_RECOVERED, SAYS_LOG, SAYS_WATCH };
 struct serving_message {
@@ -186,5 +220,10 @@ struct serving_message {
 };
 /* In the new process. Exit status 0: the mount has ended. */
 NORETURN void serving_main(const struct serving *serving);
+
+/* --- program_ahead.c --- */
+
+/* Has a program decoded by a thread of its own; the strings stay where they are. Empty: none. */
+void program_ahead(struct squash *squash, const char *program, const char *search);
 
 #endif

@@ -13,6 +13,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 
@@ -146,12 +147,17 @@ static pid_t spawn(char *const argv[], int ready, int dir, int lock)
 	return child;
 }
 
-static int await_ready(int ready, struct err *err)
+/* `group`: the server's process group. */
+static int await_ready(int ready, pid_t group, struct err *err)
 {
 	struct pollfd wait = { .fd = ready, .events = POLLIN };
 	struct wire_reply reply;
-	int n = RETRY(poll(&wait, 1, ANSWER_SECONDS * 1000));
+	int n = RETRY(poll(&wait, 1, WAKE_SECONDS * 1000));
 
+	if (n == 0) {
+		kill(-group, SIGCONT); /* see wake() */
+		n = RETRY(poll(&wait, 1, ANSWER_SECONDS * 1000));
+	}
 	if (n == 0)
 		return fail(err, ETIMEDOUT, SERVER_STEP_SERVER, "it did not start within %d seconds", ANSWER_SECONDS);
 	if (n < 0 || read_full(ready, &reply, sizeof reply) < 0)
@@ -184,7 +190,7 @@ static int start_server(const struct server_request *request, int dir, int lock,
 	if (between < 0)
 		return fail(err, -between, SERVER_STEP_SERVER, "starting a process");
 	/* It has ended by the time that the server is ready: waiting for it first would only be one more turn at the processor. */
-	rc = await_ready(ready_in, err);
+	rc = await_ready(ready_in, between, err);
 	RETRY(waitpid(between, NULL, 0));
 	return rc;
 }
@@ -236,23 +242,21 @@ static int ask(int sock, const struct server_request *request, struct server_rep
 	size_t name_len = request->image_name == NULL ? 0 : strlen(request->image_name);
 	static const struct wire_reply none;
 	struct wire_reply reply = none;
+	const struct iovec parts[] = { { &question, sizeof question }, { (void *)(uintptr_t)request->layout, request->layout_len } };
 	int sent[2] = { request->image_fd, request->image_fd >= 0 && request->record_fd > 0 ? request->record_fd : -1 };
 	int fds[2];
 	int rc;
 
 	if (name_len > 0)
 		snprintf(question.name, sizeof question.name, "%s", request->image_name + (name_len < sizeof question.name ? 0 : name_len - sizeof question.name + 1));
-	rc = wire_send(sock, &question, sizeof question, sent);
-	/* As many descriptors of this user are on their way as may be open (RLIMIT_NOFILE): their receivers are at it. */
-	for (int turn = 0; rc == -ETOOMANYREFS && turn < ANSWER_SECONDS * 1000; turn++) {
-		poll(NULL, 0, 1);
-		rc = wire_send(sock, &question, sizeof question, sent);
-	}
+	snprintf(question.program, sizeof question.program, "%s", request->program == NULL ? "" : request->program);
+	snprintf(question.search, sizeof question.search, "%s", request->search == NULL ? "" : request->search);
+	rc = wire_send_parts(sock, parts, ARRAY_LEN(parts), sent, ANSWER_SECONDS * 1000);
 	if (rc == 0)
-		rc = wire_receive(sock, &reply, sizeof reply, fds, 0);
+		rc = wire_receive(sock, &reply, sizeof reply, sizeof reply, fds, 0);
 	if (rc == -EAGAIN) {
 		wake(sock);
-		rc = wire_receive(sock, &reply, sizeof reply, fds, 0);
+		rc = wire_receive(sock, &reply, sizeof reply, sizeof reply, fds, 0);
 	}
 	if (rc == -EAGAIN)
 		return fail(err, ETIMEDOUT, SERVER_STEP_SERVER, "it did not answer within %d seconds", ANSWER_SECONDS);
@@ -268,6 +272,11 @@ static int ask(int sock, const struct server_request *request, struct server_rep
 		return reply.rc;
 	}
 	out->userns_fd = fds[0];
+	out->finish = reply.finish != 0;
+	if (reply.mount == WIRE_MOUNT_FINISHED) {
+		out->finished_fd = fds[1];
+		return 0;
+	}
 	if (reply.mount != WIRE_MOUNT_VIEW) {
 		out->mount_fd = fds[1];
 		out->mount_is_own = reply.mount == WIRE_MOUNT_OWN;
@@ -293,6 +302,9 @@ static int join(const struct server_request *request, struct server_reply *reply
 	for (int i = 0; i < TRIES && (rc == -ECONNRESET || is_absent(rc)); i++) {
 		int cleanup_fd sock = i == 0 ? connect_at_once(request->dir, request->key) : -1;
 
+		/* Or it has no descriptors left for this run, until others have their answers. */
+		if (i > 2)
+			poll(NULL, 0, i);
 		if (sock < 0 && dir < 0 && (dir = open_dir(request->dir, err)) < 0)
 			return dir;
 		if (sock < 0)
@@ -337,13 +349,12 @@ int server_join(const struct server_request *request, struct server_reply *reply
 	return rc;
 }
 
-void server_leave_namespace(struct server_reply *reply)
+void server_leave_namespace(struct server_reply *reply, int namespace, int host_mounts)
 {
 	static const char nothing = 0;
-	int cleanup_fd namespace = reply->server_fd < 0 ? -1 : open("/proc/self/ns/mnt", O_RDONLY | O_CLOEXEC);
 
 	/* Where it does not work, this process does the unmounting after all. */
-	if (namespace >= 0)
-		(void)!wire_send(reply->server_fd, &nothing, sizeof nothing, (const int[2]) { namespace, -1 });
+	if (namespace >= 0 && reply->server_fd >= 0)
+		(void)!wire_send(reply->server_fd, &nothing, sizeof nothing, (const int[2]) { namespace, host_mounts });
 	close_fd(&reply->server_fd);
 }

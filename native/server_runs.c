@@ -3,14 +3,17 @@
 
 #include <fcntl.h>
 #include <signal.h>
+#include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 
 #ifndef SO_PEERPIDFD
 #define SO_PEERPIDFD 77
 #endif
 #define LOOK_MS 1000
+#define SEND_MS 100
 /* Of all runs. The descriptors that wait in sockets are counted for the user: nobody whose RLIMIT_NOFILE is smaller than that can send any more. */
 #define NAMESPACES_MAX 64
 
@@ -53,8 +56,8 @@ static void linger(struct server *server, struct image *image)
 		image->deadline = server_now_ms() + image->linger_ms;
 }
 
-/* Takes the socket. */
-static void add_run(struct server *server, int sock, struct image *image)
+/* Takes the socket. Returns NULL when it is not known. */
+static struct run *add_run(struct server *server, int sock, struct image *image)
 {
 	struct run *run = malloc(sizeof *run);
 	pid_t pid = 0;
@@ -66,7 +69,7 @@ static void add_run(struct server *server, int sock, struct image *image)
 	if (pid == 0) { /* it has gone, or there is no memory to know it: the kernel keeps the mount for it */
 		free(run);
 		linger(server, image);
-		return;
+		return NULL;
 	}
 	*run = (struct run) { .what = RUN, .pidfd = steal_fd(&pidfd), .pid = pid, .sock = -1, .image = image };
 	/* Only of a run whose end is told. */
@@ -82,6 +85,7 @@ static void add_run(struct server *server, int sock, struct image *image)
 	*(image != NULL ? &image->runs : &server->bare_runs) += 1;
 	if (image != NULL)
 		supervised_used(image->serving, true);
+	return run;
 }
 
 void server_end_run(struct server *server, struct run *run)
@@ -92,6 +96,8 @@ void server_end_run(struct server *server, struct run *run)
 		server_unwatch(server, run->pidfd);
 		close(run->pidfd);
 	}
+	if (run->layout != NULL)
+		layout_run_ended(server, run);
 	if (run->sock >= 0) {
 		server_let_go(server, run->sock);
 		server->namespaces--;
@@ -126,6 +132,7 @@ void server_look_for_runs(struct server *server)
 static void hang_up(struct connection *connection)
 {
 	close(connection->sock);
+	free(connection->layout);
 	free(connection);
 }
 
@@ -139,40 +146,51 @@ static void refuse(struct connection *connection, int rc, const struct err *err)
 	hang_up(connection);
 }
 
-static void welcome(struct server *server, struct connection *connection, struct image *image, uint32_t linger_ms)
+/* A run that is killed meanwhile is noticed when it gets its answer. */
+static void wait_in(struct connection **waiters, struct connection *connection)
 {
-	struct wire_reply reply = { .protocol = WIRE_PROTOCOL };
+	connection->next = *waiters;
+	*waiters = connection;
+}
+
+void server_welcome(struct server *server, struct connection *connection, struct image *image)
+{
+	/* With few descriptors left nobody waits: others need them to ask. */
+	bool shares = image != NULL && connection->layout_len > 0 && server->box.view < 0 && connection->sock < server->fd_limit / 2;
+	struct layout *layout = shares ? layout_find(server, image, connection) : NULL;
+	struct wire_reply reply = { .protocol = WIRE_PROTOCOL, .finish = shares && layout == NULL };
 	struct err err = { 0 };
 	int cleanup_fd own = -1;
-	int fds[2] = { server->box.userns, image != NULL ? image_show(image, &reply, &own, &err) : -1 };
+	int fds[2] = { server->box.userns, -1 };
+	const struct iovec message = { &reply, sizeof reply };
+	struct run *run;
 
-	if (image != NULL && fds[1] < 0) {
+	if (layout != NULL && layout->state == LAYOUT_AWAITED) {
+		wait_in(&layout->waiters, connection);
+		return;
+	}
+	if (layout != NULL) {
+		reply.mount = WIRE_MOUNT_FINISHED;
+		fds[1] = layout->namespace;
+	} else if (image != NULL && (fds[1] = image_show(image, &reply, &own, &err)) < 0) {
 		linger(server, image);
 		refuse(connection, fds[1], &err);
 		return;
 	}
 	if (image != NULL)
-		image->linger_ms = linger_ms;
-	if (wire_send(connection->sock, &reply, sizeof reply, fds) == 0) {
-		add_run(server, connection->sock, image);
-		free(connection);
-	} else {
+		image->linger_ms = connection->linger_ms;
+	if (wire_send_parts(connection->sock, &message, 1, fds, SEND_MS) < 0) {
 		linger(server, image);
-		hang_up(connection);
-	}
-}
-
-/* A run that is killed meanwhile is noticed when it gets its answer. */
-static void wait_for_image(struct connection *connection, struct image *image, uint32_t linger_ms)
-{
-	struct waiter *waiter = malloc(sizeof *waiter);
-
-	if (waiter == NULL) {
 		hang_up(connection);
 		return;
 	}
-	*waiter = (struct waiter) { image->waiters, connection, linger_ms };
-	image->waiters = waiter;
+	run = add_run(server, connection->sock, image);
+	if (run != NULL && layout != NULL)
+		layout_add_run(layout, run);
+	else if (run != NULL && reply.finish)
+		layout_new(server, connection, run);
+	free(connection->layout);
+	free(connection);
 }
 
 static bool readable_fd(int fd)
@@ -198,13 +216,27 @@ void server_watch_image(struct server *server, struct image *image)
 		server_log(&server->box, "a serving process cannot be watched");
 }
 
+/* Without the memory for it, it shares none. */
+static void take_layout(struct connection *connection, const char *layout, size_t len)
+{
+	connection->layout = len > 0 ? malloc(len) : NULL;
+	if (connection->layout == NULL)
+		return;
+	memcpy(connection->layout, layout, len);
+	connection->layout_len = len;
+}
+
 void server_answer(struct server *server, struct connection *connection)
 {
-	struct wire_request request;
+	static struct {
+		struct wire_request request;
+		char layout[WIRE_LAYOUT_MAX];
+	} question;
+	const struct wire_request *request = &question.request;
 	struct image *image = NULL;
 	struct err err = { 0 };
 	int fds[2];
-	int rc = wire_receive(connection->sock, &request, sizeof request, fds, MSG_DONTWAIT);
+	int rc = wire_receive(connection->sock, &question, sizeof question.request, sizeof question, fds, MSG_DONTWAIT);
 
 	server_unwatch(server, connection->sock);
 	server->connections--;
@@ -212,23 +244,25 @@ void server_answer(struct server *server, struct connection *connection)
 		hang_up(connection);
 		return;
 	}
-	if (request.protocol == WIRE_PROTOCOL && request.wish == WIRE_STATISTICS) {
+	if (request->protocol == WIRE_PROTOCOL && request->wish == WIRE_STATISTICS) {
 		close_fd(&fds[0]);
 		close_fd(&fds[1]);
 		tell_statistics(server, connection);
 		return;
 	}
-	if (request.protocol != WIRE_PROTOCOL || (request.has_image != 0) != (fds[0] >= 0) || (fds[0] >= 0 && !readable_fd(fds[0]))
-		|| (request.has_record != 0) != (fds[1] >= 0)) {
+	if (request->protocol != WIRE_PROTOCOL || (request->has_image != 0) != (fds[0] >= 0) || (fds[0] >= 0 && !readable_fd(fds[0]))
+		|| (request->has_record != 0) != (fds[1] >= 0)) {
 		close_fd(&fds[0]);
 		close_fd(&fds[1]);
 		refuse(connection, fail(&err, EPROTO, SERVER_STEP_SERVER, "it did not understand the request"), &err);
 		return;
 	}
-	server->bare_linger_ms = request.linger_ms;
+	take_layout(connection, question.layout, (size_t)rc - sizeof question.request);
+	connection->linger_ms = request->linger_ms;
+	server->bare_linger_ms = request->linger_ms;
 	linger(server, NULL); /* also for who is refused: it may come back and ask for less */
-	if (request.has_image) {
-		image = images_find_or_open(&server->images, &server->box, &request, fds[0], fds[1], &err);
+	if (request->has_image) {
+		image = images_find_or_open(&server->images, &server->box, request, fds[0], fds[1], &err);
 		if (image == NULL) {
 			refuse(connection, -err.errnum, &err);
 			return;
@@ -237,9 +271,9 @@ void server_answer(struct server *server, struct connection *connection)
 	if (image != NULL && !image->is_watched)
 		server_watch_image(server, image);
 	if (image != NULL && image->state == IMAGE_OPENING)
-		wait_for_image(connection, image, request.linger_ms);
+		wait_in(&image->waiters, connection);
 	else
-		welcome(server, connection, image, request.linger_ms);
+		server_welcome(server, connection, image);
 }
 
 static bool is_own_user(int sock, uid_t uid)
@@ -262,7 +296,7 @@ bool server_accept_one(struct server *server)
 		close(sock);
 		return true;
 	}
-	*connection = (struct connection) { CONNECTION, sock };
+	*connection = (struct connection) { .what = CONNECTION, .sock = sock };
 	if (server_watch(server, sock, connection) < 0)
 		hang_up(connection);
 	else
@@ -272,17 +306,16 @@ bool server_accept_one(struct server *server)
 
 void server_answer_waiters(struct server *server, struct image *image, int rc, const struct err *err)
 {
-	struct waiter *waiter = image->waiters;
+	struct connection *waiter = image->waiters;
 
 	image->waiters = NULL;
 	while (waiter != NULL) {
-		struct waiter *next = waiter->next;
+		struct connection *next = waiter->next;
 
 		if (rc < 0)
-			refuse(waiter->connection, rc, err);
+			refuse(waiter, rc, err);
 		else
-			welcome(server, waiter->connection, image, waiter->linger_ms);
-		free(waiter);
+			server_welcome(server, waiter, image);
 		waiter = next;
 	}
 }

@@ -49,6 +49,7 @@ static void add_image(struct text *text, const struct image *image)
 		[COUNT_OTHER] = "other", [COUNT_BYTES] = "bytes", [COUNT_FAILED] = "failed",
 	};
 	const struct imagefs_shared *shared = supervised_shared(image->serving);
+	unsigned layouts = 0;
 
 	add(text, "{\"name\": ");
 	add_string(text, image->name);
@@ -63,6 +64,9 @@ static void add_image(struct text *text, const struct image *image)
 			sum += atomic_load_explicit(&shared->slots[i].counts[what], memory_order_relaxed);
 		add(text, ", \"%s\": %" PRIu64, names[what], sum);
 	}
+	for (const struct layout *layout = image->layouts; layout != NULL; layout = layout->next)
+		layouts += layout->state == LAYOUT_FINISHED;
+	add(text, ", \"layouts\": %u", layouts);
 	add(text, ", \"cache\": %" PRIu64 ", \"hits\": %" PRIu64 ", \"loads\": %" PRIu64 "}", atomic_load(&shared->cache_bytes),
 		atomic_load(&shared->cache_hits), atomic_load(&shared->cache_loads));
 }

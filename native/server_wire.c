@@ -2,11 +2,13 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
 #include <sys/un.h>
 #include <time.h>
 
@@ -18,12 +20,12 @@ union control {
 	char bytes[CMSG_SPACE(2 * sizeof(int))];
 };
 
-int wire_send(int sock, const void *message, size_t len, const int fds[2])
+int wire_send_parts(int sock, const struct iovec *parts, size_t part_count, const int fds[2], int patience_ms)
 {
-	struct iovec part = { (void *)(uintptr_t)message, len };
 	union control control = { 0 };
-	struct msghdr msg = { .msg_iov = &part, .msg_iovlen = 1 };
+	struct msghdr msg = { .msg_iov = (struct iovec *)(uintptr_t)parts, .msg_iovlen = part_count };
 	unsigned count = fds[0] < 0 ? 0 : fds[1] < 0 ? 1 : 2;
+	size_t len = 0;
 	ssize_t sent;
 
 	if (count > 0) {
@@ -37,10 +39,18 @@ int wire_send(int sock, const void *message, size_t len, const int fds[2])
 		header->cmsg_len = CMSG_LEN(count * sizeof(int));
 		memcpy(CMSG_DATA(header), fds, count * sizeof(int));
 	}
-	sent = RETRY(sendmsg(sock, &msg, MSG_NOSIGNAL));
+	for (size_t i = 0; i < part_count; i++)
+		len += parts[i].iov_len;
+	while ((sent = RETRY(sendmsg(sock, &msg, MSG_NOSIGNAL))) < 0 && errno == ETOOMANYREFS && patience_ms-- > 0)
+		poll(NULL, 0, 1);
 	if (sent < 0)
 		return errno == EPIPE ? -ECONNRESET : -errno;
 	return (size_t)sent == len ? 0 : -EPROTO;
+}
+
+int wire_send(int sock, const void *message, size_t len, const int fds[2])
+{
+	return wire_send_parts(sock, &(const struct iovec) { (void *)(uintptr_t)message, len }, 1, fds, 0);
 }
 
 static void take_fds(struct msghdr *msg, int fds[2])
@@ -65,9 +75,9 @@ static void take_fds(struct msghdr *msg, int fds[2])
 	}
 }
 
-int wire_receive(int sock, void *message, size_t len, int fds[2], int flags)
+int wire_receive(int sock, void *message, size_t least, size_t most, int fds[2], int flags)
 {
-	struct iovec part = { message, len };
+	struct iovec part = { message, most };
 	union control control = { 0 };
 	struct msghdr msg = { .msg_iov = &part, .msg_iovlen = 1, .msg_control = control.bytes, .msg_controllen = sizeof control.bytes };
 	ssize_t got = RETRY(recvmsg(sock, &msg, flags | MSG_CMSG_CLOEXEC));
@@ -76,8 +86,8 @@ int wire_receive(int sock, void *message, size_t len, int fds[2], int flags)
 	if (got < 0)
 		return -errno;
 	take_fds(&msg, fds);
-	if ((size_t)got == len && !(msg.msg_flags & (MSG_TRUNC | MSG_CTRUNC)))
-		return 0;
+	if ((size_t)got >= least && !(msg.msg_flags & (MSG_TRUNC | MSG_CTRUNC)))
+		return (int)got;
 	close_fd(&fds[0]);
 	close_fd(&fds[1]);
 	return got == 0 ? -ECONNRESET : -EPROTO;

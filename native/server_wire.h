@@ -5,7 +5,7 @@
 
 #include "util.h"
 
-#define WIRE_PROTOCOL 3
+#define WIRE_PROTOCOL 5
 
 enum wire_wish {
 	WIRE_JOIN,
@@ -13,8 +13,13 @@ enum wire_wish {
 };
 
 #define WIRE_IMAGE_NAME_MAX 256
+#define WIRE_PROGRAM_MAX 256
+#define WIRE_SEARCH_MAX 512
+#define WIRE_LAYOUT_MAX 16384
 
-struct wire_request { /* beside it: the image's descriptor, if has_image; then that of the record, if has_record */
+/* Behind it: the bytes of the run's layout, if it may share one (server.h). Beside it: the image's descriptor, if has_image; then that of the record, if
+ * has_record. */
+struct wire_request {
 	uint32_t protocol;
 	uint32_t wish;
 	uint64_t offset, size;
@@ -23,6 +28,7 @@ struct wire_request { /* beside it: the image's descriptor, if has_image; then t
 	uint32_t has_record;
 	uint64_t hot_offset, hot_size;
 	char name[WIRE_IMAGE_NAME_MAX]; /* for people; cut at its front where it is longer */
+	char program[WIRE_PROGRAM_MAX], search[WIRE_SEARCH_MAX]; /* cut where they are longer: it is an advice */
 };
 #define WIRE_STATISTICS_MAX 65536
 
@@ -32,6 +38,7 @@ enum wire_mount {
 	WIRE_MOUNT_SHARED, /* a mount to be cloned */
 	WIRE_MOUNT_OWN,    /* a clone, to be attached */
 	WIRE_MOUNT_VIEW,   /* the server's mount namespace, where the image is mounted at NUMBER in the runtime directory */
+	WIRE_MOUNT_FINISHED, /* not the image's mount, but a namespace in which all is mounted already */
 };
 
 struct wire_reply { /* beside it, if rc is 0: user namespace, and what `mount` says */
@@ -39,18 +46,25 @@ struct wire_reply { /* beside it, if rc is 0: user namespace, and what `mount` s
 	int32_t rc;
 	uint32_t mount;
 	uint32_t number;
+	uint32_t finish; /* the run's own namespace is wanted, once all is mounted in it */
 	uint64_t view_of; /* the inode of the mount namespace that the server's was copied from */
 	struct err err;
 };
 
+/* What a run leaves in its socket: one byte. Beside it its mount namespace; where that is finished and may be entered by others, also the table of the mounts
+ * it was copied from, open since before. */
+
 /* Descriptors that a starting server finds open. */
 enum { WIRE_READY_FD = 3, WIRE_DIR_FD = 4, WIRE_LOCK_FD = 5, WIRE_FIRST_FREE_FD = 6 };
 
-/* Sends one message with up to two descriptors (-1: none). */
+struct iovec;
+/* Sends one message, of several parts, with up to two descriptors (-1: none). As many descriptors of this user may be on their way as may be open
+ * (RLIMIT_NOFILE): waits up to `patience_ms` for their receivers, who are at it; then -ETOOMANYREFS. */
+int WARN_UNUSED wire_send_parts(int sock, const struct iovec *parts, size_t count, const int fds[2], int patience_ms);
 int WARN_UNUSED wire_send(int sock, const void *message, size_t len, const int fds[2]);
-/* Receives one message of exactly `len` bytes; -ECONNRESET when the other end is gone, -EPROTO when it is something else. Descriptors are close-on-exec, -1 where
- * none came. `flags` as of recvmsg. */
-int WARN_UNUSED wire_receive(int sock, void *message, size_t len, int fds[2], int flags);
+/* Receives one message of `least` to `most` bytes and returns how many; -ECONNRESET when the other end is gone, -EPROTO when it is something else. Descriptors
+ * are close-on-exec, -1 where none came. `flags` as of recvmsg. */
+int WARN_UNUSED wire_receive(int sock, void *message, size_t least, size_t most, int fds[2], int flags);
 
 /* The files of a scope in the runtime directory `dir`. */
 enum wire_file { WIRE_SOCKET, WIRE_LOCK, WIRE_LOG };

@@ -5,7 +5,6 @@
 
 #include <dirent.h>
 #include <fcntl.h>
-#include <malloc.h>
 #include <sched.h>
 #include <stdio.h>
 #include <string.h>
@@ -164,11 +163,7 @@ NORETURN void serving_main(const struct serving *serving)
 	struct hot_list hot = { .pieces = NULL };
 
 	prctl(PR_SET_NAME, "tsrun-image");
-	/* What one thread has freed is there for the others: the cache's memory is used once, not once for each thread. */
-	mallopt(M_ARENA_MAX, 1);
-	/* And a block's is used for the next one: to give it back and take it again would cost as much as decompressing. */
-	mallopt(M_MMAP_THRESHOLD, 4 << 20);
-	mallopt(M_TRIM_THRESHOLD, 4 << 20);
+	squash_reuse_memory();
 	leave_mounts();
 	close_others(serving);
 	opened.rc = server_filter();
@@ -185,6 +180,8 @@ NORETURN void serving_main(const struct serving *serving)
 		_exit(1);
 	if (hot.count > 0)
 		hot_list_load(&hot, config.squash, &serving->shared->unused);
+	else
+		program_ahead(config.squash, serving->program, serving->search);
 	if (imagefs_serve(&config, &opened.err) == 0)
 		_exit(0);
 	say_log((void *)(uintptr_t)serving, opened.err.detail);

@@ -87,6 +87,9 @@ static int start_process(struct supervised *serving)
 			.size = image->size,
 			.hot_offset = image->hot_offset,
 			.hot_size = image->hot_size,
+			/* A successor finds no run that has not started its program yet, or hardly. */
+			.program = serving->opened ? "" : image->program,
+			.search = image->search,
 		});
 	serving->pid = pid;
 	serving->channel = steal_fd(&ours);

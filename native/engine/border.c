@@ -5,7 +5,11 @@
 #include <string.h>
 
 #define BINARY_MIN 256   /* bytes; shorter texts are names that may become property names: those the engine makes itself */
-#define SCRATCH_MAX 4096 /* bytes taken from that stack for a string on its way in */
+#define SCRATCH_MAX 4096 /* bytes taken from the module's stack for a string on its way in */
+
+/* Zeros: a part of that stack which is deeper than any call gets. */
+#define ZEROS 65536u
+#define ZEROS_LEN ((size_t)256 << 10)
 
 bool engine_is_string(uint64_t value)
 {
@@ -48,26 +52,41 @@ void engine_release_scratch(struct engine *engine, uint32_t at, size_t len)
 		engine->wasm.w2c___stack_pointer += (uint32_t)(len + 15) & ~15u;
 }
 
-/* Binary data of some length, without a detour through UTF-8, which costs 20 instructions for each byte: a string of ASCII is made, and its bytes are
- * then replaced where the engine keeps them (it lends that place: engine_load() sees to it). */
-static uint64_t binary_value(struct engine *engine, const char *bytes, size_t len)
+/* How QuickJS keeps a string: length and width in one word, hash and kind in the next; the chars of the usual kind begin at STRING_CHARS, a NUL is
+ * behind them. engine_load() compares. */
+#define STRING_WIDE 0x80000000u
+#define STRING_KIND 0x30000000u /* of the second word; 0 is the usual one */
+#define STRING_CHARS 24
+
+/* The engine lends its own storage of nearly every string. */
+static bool lend(struct engine *engine, uint64_t value, struct borrowed *text)
 {
-	uint32_t at = engine_take_scratch(engine, len);
-	uint64_t value;
+	uint32_t at = (uint32_t)value, words[2];
+
+	if (TAG(value) != TAG_STRING)
+		return false;
+	memcpy(words, runtime_bytes(&engine->wasm, at, sizeof words), sizeof words);
+	if ((words[0] & STRING_WIDE) != 0 || (words[1] & STRING_KIND) != 0)
+		return false;
+	*text = (struct borrowed){.at = at, .bytes = runtime_bytes(&engine->wasm, at, STRING_CHARS + (size_t)words[0] + 1) + STRING_CHARS, .len = words[0], .lent = true};
+	return text->bytes[text->len] == 0;
+}
+
+/* Binary data of some length, without a detour through UTF-8, which costs 20 instructions for each byte: a string of NULs is made, and its bytes are
+ * then replaced where the engine keeps them. False: that did not work, and no harm was done. */
+static bool binary_value(struct engine *engine, const char *bytes, size_t len, uint64_t *value)
+{
 	struct borrowed text;
 
-	if (at == 0)
-		return Z_qjsZ_JS_ThrowOutOfMemory(&engine->wasm, engine->context);
-	memset(runtime_bytes(&engine->wasm, at, len), 'x', len);
-	value = Z_qjsZ_JS_NewStringLen(&engine->wasm, engine->context, at, (uint32_t)len);
-	engine_release_scratch(engine, at, len);
-	if (TAG(value) != TAG_STRING)
-		return value;
-	text = engine_borrow(engine, value);
-	if (text.at != 0)
-		memcpy(runtime_bytes(&engine->wasm, text.at, len), bytes, len);
-	engine_give_back(engine, &text);
-	return value;
+	if (len < BINARY_MIN || len > ZEROS_LEN)
+		return false;
+	*value = Z_qjsZ_JS_NewStringLen(&engine->wasm, engine->context, ZEROS, (uint32_t)len);
+	if (!lend(engine, *value, &text) || text.len != len) {
+		engine_free_value(engine, *value);
+		return false;
+	}
+	memcpy(runtime_bytes(&engine->wasm, text.at + STRING_CHARS, len), bytes, len);
+	return true;
 }
 
 /* A JavaScript string of these bytes, or EXCEPTION (out of memory). */
@@ -78,8 +97,8 @@ uint64_t engine_string_value(struct engine *engine, const char *bytes, size_t le
 	uint32_t at;
 	char *to;
 
-	if (high > 0 && len >= BINARY_MIN && len <= UINT32_MAX / 2)
-		return binary_value(engine, bytes, len);
+	if (high > 0 && binary_value(engine, bytes, len, &value))
+		return value;
 	at = engine_take_scratch(engine, size);
 	if (at == 0)
 		return Z_qjsZ_JS_ThrowOutOfMemory(&engine->wasm, engine->context);
@@ -98,14 +117,18 @@ uint64_t engine_string_value(struct engine *engine, const char *bytes, size_t le
 	return value;
 }
 
-/* For a string of ASCII the engine lends its own storage; else it makes a copy in UTF-8, which is ours to narrow in place. */
+/* What cannot be lent is copied as UTF-8, which is ours to narrow in place. */
 struct borrowed engine_borrow(struct engine *engine, uint64_t value)
 {
-	uint32_t sizeof_len = 4, len_at = engine_take_scratch(engine, sizeof_len), len;
-	struct borrowed text = {.at = Z_qjsZ_JS_ToCStringLen2(&engine->wasm, engine->context, len_at, value, 0)};
+	uint32_t sizeof_len = 4, len_at, len;
+	struct borrowed text;
 	unsigned char *bytes;
 	size_t to = 0;
 
+	if (lend(engine, value, &text))
+		return text;
+	len_at = engine_take_scratch(engine, sizeof_len);
+	text = (struct borrowed){.at = Z_qjsZ_JS_ToCStringLen2(&engine->wasm, engine->context, len_at, value, 0)};
 	memcpy(&len, runtime_bytes(&engine->wasm, len_at, sizeof_len), sizeof_len);
 	engine_release_scratch(engine, len_at, sizeof_len);
 	if (text.at == 0)
@@ -132,7 +155,7 @@ struct borrowed engine_borrow(struct engine *engine, uint64_t value)
 
 void engine_give_back(struct engine *engine, struct borrowed *text)
 {
-	if (text->at != 0)
+	if (text->at != 0 && !text->lent)
 		Z_qjsZ_JS_FreeCString(&engine->wasm, engine->context, text->at);
 	text->at = 0;
 }

@@ -45,25 +45,31 @@ static uint32_t stride_of_class(uint32_t class)
 
 static struct heap *heap_of(struct engine *engine)
 {
-	return (struct heap *)(void *)runtime_bytes(&engine->wasm, engine->heap, sizeof(struct heap));
+	return (struct heap *)(void *)(engine_space + engine->heap);
 }
 
-static uint32_t word(struct engine *engine, uint32_t at)
+/* Of an address that is none, the place where it wraps around to. */
+static uint8_t *place(uint32_t at)
+{
+	return engine_space + (at & (ENGINE_SPACE - 1));
+}
+
+static uint32_t word(uint32_t at)
 {
 	uint32_t value;
 
-	memcpy(&value, runtime_bytes(&engine->wasm, at, sizeof value), sizeof value);
+	memcpy(&value, place(at), sizeof value);
 	return value;
 }
 
-static void set_word(struct engine *engine, uint32_t at, uint32_t value)
+static void set_word(uint32_t at, uint32_t value)
 {
-	memcpy(runtime_bytes(&engine->wasm, at, sizeof value), &value, sizeof value);
+	memcpy(place(at), &value, sizeof value);
 }
 
-static uint32_t class_at(struct engine *engine, uint32_t block)
+static uint32_t class_at(uint32_t block)
 {
-	uint32_t class = word(engine, block - HEADER) & HEADER_OURS;
+	uint32_t class = word(block - HEADER) & HEADER_OURS;
 
 	if (class >= HEAP_CLASSES)
 		wasm_rt_trap(WASM_RT_TRAP_OOB);
@@ -96,7 +102,7 @@ static bool extend(struct engine *engine, struct heap_arena *arena, uint32_t str
 }
 
 /* Memory is full: the arena goes on in the largest free block, when that is large enough. */
-static bool recycle(struct engine *engine, struct heap_arena *arena, uint32_t stride)
+static bool recycle(struct heap_arena *arena, uint32_t stride)
 {
 	uint32_t class = HEAP_CLASSES, block;
 
@@ -105,7 +111,7 @@ static bool recycle(struct engine *engine, struct heap_arena *arena, uint32_t st
 	if (class == 0 || stride_of_class(class - 1) < stride)
 		return false;
 	block = arena->free[class - 1];
-	arena->free[class - 1] = word(engine, block);
+	arena->free[class - 1] = word(block);
 	arena->top = block - HEADER;
 	arena->end = arena->top + stride_of_class(class - 1);
 	return true;
@@ -117,46 +123,70 @@ static uint32_t take(struct engine *engine, struct heap *heap, enum heap_kind ki
 	uint32_t class = class_of(stride), block = arena->free[class];
 
 	if (block != 0) {
-		arena->free[class] = word(engine, block);
-	} else if (extend(engine, arena, stride) || (kind == HEAP_COLD && recycle(engine, arena, stride))) {
+		arena->free[class] = word(block);
+	} else if (extend(engine, arena, stride) || (kind == HEAP_COLD && recycle(arena, stride))) {
 		block = arena->top + HEADER;
 		arena->top += stride;
 	} else {
 		return 0;
 	}
-	set_word(engine, block - HEADER, class);
-	set_word(engine, block - HEADER + 4, 0);
+	set_word(block - HEADER, class);
+	set_word(block - HEADER + 4, 0);
 	return block;
 }
 
-uint32_t heap_take(struct engine *engine, uint32_t size)
+/* While an image is made: where the plan has it, which learns of the block. */
+static uint32_t take_planned(struct engine *engine, struct heap *heap, uint32_t stride)
+{
+	struct heap_plan *plan = engine->plan;
+	size_t number = plan->next++;
+	enum heap_kind kind = number < plan->count ? plan->kinds[number] : HEAP_COLD;
+	uint32_t block = take(engine, heap, kind, stride);
+
+	if (block == 0 && kind != HEAP_COLD)
+		block = take(engine, heap, HEAP_COLD, stride);
+	if (block != 0 && number < plan->capacity) {
+		plan->strides[number] = stride;
+		plan->owners[(block - HEADER) / 8] = (uint32_t)number + 1;
+	}
+	return block;
+}
+
+static NOINLINE uint32_t take_thoroughly(struct engine *engine, uint32_t size)
 {
 	struct heap *heap = heap_of(engine);
-	struct heap_plan *plan = engine->plan;
-	enum heap_kind kind = HEAP_COLD;
 	uint32_t stride, block;
-	size_t number = 0;
 
 	if (size > BLOCK_MAX)
 		return 0;
 	stride = stride_of(size);
 	if (stride > heap->limit - heap->used)
 		return 0;
-	if (plan != NULL && !heap->frozen) {
-		number = plan->next++;
-		if (number < plan->count)
-			kind = plan->kinds[number];
+	block = engine->plan != NULL && !heap->frozen ? take_planned(engine, heap, stride) : take(engine, heap, HEAP_COLD, stride);
+	if (block != 0)
+		heap->used += stride;
+	return block;
+}
+
+/* Nearly all are small blocks of a call, for which there is room: thousands for each start. */
+uint32_t heap_take(struct engine *engine, uint32_t size)
+{
+	struct heap *heap = heap_of(engine);
+	struct heap_arena *arena = &heap->arenas[HEAP_COLD];
+	uint32_t class = (size + HEADER - 1) / 16, stride = (class + 1) * 16, block;
+
+	if (size > SMALL - HEADER || !heap->frozen || stride > heap->limit - heap->used || stride > arena->end - arena->top)
+		return take_thoroughly(engine, size);
+	block = arena->free[class];
+	if (block != 0) {
+		arena->free[class] = word(block);
+	} else {
+		block = arena->top + HEADER;
+		arena->top += stride;
 	}
-	block = take(engine, heap, kind, stride);
-	if (block == 0 && kind != HEAP_COLD)
-		block = take(engine, heap, HEAP_COLD, stride);
-	if (block == 0)
-		return 0;
 	heap->used += stride;
-	if (plan != NULL && !heap->frozen && number < plan->capacity) {
-		plan->strides[number] = stride;
-		plan->owners[(block - HEADER) / 8] = (uint32_t)number + 1;
-	}
+	set_word(block - HEADER, class);
+	set_word(block - HEADER + 4, 0);
 	return block;
 }
 
@@ -177,18 +207,18 @@ void heap_return(struct engine *engine, uint32_t block)
 
 	if (block == 0)
 		return;
-	class = class_at(engine, block);
+	class = class_at(block);
 	list = &arena_of(heap, block)->free[class];
-	set_word(engine, block, *list);
+	set_word(block, *list);
 	*list = block;
 	heap->used -= stride_of_class(class);
 	if (engine->plan != NULL && !heap->frozen)
 		engine->plan->owners[(block - HEADER) / 8] = 0;
 }
 
-uint32_t heap_usable(struct engine *engine, uint32_t block)
+uint32_t heap_usable(uint32_t block)
 {
-	return block == 0 ? 0 : stride_of_class(class_at(engine, block)) - HEADER;
+	return block == 0 ? 0 : stride_of_class(class_at(block)) - HEADER;
 }
 
 /* The last block of an arena changes its size in place: long strings and arrays are built without copies. */
@@ -196,7 +226,7 @@ static bool resize_last(struct engine *engine, uint32_t block, uint32_t stride)
 {
 	struct heap *heap = heap_of(engine);
 	struct heap_arena *arena = &heap->arenas[HEAP_COLD];
-	uint32_t old = stride_of_class(class_at(engine, block)), header = word(engine, block - HEADER);
+	uint32_t old = stride_of_class(class_at(block)), header = word(block - HEADER);
 
 	if (!heap->frozen || block - HEADER + old != arena->top || stride <= SMALL || old <= SMALL)
 		return false;
@@ -204,13 +234,13 @@ static bool resize_last(struct engine *engine, uint32_t block, uint32_t stride)
 		return false;
 	heap->used = heap->used - old + stride;
 	arena->top = block - HEADER + stride;
-	set_word(engine, block - HEADER, (header & ~HEADER_OURS) | class_of(stride));
+	set_word(block - HEADER, (header & ~HEADER_OURS) | class_of(stride));
 	return true;
 }
 
 uint32_t heap_resize(struct engine *engine, uint32_t block, uint32_t size)
 {
-	uint32_t old = heap_usable(engine, block), stride, moved;
+	uint32_t old = heap_usable(block), stride, moved;
 
 	if (size > BLOCK_MAX)
 		return 0;
@@ -222,8 +252,8 @@ uint32_t heap_resize(struct engine *engine, uint32_t block, uint32_t size)
 		return 0;
 	if (block != 0) {
 		memcpy(runtime_bytes(&engine->wasm, moved, size), runtime_bytes(&engine->wasm, block, old), old < size ? old : size);
-		set_word(engine, moved - HEADER, (word(engine, block - HEADER) & ~HEADER_OURS) | class_at(engine, moved));
-		set_word(engine, moved - HEADER + 4, word(engine, block - HEADER + 4));
+		set_word(moved - HEADER, (word(block - HEADER) & ~HEADER_OURS) | class_at(moved));
+		set_word(moved - HEADER + 4, word(block - HEADER + 4));
 	}
 	heap_return(engine, block);
 	return moved;
@@ -273,7 +303,7 @@ static void clear_free(struct engine *engine, struct heap_arena *arena)
 	for (uint32_t class = 0; class < HEAP_CLASSES; class++)
 		while (arena->free[class] != 0) {
 			uint32_t block = arena->free[class], len = stride_of_class(class) - HEADER;
-			arena->free[class] = word(engine, block);
+			arena->free[class] = word(block);
 			memset(runtime_bytes(&engine->wasm, block, len), 0, len);
 		}
 }

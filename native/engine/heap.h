@@ -48,6 +48,6 @@ uint32_t heap_take(struct engine *engine, uint32_t size);
 uint32_t heap_take_zeroed(struct engine *engine, uint32_t count, uint32_t size);
 uint32_t heap_resize(struct engine *engine, uint32_t block, uint32_t size);
 void heap_return(struct engine *engine, uint32_t block);
-uint32_t heap_usable(struct engine *engine, uint32_t block);
+uint32_t heap_usable(uint32_t block);
 
 #endif

@@ -51,6 +51,7 @@ struct borrowed {
 	const char *bytes;
 	size_t len;
 	bool not_bytes; /* there is a char above U+00FF: `bytes` is UTF-8 then */
+	bool lent;      /* `bytes` are the string's own */
 };
 
 /* border.c: values and byte strings. */

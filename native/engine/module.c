@@ -1,6 +1,6 @@
 /* The generated translation unit, included for its static functions: a start from an image runs none of the module's initialisers, the
- * function table is a constant, and the allocator is ours (heap.h): the Makefile gives QuickJS's own six functions another name. Compiled on its own,
- * with the flags for generated code: it takes most of a minute.
+ * function table is a constant, and some functions are ours: the Makefile gives the generated ones another name. Compiled on its own, with the
+ * flags for generated code: it takes most of a minute.
  *
  * With -DENGINE_WATCH, as mksnapshot has it, every access to linear memory is told to engine_watch(). */
 #include <string.h>
@@ -16,10 +16,11 @@ void engine_watch(const void *to, const void *from, size_t len);
 #define memset(to, value, len) (engine_watch(to, NULL, len), memset(to, value, len))
 #endif
 
-/* What the Makefile puts in the place of the generated check. */
-#define SPACE_CHECK(a, size)                        \
-	if (UNLIKELY((a) > ENGINE_SPACE - (size))) \
-		TRAP(OOB);
+/* What the Makefile puts in the place of each address. An address that is none (a mistake in the engine) wraps around: it leads nowhere but into
+ * the engine's own memory. Checks would be a seventh of all instructions of a call. */
+#define PLACE(address, more)                     \
+	((u64)((address) & (ENGINE_SPACE - 1)) + \
+	 (more + 0) * sizeof(char[(more + 0) <= ENGINE_BEYOND - sizeof(u64) ? 1 : -1]))
 
 /* Entry n + 1 of the function table is element n of the generated constant; behind them lies our own function, of type HOST_TYPE. */
 #define ELEMENTS (uint32_t)(sizeof elem_segment_exprs_w2c_e0 / sizeof *elem_segment_exprs_w2c_e0)
@@ -59,12 +60,42 @@ void module_restore(Z_qjs_instance_t *instance, struct Z_env_instance_t *env, ui
 	init_elem_instances(instance);
 }
 
+#define FIRST_COUNTED 0xfffffff7u /* the least tag of values that are: JS_TAG_FIRST */
+
+/* A value that is counted ends here when it was the last; all others, which most are, need none of the generated function's registers. The count
+ * lies in front of what the value points to (engine_load() checks). */
+static inline bool is_last(u64 value)
+{
+	u32 count;
+
+	if (value < (u64)FIRST_COUNTED << 32)
+		return false;
+	count = i32_load(NULL, PLACE((u32)value - 4, 0));
+	if ((s32)count <= 1)
+		return true;
+	i32_store(NULL, PLACE((u32)value - 4, 0), count - 1);
+	return false;
+}
+
+static void w2c_JS_FreeValueRT(Z_qjs_instance_t *instance, u32 runtime, u64 value)
+{
+	if (is_last(value))
+		generated_JS_FreeValueRT(instance, runtime, value);
+}
+
+static void w2c_JS_FreeValue(Z_qjs_instance_t *instance, u32 context, u64 value)
+{
+	if (is_last(value))
+		generated_JS_FreeValue(instance, context, value);
+}
+
+/* The allocator (heap.h). */
 struct engine;
 u32 heap_take(struct engine *engine, u32 size);
 u32 heap_take_zeroed(struct engine *engine, u32 count, u32 size);
 u32 heap_resize(struct engine *engine, u32 block, u32 size);
 void heap_return(struct engine *engine, u32 block);
-u32 heap_usable(struct engine *engine, u32 block);
+u32 heap_usable(u32 block);
 
 static u32 w2c_js_malloc_rt(Z_qjs_instance_t *instance, u32 runtime, u32 size)
 {
@@ -91,10 +122,10 @@ static void w2c_js_free_rt(Z_qjs_instance_t *instance, u32 runtime, u32 block)
 
 static u32 w2c_js_malloc_usable_size_rt(Z_qjs_instance_t *instance, u32 runtime, u32 block)
 {
-	return heap_usable((struct engine *)instance, block);
+	return heap_usable(block);
 }
 
 static u32 w2c_js_malloc_usable_size(Z_qjs_instance_t *instance, u32 context, u32 block)
 {
-	return heap_usable((struct engine *)instance, block);
+	return heap_usable(block);
 }

@@ -8,7 +8,7 @@
 
 jmp_buf *runtime_trap_target;
 
-_Alignas(65536) uint8_t engine_space[ENGINE_SPACE];
+_Alignas(65536) uint8_t engine_space[ENGINE_SPACE + ENGINE_BEYOND];
 static bool space_taken;
 
 /* --- traps --- */
@@ -85,7 +85,7 @@ static int move_image(char *image, size_t len, char *to)
 /* All zeros again, and without pages. */
 static bool clear_space(void)
 {
-	return mmap(engine_space, ENGINE_SPACE, PROT_READ | PROT_WRITE, MAP_FIXED | MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0) != MAP_FAILED;
+	return mmap(engine_space, sizeof engine_space, PROT_READ | PROT_WRITE, MAP_FIXED | MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0) != MAP_FAILED;
 }
 
 int runtime_reserve(wasm_rt_memory_t *memory, uint32_t pages, char *image, size_t from, size_t len)

@@ -124,25 +124,47 @@ static int evaluate(struct engine *engine, const char *bundle, size_t len, const
 	return TAG(value) == TAG_EXCEPTION ? -EPROTO : 0;
 }
 
-/* Are values what this file takes them for? */
+/* How many hold the value: in front of what it points to. */
+static uint32_t holders(struct engine *engine, uint64_t value)
+{
+	uint32_t count;
+
+	memcpy(&count, runtime_bytes(&engine->wasm, (uint32_t)value - sizeof count, sizeof count), sizeof count);
+	return count;
+}
+
+/* Does the engine itself find the bytes that were put where it keeps those of a string? */
+static bool lends(struct engine *engine)
+{
+	char bytes[512];
+	uint64_t value = engine_string_value(engine, memset(bytes, 0xe9, sizeof bytes), sizeof bytes);
+	struct borrowed text = engine_borrow(engine, value);
+	uint32_t copy = Z_qjsZ_JS_ToCStringLen2(&engine->wasm, engine->context, 0, value, 0);
+	bool same = text.lent && text.len == sizeof bytes && memcmp(text.bytes, bytes, sizeof bytes) == 0 && copy != 0;
+
+	for (size_t i = 0; same && i < sizeof bytes; i++)
+		same = memcmp(runtime_bytes(&engine->wasm, copy + (uint32_t)i * 2, 2), "\xc3\xa9", 2) == 0;
+	Z_qjsZ_JS_FreeCString(&engine->wasm, engine->context, copy);
+	engine_give_back(engine, &text);
+	engine_free_value(engine, value);
+	return same;
+}
+
+/* Are values what these files take them for? */
 static bool values_fit(struct engine *engine)
 {
 	uint64_t text = engine_string_value(engine, "a", 1);
 	uint64_t number = Z_qjsZ_JS_NewNumber(&engine->wasm, engine->context, 7);
 	uint64_t missing = engine_property(engine, text, "missing");
-	char bytes[512];
-	uint64_t binary = engine_string_value(engine, memset(bytes, 0xe9, sizeof bytes), sizeof bytes);
-	struct borrowed back = engine_borrow(engine, binary);
-	/* Bytes that were put where the engine keeps those of a string are the string's. */
-	bool lends = back.at != 0 && back.len == sizeof bytes && memcmp(back.bytes, bytes, sizeof bytes) == 0;
 	uint64_t thrown = Z_qjsZ_JS_ThrowOutOfMemory(&engine->wasm, engine->context);
-	bool fit = TAG(text) == TAG_STRING && number == 7 && missing == UNDEFINED && thrown == EXCEPTION && lends;
+	bool counts = holders(engine, text) == 1 && holders(engine, Z_qjsZ_JS_DupValue(&engine->wasm, engine->context, text)) == 2;
+	bool fit = TAG(text) == TAG_STRING && number == 7 && missing == UNDEFINED && thrown == EXCEPTION && counts;
 
-	engine_give_back(engine, &back);
-	engine_free_value(engine, binary);
 	engine_free_value(engine, Z_qjsZ_JS_GetException(&engine->wasm, engine->context));
 	engine_free_value(engine, text);
-	return fit;
+	counts = counts && holders(engine, text) == 1;
+	engine_free_value(engine, text);
+	return fit && counts && lends(engine);
 }
 
 int engine_load(struct engine **out, const struct host_ops *host, struct heap_plan *plan, const char *bundle, size_t len, const char *name,

@@ -16,9 +16,6 @@ struct imagefs_worker {
 	/* What the last answer gives reason to read ahead: `ahead.size` 0 for nothing. */
 	struct squash_inode ahead;
 	uint64_t ahead_offset;
-	/* A block of which only a part was asked for: `rest.size` 0 for none. */
-	struct squash_inode rest;
-	uint64_t rest_node, rest_offset;
 	char *dirents; /* IMAGEFS_DIRENTS_MAX bytes, made at first use */
 };
 
@@ -33,7 +30,6 @@ struct imagefs {
 	struct imagefs_config config;
 	bool has_xattrs;
 	_Atomic unsigned complaints;
-	_Atomic bool gives_rest; /* a thread is at it */
 	struct imagefs_walk walk;
 	_Atomic unsigned started, idle; /* threads: all, and those that wait for a request */
 	/* How far files were read lately, to know who reads in order: node and end mixed, by node. */
@@ -43,7 +39,7 @@ struct imagefs {
 
 /* Answers the request in the worker's slot; `len` is what read(2) gave. */
 void imagefs_answer(struct imagefs_worker *worker, size_t len);
-/* After an answer: reads ahead for who reads in order; gives the rest of a block to who does not. */
+/* After an answer: reads ahead for who reads in order. */
 void imagefs_after_answer(struct imagefs_worker *worker);
 
 /* --- one request --- */

@@ -87,6 +87,8 @@ static void hear(struct imagefs_shared *shared, struct imagefs_parked *place, co
 		interrupt(shared, arg->unique, device);
 	} else if (in->opcode == FUSE_FORGET || in->opcode == FUSE_BATCH_FORGET) {
 		return; /* no answer is expected, and nothing was kept */
+	} else if (in->opcode == FUSE_FLUSH) {
+		answer_error_to(in->unique, device, -ENOSYS); /* of a process that ends, maybe, which no signal interrupts any more; the storage has no part in it */
 	} else if (len > IMAGEFS_PARKED_MAX) {
 		answer_error_to(in->unique, device, -EIO);
 	} else {

@@ -2,6 +2,7 @@
  * others wait for the result, also for its failure. */
 #include "internal.h"
 
+#include <malloc.h>
 #include <stdatomic.h>
 
 #define SHARDS 16u
@@ -20,6 +21,15 @@ struct squash_cache {
 	_Atomic unsigned next_victim;
 	struct shard shards[SHARDS];
 };
+
+void squash_reuse_memory(void)
+{
+	/* What one thread has freed is there for the others: the cache's memory is used once, not once for each thread. */
+	mallopt(M_ARENA_MAX, 1);
+	/* And a block's is used for the next one: to give it back and take it again would cost as much as decompressing, in a virtual machine ten times that. */
+	mallopt(M_MMAP_THRESHOLD, 4 << 20);
+	mallopt(M_TRIM_THRESHOLD, 4 << 20);
+}
 
 struct squash_cache *squash_cache_new(uint64_t limit)
 {

@@ -305,6 +305,15 @@ void squash_preload(struct squash *sq, uint64_t pos, uint32_t stored, bool is_me
 		load_ahead(sq, pos, stored);
 }
 
+void squash_preload_at(struct squash *sq, const struct squash_inode *file, uint64_t offset)
+{
+	struct squash_block *block;
+	size_t skip;
+
+	if (offset < file->size && get_block_at(sq, file, offset, &block, &skip, NULL) == 0 && block != NULL)
+		cache_put(sq->cache, block);
+}
+
 void squash_read_ahead(struct squash *sq, const struct squash_inode *file, uint64_t offset)
 {
 	uint64_t index = offset / sq->block_size, advice = ADVICE_BYTES / sq->block_size;

@@ -22,6 +22,9 @@ struct squash_block;
 #define SQUASH_NAME_MAX 256
 #define SQUASH_SYMLINK_MAX 65535
 
+/* For a process that does nothing but read images, before its first allocation of a block. */
+void squash_reuse_memory(void);
+
 /* Decoded and decompressed blocks of any number of images, at most about `limit` bytes of them beside what is in use. */
 struct squash_cache *squash_cache_new(uint64_t limit);
 void squash_cache_free(struct squash_cache *cache);
@@ -124,6 +127,8 @@ void squash_read_ahead(struct squash *sq, const struct squash_inode *file, uint6
 /* Reads and decompresses one block into the cache, unless it is there: a data or fragment block as the format describes it (length, bit 24: not compressed),
  * or a metadata block. What is wrong with it will be told to who asks for it. */
 void squash_preload(struct squash *sq, uint64_t pos, uint32_t stored, bool is_meta);
+/* The same of the block of a file that holds `offset`. */
+void squash_preload_at(struct squash *sq, const struct squash_inode *file, uint64_t offset);
 /* Forgets what is in the cache; from now on `loaded` is called for each block that is read: where it lies, and `stored` as for squash_preload; of metadata its length with the two bytes
  * before it. For programs of one thread. */
 void squash_trace(struct squash *sq, void (*loaded)(void *ctx, uint64_t pos, uint32_t stored, bool is_meta), void *ctx);

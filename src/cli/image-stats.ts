@@ -20,6 +20,8 @@ export type ImageStats = {
   readonly other: number;
   readonly bytes: number;
   readonly failed: number;
+  /** Finished mount namespaces that runs of the same mounts enter. */
+  readonly layouts: number;
   readonly cache: number;
   readonly hits: number;
   readonly loads: number;

@@ -66,7 +66,7 @@ export const readStages = (text: string, file: string, templates: Templates): re
 
 const isBootstrap = ({ text }: Line): boolean => /^bootstrap[ \t]*:/i.test(text);
 const isSectionStart = ({ text }: Line): boolean => trimStart(text).startsWith('%');
-const saysNothing = ({ text }: Line): boolean => trimStart(text) === '' || trimStart(text).startsWith('#');
+export const saysNothing = ({ text }: Line): boolean => trimStart(text) === '' || trimStart(text).startsWith('#');
 
 const splitStages = (lines: readonly Line[], top: Place): readonly (readonly Line[])[] => {
   const starts = lines.flatMap((line, index) => (isBootstrap(line) ? [index] : []));

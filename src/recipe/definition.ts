@@ -6,6 +6,7 @@ import { argumentMap, type BuildArgs, refuseUnused, unusedOf } from './arguments
 import { appInstalls, appSteps } from './definition-apps.ts';
 import { fileEntries, labelEntries } from './definition-entries.ts';
 import { baseOfHeader, type Header, readHeader } from './definition-header.ts';
+import { remarksOf } from './definition-remarks.ts';
 import { scriptFile, stepCommand } from './definition-scripts.ts';
 import { APP_SECTIONS, bodyOf, isEmpty, joined, readStages, SECTIONS, type Section, type StageText } from './definition-text.ts';
 import { meant, quote, refuse, refuseStage } from './errors.ts';
@@ -37,6 +38,7 @@ export const parseDefinition = (text: string, path: string, options: DefinitionO
   const templates = { given: argumentMap(given), used: new Set<string>(), known: new Set<string>() };
   const texts = readStages(text, path, templates);
   const headers = texts.map(({ header }) => readHeader(header));
+  refuseSameNames(headers);
   const names = headers.map((header) => header.get('stage')?.value);
   const chosen = chosenSections(options.sections, top);
   const stages = texts.map((stage, index): Stage => {
@@ -46,7 +48,26 @@ export const parseDefinition = (text: string, path: string, options: DefinitionO
     return { name: names[index], base: baseOfHeader(header, stage.at), platform: undefined, steps, at: stage.at };
   });
   refuseUnused(top, unusedOf(given, templates.used), [...templates.known, ...templates.used]);
-  return { language: 'definition', recipe: { path, text }, stages, target: targetOf(options.target, names, top), unusedArguments: [] };
+  return {
+    language: 'definition',
+    recipe: { path, text },
+    stages,
+    target: targetOf(options.target, names, top),
+    unusedArguments: [],
+    remarks: remarksOf(texts),
+  };
+};
+
+/** Apptainer would take from the first of them, Docker from the last. */
+const refuseSameNames = (headers: readonly Header[]): void => {
+  const seen = new Map<string, Place>();
+  for (const header of headers) {
+    const { value, at } = header.get('stage') ?? {};
+    if (value === undefined || at === undefined) continue;
+    const before = seen.get(value);
+    if (before !== undefined) refuseStage(at, `the stage of line ${before.line} is called ${quote(value)}, too`, 'give it another name');
+    seen.set(value, at);
+  }
 };
 
 const chosenSections = (sections: readonly string[] | undefined, top: Place): Chosen => {

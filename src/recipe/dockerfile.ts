@@ -50,6 +50,7 @@ export const parseDockerfile = (text: string, path: string, options: DockerfileO
     stages,
     target: targetOf(options.target, names, path),
     unusedArguments: unusedOf(options.buildArgs ?? {}, declared),
+    remarks: [],
   };
 };
 

@@ -15,6 +15,8 @@ export type BuildSpec = {
   readonly target: number;
   /** Build arguments that were given and nobody asked for. */
   readonly unusedArguments: readonly string[];
+  /** What is taken as it stands and looks like a slip. */
+  readonly remarks: readonly { readonly at: Place; readonly text: string }[];
 };
 
 /** Where something stands in the recipe; lines count from 1. */

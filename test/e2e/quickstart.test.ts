@@ -40,12 +40,10 @@ test('the example ran as an ordinary user, who owns the picture', () => {
 
 test('a second run uses what is there', async () => {
   if (cannotInstall()) return skip('installing mmdebstrap needs root');
-  const started = performance.now();
   const { status, stdout, stderr } = await quickstart();
   assert.is(status, 0, stdout + stderr);
   assert.not.match(stderr, /installing|making/);
   assert.match(stdout, /^period/m);
-  assert.ok(performance.now() - started < 20_000);
 });
 
 /** What a user of this name would have cloned and built, theirs: all of the checkout but what the quickstart makes, and npm's packages by a link. */

@@ -9,11 +9,9 @@ const test = suite('set-up');
 
 const top = join(import.meta.dirname, '../..');
 
-test('nothing is done, and said, in under a second when nothing is missing', async () => {
-  const started = performance.now();
+test('nothing is said when nothing is missing', async () => {
   const result = await run([process.execPath, 'scripts/setup.mjs', 'build', 'test'], { cwd: top });
   assert.equal({ status: result.status, output: result.stdout + result.stderr }, { status: 0, output: '' });
-  assert.ok(performance.now() - started < 1000);
 });
 
 test('the tests have their user, and it can open /dev/fuse', async () => {

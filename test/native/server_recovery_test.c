@@ -13,6 +13,7 @@ void imagefs_answer(struct imagefs_worker *worker, size_t len);
 #include <sys/mman.h>
 
 #define READERS 64
+#define STOPS_AT_START "stops-at-start" /* the key of a server that does so */
 
 void imagefs_answer(struct imagefs_worker *worker, size_t len)
 {
@@ -31,7 +32,7 @@ void imagefs_answer(struct imagefs_worker *worker, size_t len)
 struct progress { /* shared by all readers */
 	_Atomic uint64_t reads;
 	_Atomic uint32_t joined;
-	_Atomic bool stop;
+	_Atomic bool stop, leave;
 };
 static struct progress *progress;
 
@@ -155,10 +156,13 @@ static int read_until_told(unsigned number)
 	static unsigned char block[8192] __attribute__((aligned(4096)));
 	unsigned seed = number;
 	int fd = open(sample_text("%s/files/10", attach), O_RDONLY | O_DIRECT | O_CLOEXEC);
+	int cached = open(sample_text("%s/files/10", attach), O_RDONLY | O_CLOEXEC);
 
 	for (unsigned i = 0; !atomic_load(&progress->stop); i++) {
 		uint64_t at = ((seed = seed * 1103515245 + 12345) % 700) * 4096;
-		ssize_t got = pread(fd, block, sizeof block, (off_t)at);
+		/* Pages of one block are wanted by many at once, in different requests. */
+		bool by_pages = i % 2 == 1 && posix_fadvise(cached, 0, 0, POSIX_FADV_DONTNEED) == 0;
+		ssize_t got = pread(by_pages ? cached : fd, block, sizeof block, (off_t)at);
 		struct stat st;
 
 		if (got != (ssize_t)sizeof block)
@@ -258,11 +262,28 @@ static int read_when_told(unsigned number)
 	return 0;
 }
 
+static bool is_told_to_leave(void *ctx)
+{
+	(void)ctx;
+	return atomic_load(&progress->leave);
+}
+
+/* Ends by itself, with an open file: no signal reaches it any more. */
+static int leave_when_told(unsigned number)
+{
+	(void)number;
+	if (open(sample_text("%s/files/10", attach), O_RDONLY | O_CLOEXEC) < 0)
+		return 2;
+	atomic_fetch_add(&progress->joined, 1);
+	return comes_true(is_told_to_leave, NULL) ? 0 : 3;
+}
+
 static void begin(void)
 {
 	atomic_store(&progress->reads, 0);
 	atomic_store(&progress->joined, 0);
 	atomic_store(&progress->stop, false);
+	atomic_store(&progress->leave, false);
 }
 
 /* --- the facts --- */
@@ -346,6 +367,12 @@ static void test_stop_while_idle(void)
 	CHECK("with the same process, and right data", serving_pid(server) == serving && failed_readers(1) == 0);
 }
 
+static void test_stop_at_start(void)
+{
+	start_readers(STOPS_AT_START, read_until_told, 8);
+	CHECK("a server that is stopped before it listens goes on, and its runs with it", progresses() && failed_readers(8) == 0);
+}
+
 static void test_poison(void)
 {
 	pid_t server = start_readers("poisoned", read_until_told, 8);
@@ -394,7 +421,7 @@ static bool all_wait_in_kernel(void *ctx)
 /* An image that lies in another image, whose server stops: as a network file system does whose server is gone. */
 static void test_hanging_storage(void)
 {
-	pid_t keeper, outer, outer_serving, inner, inner_serving;
+	pid_t keeper, outer, outer_serving, inner, inner_serving, leaver;
 	char plain[PATH_MAX];
 	unsigned gone = 0, well = 0;
 	int fd, pidfd;
@@ -412,7 +439,8 @@ static void test_hanging_storage(void)
 	fd = (int)syscall(SYS_pidfd_getfd, pidfd, INNER_FD, 0);
 	for (unsigned i = 0; i < WAITING; i++)
 		readers[i] = start("inner", fd, read_when_told, i + 1);
-	CHECK("the inner image is mounted", comes_true(all_joined, &(unsigned) { 2 + 2 * WAITING }));
+	leaver = start("inner", fd, leave_when_told, 0);
+	CHECK("the inner image is mounted", comes_true(all_joined, &(unsigned) { 2 + 2 * WAITING + 2 }));
 	posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
 	inner = server_pid("inner");
 	inner_serving = serving_pid(inner);
@@ -422,6 +450,8 @@ static void test_hanging_storage(void)
 	CHECK("the process that serves the outer image stops", comes_true(is_stopped, &outer_serving));
 	atomic_store(&progress->reads, 1);
 	CHECK("the readers wait", comes_true(has_begun, &(unsigned) { WAITING }) && comes_true(all_wait_in_kernel, NULL));
+	atomic_store(&progress->leave, true);
+	CHECK("who ends by itself meanwhile need not wait", comes_true(is_gone, &leaver));
 	poll(NULL, 0, 5 * WATCH_TICK_MS);
 	CHECK("the process that serves them is not taken for one that hangs", serving_pid(inner) == inner_serving && inner_serving > 0);
 	for (unsigned i = SURVIVORS; i < WAITING; i++)
@@ -507,8 +537,11 @@ static void test_ends(void)
 
 int main(int argc, char **argv)
 {
-	if (argc > 1 && strcmp(argv[1], "@server") == 0)
+	if (argc > 2 && strcmp(argv[1], "@server") == 0) {
+		if (strcmp(argv[2], STOPS_AT_START) == 0)
+			raise(SIGSTOP);
 		_exit(server_main(argc - 1, argv + 1)); /* the leak check wants /proc, which the server has left behind */
+	}
 	if (!begin_server_test())
 		return check_end();
 	progress = mmap(NULL, sizeof *progress, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
@@ -520,6 +553,7 @@ int main(int argc, char **argv)
 	test_ignored_children();
 	test_stop();
 	test_stop_while_idle();
+	test_stop_at_start();
 	test_poison();
 	test_hang();
 	test_hanging_storage();

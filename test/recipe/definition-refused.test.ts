@@ -50,6 +50,7 @@ const refusals: readonly (readonly [string, string, RegExp])[] = [
   [`${HEADER}Stage: build\n${HEADER}%files from biuld\na`, 'E_RECIPE_STAGE', /did you mean build\?/],
   [`${HEADER}Stage: a\n%files from a\nx`, 'E_RECIPE_STAGE', /takes from itself/],
   [`${HEADER}Stage: a\n%files from b\nx\n${HEADER}Stage: b\n`, 'E_RECIPE_STAGE', /comes later/],
+  [`${HEADER}Stage: a\n${HEADER}Stage: a\n`, 'E_RECIPE_STAGE', /x\.def:6: the stage of line 3 is called "a", too -- give it another name/],
   [`${HEADER}%post\nx\nStage: two\n${HEADER}`, 'E_RECIPE', /x\.def:5: "Stage: two" stands above the Bootstrap of its stage/],
   [`${HEADER}%post\n{{ A }}`, 'E_RECIPE_ARGUMENT', /x\.def:4: \{\{ A \}\} has no value -- set it with --build-arg A=VALUE/],
   [`${HEADER}%arguments\nABC=1\n%post\n{{ABD}}`, 'E_RECIPE_ARGUMENT', /did you mean ABC\?/],
@@ -70,6 +71,19 @@ test('an argument that was given and that nothing uses is refused', () => {
   );
   refused(() => parse(HEADER, { buildArgs: { A: '1' } }), 'E_RECIPE_ARGUMENT', /it has no arguments/);
   assert.is(parse(HEADER, { buildArgs: { https_proxy: 'x' } }).stages.length, 1);
+});
+
+test('what is taken as it stands and looks like a slip is told with its line', () => {
+  const told = (text: string): readonly string[] => parse(HEADER + text).remarks.map(({ at, text: said }) => `${at.line}: ${said}`);
+  assert.equal(told('%labels\n# x\nAuthor=me\nVersion 1\n'), [
+    '5: the label "Author=me" has no value; one stands behind a blank: NAME VALUE',
+  ]);
+  assert.equal(told('%applabels a\nonly\n'), ['4: the label "only" has no value; one stands behind a blank: NAME VALUE']);
+  assert.equal(told('%post\n# {{ a b }}\ncurl {{ my version }}.tar {{a-b}}\n'), [
+    '5: "{{ my version }}" stays as it is: a name has letters, digits and _',
+    '5: "{{a-b}}" stays as it is: a name has letters, digits and _',
+  ]);
+  assert.equal(told('%post\ndocker ps --format "{{ .Names }}" "{{}}" "{{ a.b }}"\n%labels\nA 1\n'), []);
 });
 
 test.run();

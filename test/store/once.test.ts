@@ -34,15 +34,27 @@ test('of many at once one works, the others find what it made', async () => {
 test('when it fails, the next one in the queue tries; its own error is told', async () => {
   const store = await newStore();
   let made = false;
-  const failing = produceOnce(store, 'image', 'k', { timing, isThere: async () => made, make: () => Promise.reject(new Error('no luck')) });
+  const isThere = async (): Promise<boolean> => made;
+  let fail = (): void => {};
+  let failing: Promise<void> | undefined;
+  await new Promise<void>((started) => {
+    const make = (): Promise<void> => {
+      started();
+      return new Promise((_, reject) => {
+        fail = () => reject(new Error('no luck'));
+      });
+    };
+    failing = produceOnce(store, 'image', 'k', { timing, isThere, make });
+  });
   const waiting = produceOnce(store, 'image', 'k', {
     timing,
-    isThere: async () => made,
+    isThere,
+    onWait: () => fail(),
     make: async () => {
       made = true;
     },
   });
-  await failing.then(
+  await failing?.then(
     () => assert.unreachable('no error'),
     (error: Error) => assert.is(error.message, 'no luck'),
   );

@@ -9,9 +9,12 @@ import type { Layer } from './cache.ts';
 import type { Engine } from './engine.ts';
 import { runRole } from './process.ts';
 
-/** The arguments that say whose ids there are; none: the caller's only. See native/layer.h. */
-const idArguments = (ids: StepIds): readonly string[] =>
-  ids.kind === 'single' ? [] : ['-m', ids.newuidmap, ids.newgidmap, ids.uidMap, ids.gidMap];
+/** A command of native/layer.h, with these ids. It ends with this process. */
+const layerArguments = (ids: StepIds, verb: string, ...args: readonly string[]): readonly string[] => [
+  ...['@layer', '-p', String(process.pid)],
+  ...(ids.kind === 'single' ? [] : ['-m', ids.newuidmap, ids.newgidmap, ids.uidMap, ids.gidMap]),
+  ...[verb, ...args],
+];
 
 /** The files of a SquashFS into an empty directory, with their owners; those that fit on no inode go into the table. */
 export const unpackSquash = async (
@@ -20,11 +23,7 @@ export const unpackSquash = async (
   directory: string,
   owners: string,
 ): Promise<void> =>
-  runRole(
-    ['@layer', ...idArguments(ids), 'unpack', path, String(offset), String(size), directory, owners],
-    `cannot unpack ${path}`,
-    signal,
-  );
+  runRole(layerArguments(ids, 'unpack', path, String(offset), String(size), directory, owners), `cannot unpack ${path}`, signal);
 
 /** What a step changed (or all files of an unpacked base), as a layer of an image. */
 export const layerSource = (
@@ -36,25 +35,25 @@ export const layerSource = (
   label,
   ...NOTHING_PROMISED,
   through,
-  open: () => childOutput([nativeProgram(), '@layer', ...idArguments(engine.ids), 'tar', files, owners], `cannot read ${label}`),
+  open: () => childOutput([nativeProgram(), ...layerArguments(engine.ids, 'tar', files, owners)], `cannot read ${label}`),
 });
 
 /** Makes what is missing in a tree for mounts on these paths (a directory where one ends with "/"). Returns what it has made. Byte strings. */
 export const makeMountPoints = async (ids: StepIds, directory: string, paths: readonly string[]): Promise<readonly string[]> => {
   const parts: Uint8Array[] = [];
-  const command = [nativeProgram(), '@layer', ...idArguments(ids), 'points', directory, ...paths.map(asArgument)];
+  const command = [nativeProgram(), ...layerArguments(ids, 'points', directory, ...paths.map(asArgument))];
   for await (const part of childOutput(command, `cannot prepare ${directory}`)) parts.push(part);
   return Buffer.concat(parts).toString('latin1').split('\0').slice(0, -1);
 };
 
 /** The file or directory itself belongs to these ids of the build from then on. */
 export const giveAway = async (ids: StepIds, path: string, uid: number, gid: number): Promise<void> =>
-  runRole(['@layer', ...idArguments(ids), 'own', String(uid), String(gid), path], `cannot give ${path} to ${uid}:${gid}`, undefined);
+  runRole(layerArguments(ids, 'own', String(uid), String(gid), path), `cannot give ${path} to ${uid}:${gid}`, undefined);
 
 /** What of it the step has not put to use is taken away. */
 export const removeMountPoints = async (ids: StepIds, directory: string, made: readonly string[]): Promise<void> => {
   if (made.length === 0) return;
-  await runRole(['@layer', ...idArguments(ids), 'unpoint', directory, ...made.map(asArgument)], `cannot tidy ${directory}`, undefined);
+  await runRole(layerArguments(ids, 'unpoint', directory, ...made.map(asArgument)), `cannot tidy ${directory}`, undefined);
 };
 
 /** Node encodes arguments as UTF-8. */
@@ -62,11 +61,11 @@ const asArgument = (text: string): string => Buffer.from(text, 'latin1').toStrin
 
 /** A directory with all that is in it, whatever the modes and owners. No error where there is none. */
 export const removeTree = async (ids: StepIds, path: string): Promise<void> =>
-  runRole(['@layer', ...idArguments(ids), 'remove', path], `cannot remove ${path}`, undefined);
+  runRole(layerArguments(ids, 'remove', path), `cannot remove ${path}`, undefined);
 
 /** Waits until the file system of a directory is on its disk. */
 export const syncTree = async (ids: StepIds, path: string): Promise<void> =>
-  runRole(['@layer', ...idArguments(ids), 'sync', path], `cannot sync ${path}`, undefined);
+  runRole(layerArguments(ids, 'sync', path), `cannot sync ${path}`, undefined);
 
 export type Probed = {
   /** Why not; undefined: it works. */
@@ -78,7 +77,7 @@ export type Probed = {
 /** What the kernel lets steps use in a directory, found out by trying. */
 export const probe = async (ids: StepIds, directory: string): Promise<Probed> => {
   let text = '';
-  const command = [nativeProgram(), '@layer', ...idArguments(ids), 'probe', directory];
+  const command = [nativeProgram(), ...layerArguments(ids, 'probe', directory)];
   for await (const chunk of childOutput(command, `cannot work in ${directory}`)) text += Buffer.from(chunk).toString('utf8');
   const fields = text.split('\0');
   const said = new Map<string, string>();

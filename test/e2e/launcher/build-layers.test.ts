@@ -198,8 +198,18 @@ if (isRoot) {
   });
 }
 
+test('nothing is begun for a process that has ended, or is not the one that started it', () => {
+  const place = ownedDirectory({ name: 'caller', uid: process.getuid?.() ?? 0, gid: process.getgid?.() ?? 0 });
+  const remove = (parent: string) => spawnSync(tsrun, ['@layer', '-p', parent, 'remove', join(place, 'tree')], { encoding: 'latin1' });
+  mkdirSync(join(place, 'tree'));
+  assert.is(remove('1').status, 125);
+  assert.ok(existsSync(join(place, 'tree')));
+  assert.is(remove(String(process.pid)).status, 0);
+  assert.not.ok(existsSync(join(place, 'tree')));
+});
+
 test('wrong arguments are told', () => {
-  for (const args of [[], ['tar'], ['-m', 'tar'], ['unpack', 'a'], ['probe'], ['other', 'x']]) {
+  for (const args of [[], ['tar'], ['-m', 'tar'], ['-p', '1'], ['unpack', 'a'], ['probe'], ['other', 'x']]) {
     const done = spawnSync(tsrun, ['@layer', ...args], { encoding: 'latin1' });
     assert.is(done.status, 2, args.join(' '));
   }

@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
+#include <sched.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -165,6 +166,10 @@ static void refuse(const char *name, unsigned error)
 {
 	if (strcmp(name, "detached_clone") == 0) {
 		refuse_detached_clone(error);
+		return;
+	}
+	if (strcmp(name, "setns_mount") == 0) {
+		refuse_argument(SYS_setns, 1, CLONE_NEWNS, error);
 		return;
 	}
 	for (size_t i = 0; i < sizeof calls / sizeof *calls; i++) {

@@ -1,0 +1,201 @@
+/* Runs that have the same mounted share one mount namespace. The first run of a layout is asked to leave its namespace, once all is mounted in it; who comes meanwhile
+ * waits for that, who comes later enters it and has nothing to mount. Nobody can change it: payloads have no rights in the user namespace that owns it.
+ *
+ * A layout is found by its bytes, in which the run has put the plan's mounts and what it saw of their sources; and only as long as nothing was mounted, unmounted or
+ * remounted in the namespace that it was copied from, which a poll of that one's mountinfo tells. It is kept for the linger time after the last of its runs, as its
+ * image is; then the thread of server_endings.c unmounts what is in it. */
+#include "server_internal.h"
+
+#include <poll.h>
+#include <sched.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+
+#ifndef NS_GET_NSTYPE
+#define NS_GET_NSTYPE 0xb703
+#endif
+/* To be found, for each image. */
+#define LAYOUTS_MAX 8
+/* A run is done with its mounts in a millisecond; one that was stopped meanwhile is not waited for. */
+#define PATIENCE_MS 1000
+
+static bool is_mount_namespace(int fd)
+{
+	return ioctl(fd, NS_GET_NSTYPE) == CLONE_NEWNS;
+}
+
+static bool is_out_of_date(const struct layout *layout)
+{
+	struct pollfd changes = { .fd = layout->host_mounts, .events = POLLPRI };
+
+	return layout->state == LAYOUT_FINISHED && poll(&changes, 1, 0) != 0;
+}
+
+static bool is_expired(const struct layout *layout, int64_t now)
+{
+	return (layout->state == LAYOUT_AWAITED || layout->runs == 0) && layout->deadline <= now;
+}
+
+/* To those who wait; alone: they are to mount everything themselves. */
+static void answer_waiters(struct server *server, struct layout *layout, bool alone)
+{
+	struct connection *waiter = layout->waiters;
+
+	layout->waiters = NULL;
+	while (waiter != NULL) {
+		struct connection *next = waiter->next;
+
+		if (alone)
+			waiter->layout_len = 0;
+		server_welcome(server, waiter, layout->image);
+		waiter = next;
+	}
+}
+
+/* Its runs keep it, nobody else finds it. */
+static void hide(struct server *server, struct layout *layout)
+{
+	layout->state = LAYOUT_HIDDEN;
+	close_fd(&layout->host_mounts);
+	answer_waiters(server, layout, true);
+}
+
+struct layout *layout_find(struct server *server, struct image *image, const struct connection *connection)
+{
+	struct layout **at = &image->layouts;
+	struct layout *layout;
+
+	while (*at != NULL
+		&& ((*at)->state == LAYOUT_HIDDEN || (*at)->len != connection->layout_len || memcmp((*at)->bytes, connection->layout, connection->layout_len) != 0))
+		at = &(*at)->next;
+	layout = *at;
+	if (layout == NULL)
+		return NULL;
+	if (is_expired(layout, server_now_ms()) || is_out_of_date(layout)) {
+		hide(server, layout);
+		return NULL;
+	}
+	*at = layout->next; /* those that are asked for come first */
+	layout->next = image->layouts;
+	image->layouts = layout;
+	return layout;
+}
+
+static bool make_room(struct server *server, const struct image *image)
+{
+	struct layout *oldest = NULL;
+	unsigned count = 0;
+
+	for (struct layout *layout = image->layouts; layout != NULL; layout = layout->next) {
+		count += layout->state != LAYOUT_HIDDEN;
+		if (layout->state == LAYOUT_FINISHED)
+			oldest = layout;
+	}
+	if (count >= LAYOUTS_MAX && oldest != NULL)
+		hide(server, oldest);
+	return count < LAYOUTS_MAX || oldest != NULL;
+}
+
+void layout_add_run(struct layout *layout, struct run *run)
+{
+	run->layout = layout;
+	layout->runs++;
+}
+
+void layout_new(struct server *server, const struct connection *connection, struct run *maker)
+{
+	struct image *image = maker->image;
+	struct layout *layout = maker->sock >= 0 && make_room(server, image) ? malloc(sizeof *layout + connection->layout_len) : NULL;
+
+	if (layout == NULL || server_watch(server, maker->sock, layout) < 0) {
+		free(layout);
+		return;
+	}
+	*layout = (struct layout) { .what = LAYOUT, .image = image, .next = image->layouts, .state = LAYOUT_AWAITED, .maker = maker, .namespace = -1,
+		.host_mounts = -1, .deadline = server_now_ms() + PATIENCE_MS, .len = connection->layout_len };
+	memcpy(layout->bytes, connection->layout, connection->layout_len);
+	layout_add_run(layout, maker);
+	image->layouts = layout;
+}
+
+static void maker_is_done(struct server *server, struct layout *layout)
+{
+	server_unwatch(server, layout->maker->sock);
+	close_fd(&layout->maker->sock);
+	server->namespaces--;
+	layout->maker = NULL;
+}
+
+void layout_hear(struct server *server, struct layout *layout)
+{
+	struct run *maker = layout->maker;
+	char nothing;
+	int fds[2];
+	int rc = maker == NULL ? -EAGAIN : wire_receive(maker->sock, &nothing, sizeof nothing, sizeof nothing, fds, MSG_DONTWAIT);
+
+	if (rc == -EAGAIN)
+		return;
+	maker_is_done(server, layout);
+	if (rc < 0) {
+		hide(server, layout);
+		return;
+	}
+	if (fds[0] >= server->fd_limit || !is_mount_namespace(fds[0]))
+		close_fd(&fds[0]);
+	layout->namespace = fds[0];
+	if (layout->state == LAYOUT_AWAITED && fds[0] >= 0 && fds[1] >= 0 && fds[1] < server->fd_limit) {
+		layout->host_mounts = fds[1];
+		layout->state = LAYOUT_FINISHED;
+		answer_waiters(server, layout, false);
+	} else {
+		close_fd(&fds[1]);
+		hide(server, layout);
+	}
+}
+
+void layout_run_ended(struct server *server, struct run *run)
+{
+	struct layout *layout = run->layout;
+
+	if (layout->maker == run)
+		layout_hear(server, layout); /* it may have left its namespace, and ended at once */
+	if (layout->maker == run) {
+		maker_is_done(server, layout);
+		hide(server, layout);
+	}
+	layout->runs--;
+	layout->deadline = server_now_ms() + layout->image->linger_ms;
+}
+
+int64_t layouts_due(const struct image *image)
+{
+	int64_t due = INT64_MAX;
+
+	for (const struct layout *layout = image->layouts; layout != NULL; layout = layout->next) {
+		if ((layout->state == LAYOUT_AWAITED ? layout->waiters != NULL : layout->runs == 0) && layout->deadline < due)
+			due = layout->deadline;
+	}
+	return due;
+}
+
+void layouts_settle(struct server *server, struct image *image, bool leave)
+{
+	struct layout **at = &image->layouts;
+	int64_t now = server_now_ms();
+
+	while (*at != NULL) {
+		struct layout *layout = *at;
+
+		if (layout->state != LAYOUT_HIDDEN && (leave || is_expired(layout, now)))
+			hide(server, layout);
+		if (layout->runs > 0 || layout->state != LAYOUT_HIDDEN) {
+			at = &layout->next;
+			continue;
+		}
+		*at = layout->next;
+		if (layout->namespace >= 0)
+			server_let_go(server, layout->namespace);
+		free(layout);
+	}
+}
