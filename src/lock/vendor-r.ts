@@ -5,8 +5,8 @@
  * R_PROFILE names a file that R reads as it starts, here one that puts a function around utils::download.file, and then does what the image's own
  * would have done. Building from DIR, that function answers from there.
  */
-import { existsSync } from 'node:fs';
-import { chmod, copyFile, mkdir, readdir, rename, writeFile } from 'node:fs/promises';
+import { constants, existsSync } from 'node:fs';
+import { access, chmod, copyFile, mkdir, readdir, rename, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { digestOfFile } from './digest.ts';
 import type { Package } from './packages.ts';
@@ -68,11 +68,17 @@ const USE = `function(url, destfile, ...) {
 /** Of an address of the network. */
 const NAME = /^(?:https?|ftp)%3A%2F%2F[A-Za-z0-9%._~-]{1,240}$/i;
 
+/** What another user of the step has closed is not kept: the lock will name the package. */
 const keep = async (fetched: string, directory: string): Promise<void> => {
   const entries = (await readdir(fetched, { withFileTypes: true })).filter((entry) => entry.isFile() && NAME.test(entry.name));
   if (entries.length > 0) await mkdir(directory, { recursive: true });
   for (const { name } of entries) {
     const path = join(directory, name);
+    const isOpen = await access(join(fetched, name), constants.R_OK).then(
+      () => true,
+      () => false,
+    );
+    if (!isOpen) continue;
     await copyFile(join(fetched, name), `${path}.fetched`);
     await chmod(`${path}.fetched`, 0o644);
     await rename(`${path}.fetched`, path);

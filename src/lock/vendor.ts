@@ -64,9 +64,9 @@ export type Sources = {
   readonly onLocal: (each: Pick<Package, 'manager' | 'name' | 'version'>) => void;
 };
 
-/** @throws TsrunError E_VENDOR */
-export const supplyOf = async ({ directory, purpose }: Vendor, { stage, scratch }: Wanted, sources: Sources): Promise<StepSupply> => {
-  try {
+/** @throws TsrunError E_VENDOR, as does its `ended` */
+export const supplyOf = ({ directory, purpose }: Vendor, { stage, scratch }: Wanted, sources: Sources): Promise<StepSupply> =>
+  inVendor(directory, async () => {
     const tools: readonly ToolSupply[] = [
       await aptSupply(purpose, join(directory, 'apt', String(stage)), scratch),
       await pipSupply(purpose, join(directory, 'pip'), scratch, sources),
@@ -78,16 +78,22 @@ export const supplyOf = async ({ directory, purpose }: Vendor, { stage, scratch 
       aptConfig: tools.map(({ aptConfig = '' }) => aptConfig).join(''),
       environment: new Map(tools.flatMap(({ environment = [] }) => [...environment])),
       commands: new Map(tools.flatMap(({ commands = [] }) => [...commands])),
-      ended: async () => {
-        for (const { ended } of tools) await ended?.();
-      },
+      ended: () =>
+        inVendor(directory, async () => {
+          for (const { ended } of tools) await ended?.();
+        }),
     };
+  });
+
+const inVendor = async <T>(directory: string, work: () => Promise<T>): Promise<T> => {
+  try {
+    return await work();
   } catch (error) {
     throw new TsrunError({
       code: 'E_VENDOR',
       what: `cannot keep packages in ${directory}`,
       why: error instanceof Error ? error.message : String(error),
-      hint: 'give --vendor a directory that you may write to',
+      hint: 'give --vendor a directory that you may write to, with room for what is fetched',
       cause: error,
     });
   }

@@ -29,7 +29,8 @@ const write = (...steps: readonly string[]): void => writeFileSync(recipe, `FROM
 /** Files of the directory, "/" at the end of a path for its index.html. */
 const server = (): Promise<LoopbackServer> =>
   serve(({ path }, response) => {
-    const file = join(shown, path.endsWith('/') ? `${path}index.html` : path);
+    const name = path.replace(/\?.*/, '');
+    const file = join(shown, name.endsWith('/') ? `${name}index.html` : name);
     const there = existsSync(file) && statSync(file).isFile();
     response.writeHead(there ? 200 : 404, file.endsWith('.html') ? { 'content-type': 'text/html' } : {});
     response.end(there ? readFileSync(file) : undefined);
@@ -246,6 +247,22 @@ test('what R fetches is kept, and install.packages finds it again', async () => 
   const changed = readdirSync(join(kept, 'r')).find((name) => name.endsWith('tsrunone_1.5.tar.gz')) ?? '';
   writeFileSync(join(kept, 'r', changed), gzipSync(gunzipSync(archive('tsrunone')), { level: 1 }));
   assert.match(offline('r-changed', kept).stderr, /! r tsrunone 1\.5 in \S+: digest sha256:.*E_LOCK_CHANGED/s);
+});
+
+test('what other users of a step fetch with R is kept where they leave it readable', async () => {
+  if (!existsSync(base)) return skip('there are no tools');
+  const ranges = lockedBuilds('lock-users', 'ranges');
+  const { origin, close } = await server();
+  const kept = join(ranges.place, 'vendor');
+  const fetch = (to: string): string => `Rscript -e 'download.file("${origin}/data.csv?${to}", "/home/app/${to}", quiet = TRUE)'`;
+  const steps = ['RUN useradd -m app', 'USER app', `RUN ${fetch('shared')} && umask 077 && ${fetch('closed')}`];
+  writeFileSync(ranges.recipe, `FROM tar:${base}\n${steps.join('\n')}\n`);
+  const built = await ranges.buildMeanwhile('users', 'store', '--lock', '--vendor', kept).finally(close);
+  assert.is(built.status, 0, built.stderr);
+  assert.equal(
+    readdirSync(join(kept, 'r')).map((name) => decodeURIComponent(name)),
+    [`${origin}/data.csv?shared`],
+  );
 });
 
 test.run();

@@ -16,13 +16,13 @@ export type LockedBuilds = {
   readonly buildMeanwhile: (name: string, store: string, ...words: readonly string[]) => Promise<Ran>;
 };
 
-export const lockedBuilds = (name: string): LockedBuilds => {
+export const lockedBuilds = (name: string, ids: 'single' | 'ranges' = 'single'): LockedBuilds => {
   const place = scratch(name);
   const recipe = join(place, 'Dockerfile');
   const within = (store: string): Record<string, string> => ({
     TSRUN_STORE: join(place, store),
     TSRUN_TMPDIR: join(place, store),
-    TSRUN_BUILD_IDS: 'single',
+    TSRUN_BUILD_IDS: ids,
   });
   const wordsOf = (image: string, words: readonly string[]): readonly string[] =>
     ['build', '-F', '--compress', 'lz4', ...words].concat(join(place, `${image}.sif`), recipe);
