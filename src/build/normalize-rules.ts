@@ -61,7 +61,7 @@ export const NOISE_RULES: readonly Rule[] = [
   { path: /^etc\/(?:passwd|group|gshadow|subuid|subgid)-$/, action: DROP, why: 'what useradd keeps of the state before' },
   { path: /^var\/cache\/ldconfig\/aux-cache$/, action: DROP, why: 'inode numbers and change times of libraries; ldconfig makes it again' },
   {
-    path: /^var\/log\/(?:apt\/.*|(?:dpkg|alternatives|bootstrap|fontconfig|apk|pacman|yum|hawkey|dnf(?:\.\w+)?)\.log(?:\.\d+)?|faillog|lastlog|tallylog|wtmp|btmp)$/,
+    path: /^var\/log\/(?:apt\/.*|(?:dpkg|alternatives|bootstrap|fontconfig|apk|pacman|yum|hawkey|dnf5?(?:\.\w+)?)\.log(?:\.\d+)?|faillog|lastlog|tallylog|wtmp|btmp)$/,
     action: DROP,
     why: 'logs with the time of the build',
   },

@@ -9,7 +9,7 @@ import { hostView } from '../image/host-view.ts';
 import { findFile } from '../image/walk.ts';
 import { findPackages } from '../lock/inventory.ts';
 import { type Package, sortPackages } from '../lock/packages.ts';
-import { OTHER_RPM_DATABASES, RPM_DATABASES, rpmPackages } from '../lock/rpm.ts';
+import { RPM_DATABASES, rpmPackages } from '../lock/rpm.ts';
 import type { Host } from '../util/host.ts';
 import { contentsOf } from './native-stream.ts';
 import { nativeView } from './native-view.ts';
@@ -33,10 +33,7 @@ export const packagesOf = async (image: SquashFile): Promise<Inventory> => {
     if (rpm !== undefined) return { packages: sortPackages([...found, ...rpm]), notes: [] };
     return { packages: found, notes: [`${database.path} cannot be read: its packages are not in the list`] };
   }
-  const other = OTHER_RPM_DATABASES.find((path) => findFile(view, path) !== null);
-  const notes =
-    other === undefined ? [] : [`${other} is of an older kind that tsrun does not read: tsrun exec IMAGE rpm -qa lists its packages`];
-  return { packages: found, notes };
+  return { packages: found, notes: [] };
 };
 
 /** Of the files that lie in a directory: an unpacked base, what a step has left. What its databases do not say as plain files is passed over. */

@@ -1,13 +1,19 @@
 /**
  * Packages of an rpm database. Each package is a header: index entries (tag, type, offset, count; big-endian), then a store of values
- * (rpm's lib/header.cc; tags in rpmtag.h). Databases are SQLite files since rpm 4.16; older kinds are left to `rpm -qa` in the image.
+ * (rpm's lib/header.cc; tags in rpmtag.h). Databases are SQLite files since rpm 4.16; for others see rpm-pages.ts.
  */
+import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
 import type { Package } from './packages.ts';
+import { bdbHeaders, ndbHeaders } from './rpm-pages.ts';
 
-/** Newest place first. */
-export const RPM_DATABASES = ['/usr/lib/sysimage/rpm/rpmdb.sqlite', '/var/lib/rpm/rpmdb.sqlite'] as const;
-/** Of other kinds: there are packages, and we cannot read which. */
-export const OTHER_RPM_DATABASES = ['/usr/lib/sysimage/rpm/Packages.db', '/var/lib/rpm/Packages.db', '/var/lib/rpm/Packages'] as const;
+/** Newest kind and place first. */
+export const RPM_DATABASES = [
+  '/usr/lib/sysimage/rpm/rpmdb.sqlite',
+  '/var/lib/rpm/rpmdb.sqlite',
+  '/usr/lib/sysimage/rpm/Packages.db',
+  '/var/lib/rpm/Packages.db',
+  '/var/lib/rpm/Packages',
+] as const;
 
 const MAX_PACKAGES = 100_000;
 const MAX_ENTRIES = 65_536;
@@ -17,13 +23,37 @@ const ENTRY = 16;
 const TAG = { sha256header: 273, name: 1000, version: 1001, release: 1002, epoch: 1003, arch: 1022 } as const;
 const INT32 = 4;
 
-/** @param file a copy on the host. @throws Error of SQLite when it is no database */
+/** @param file a copy on the host. @throws Error when it is no database */
 export const rpmPackages = async (file: string): Promise<readonly Package[]> => {
+  const fd = openSync(file, 'r');
+  try {
+    const opened = { fd, size: fstatSync(fd).size };
+    const headers = isSqlite(fd) ? await sqliteHeaders(file) : (ndbHeaders(opened) ?? bdbHeaders(opened));
+    if (headers === undefined) throw new Error('it is no database that rpm makes');
+    const packages: Package[] = [];
+    let count = 0;
+    for (const header of headers) {
+      if (++count > MAX_PACKAGES) break;
+      packages.push(...packageOf(header));
+    }
+    return packages;
+  } finally {
+    closeSync(fd);
+  }
+};
+
+const isSqlite = (fd: number): boolean => {
+  const head = Buffer.alloc(16);
+  return readSync(fd, head, 0, 16, 0) === 16 && head.toString('latin1') === 'SQLite format 3\0';
+};
+
+/** @throws Error of SQLite when it is damaged */
+const sqliteHeaders = async (file: string): Promise<readonly Buffer[]> => {
   const { DatabaseSync } = await import('node:sqlite');
   const database = new DatabaseSync(file, { readOnly: true, enableForeignKeyConstraints: false });
   try {
     const rows = database.prepare('SELECT blob FROM Packages LIMIT ?').all(MAX_PACKAGES);
-    return rows.flatMap(({ blob }) => (blob instanceof Uint8Array ? packageOf(Buffer.from(blob)) : []));
+    return rows.flatMap(({ blob }) => (blob instanceof Uint8Array ? [Buffer.from(blob)] : []));
   } finally {
     database.close();
   }

@@ -8,31 +8,26 @@
  * update: so `apt-get clean` takes nothing away. Building from DIR, apt has no network, keeps the lists it has (its own rule when a fetch fails for the
  * moment), and checks every archive against their hashes, which the signatures cover.
  */
-import { mkdir, readdir, symlink } from 'node:fs/promises';
+import { existsSync } from 'node:fs';
+import { mkdir, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { digestOfFile } from './digest.ts';
+import { linksTo } from './kept-files.ts';
 import type { Package } from './packages.ts';
-import type { StepSupply, Vendor } from './vendor.ts';
+import type { ToolSupply, Vendor } from './vendor.ts';
 
 /** Inside, in the memory-backed directory of the step. */
 const WORK = '/dev/.tsrun-apt';
 const KEPT = '/dev/.tsrun-apt-kept';
 const FOLDERS = ['archives', 'lists'] as const;
 
-export const aptSupply = async (
-  purpose: Vendor['purpose'],
-  directory: string,
-  scratch: string,
-): Promise<Pick<StepSupply, 'mounts' | 'aptConfig'>> => {
+export const aptSupply = async (purpose: Vendor['purpose'], directory: string, scratch: string): Promise<ToolSupply> => {
   const work = join(scratch, 'apt');
   for (const folder of FOLDERS) {
-    const kept = join(directory, folder);
-    if (purpose === 'keep') await mkdir(kept, { recursive: true });
+    if (purpose === 'keep') await mkdir(join(directory, folder), { recursive: true });
+    await linksTo(join(directory, folder), join(work, folder), `${KEPT}/${folder}`);
     await mkdir(join(work, folder, 'partial'), { recursive: true });
-    for (const entry of await readdir(kept, { withFileTypes: true }).catch(() => []))
-      if (entry.isFile() && entry.name !== 'lock') await symlink(`${KEPT}/${folder}/${entry.name}`, join(work, folder, entry.name));
   }
-  await mkdir(directory, { recursive: true }).catch(() => undefined);
   const settings = [
     `Dir::Cache::archives "${WORK}/archives"`,
     `Dir::State::lists "${WORK}/lists"`,
@@ -45,7 +40,7 @@ export const aptSupply = async (
   return {
     mounts: [
       { source: work, target: WORK, readOnly: false, why },
-      { source: directory, target: KEPT, readOnly: purpose === 'use', why },
+      ...(existsSync(directory) ? [{ source: directory, target: KEPT, readOnly: purpose === 'use', why }] : []),
     ],
     aptConfig: settings.map((line) => `${line};\n`).join(''),
   };

@@ -6,44 +6,37 @@
  * again and checked against the hash it gives; neither pip's cache nor --no-cache-dir matters. Building from DIR, pip looks there and nowhere else.
  */
 import { spawnSync } from 'node:child_process';
-import { constants, openSync, readSync } from 'node:fs';
-import { access, chmod, mkdir, readdir, rename, rm, writeFile } from 'node:fs/promises';
+import { constants, existsSync, openSync, readSync } from 'node:fs';
+import { chmod, mkdir, readdir, rename, rm, writeFile } from 'node:fs/promises';
 import { Socket } from 'node:net';
 import { join } from 'node:path';
 import { digested, digestOfFile } from './digest.ts';
 import type { Package } from './packages.ts';
-import type { Fetch, Sources, StepSupply, Vendor } from './vendor.ts';
+import type { Fetch, Sources, ToolSupply, Vendor } from './vendor.ts';
 
 /** Inside, in the memory-backed directory of the step. */
 const INSIDE = '/dev/.tsrun-pip';
-
-const NOTHING: Pick<StepSupply, 'mounts' | 'environment' | 'ended'> = { mounts: [], environment: new Map(), ended: async () => {} };
 
 export const pipSupply = async (
   purpose: Vendor['purpose'],
   directory: string,
   scratch: string,
   { fetch, onLocal }: Sources,
-): Promise<Pick<StepSupply, 'mounts' | 'environment' | 'ended'>> => {
+): Promise<ToolSupply> => {
   if (purpose === 'use') {
-    const there = await access(directory).then(
-      () => true,
-      () => false,
-    );
-    if (!there) return NOTHING;
+    if (!existsSync(directory)) return {};
     return {
       mounts: [{ source: directory, target: INSIDE, readOnly: true, why: 'packages kept before (--offline)' }],
       environment: new Map([
         ['PIP_NO_INDEX', '1'],
         ['PIP_FIND_LINKS', INSIDE],
       ]),
-      ended: async () => {},
     };
   }
   const own = join(scratch, 'pip');
   await mkdir(own);
   const listener = listen(join(own, 'report'));
-  if (listener === undefined) return NOTHING;
+  if (listener === undefined) return {};
   return {
     mounts: [{ source: own, target: INSIDE, readOnly: false, why: 'what pip fetches is kept (--vendor)' }],
     environment: new Map([['PIP_REPORT', `${INSIDE}/report`]]),

@@ -5,6 +5,8 @@
  *     DIR/base/               base images, an OCI layout; each under the name the recipe gives it
  *     DIR/apt/STAGE/          what apt fetched: vendor-apt.ts
  *     DIR/pip/                what pip fetched: vendor-pip.ts
+ *     DIR/dnf/STAGE/          what dnf fetched: vendor-dnf.ts
+ *     DIR/r/                  what R fetched: vendor-r.ts
  *     DIR/files/              what ADD fetched: downloads.ts
  *
  * Each tool keeps by its own means, outside of the image's tree: what a recipe does to /var/cache/apt or to pip's cache touches only the image. What
@@ -15,7 +17,9 @@ import { join } from 'node:path';
 import { TsrunError } from '../util/errors.ts';
 import type { Package } from './packages.ts';
 import { aptSupply, keptArchives } from './vendor-apt.ts';
+import { dnfSupply, keptRpms } from './vendor-dnf.ts';
 import { keptDistributions, pipSupply } from './vendor-pip.ts';
+import { keptRArchives, rSupply } from './vendor-r.ts';
 
 export type Vendor = {
   /** Absolute. */
@@ -30,9 +34,17 @@ export type StepSupply = {
   /** Lines for the file that APT_CONFIG names. */
   readonly aptConfig: string;
   readonly environment: ReadonlyMap<string, string>;
+  /** Programs that the step finds, by their names, in place of the image's own; where that has none of the name, nor does the step. */
+  readonly commands: ReadonlyMap<string, CommandScript>;
   /** To be called when the step's program has ended. */
   readonly ended: () => Promise<void>;
 };
+
+/** The text of a program that stands before the image's: `program` is that one's path, `behind` the file at the end of its links. */
+export type CommandScript = (found: { readonly program: string; readonly behind: string }) => string;
+
+/** What one tool needs. */
+export type ToolSupply = Partial<StepSupply>;
 
 export type SupplyMount = { readonly source: string; readonly target: string; readonly readOnly: boolean; readonly why: string };
 
@@ -52,18 +64,36 @@ export type Sources = {
   readonly onLocal: (each: Pick<Package, 'manager' | 'name' | 'version'>) => void;
 };
 
-/** @throws TsrunError E_VENDOR */
-export const supplyOf = async ({ directory, purpose }: Vendor, { stage, scratch }: Wanted, sources: Sources): Promise<StepSupply> => {
+/** @throws TsrunError E_VENDOR, as does its `ended` */
+export const supplyOf = ({ directory, purpose }: Vendor, { stage, scratch }: Wanted, sources: Sources): Promise<StepSupply> =>
+  inVendor(directory, async () => {
+    const tools: readonly ToolSupply[] = [
+      await aptSupply(purpose, join(directory, 'apt', String(stage)), scratch),
+      await pipSupply(purpose, join(directory, 'pip'), scratch, sources),
+      await dnfSupply(purpose, join(directory, 'dnf', String(stage)), scratch),
+      await rSupply(purpose, join(directory, 'r'), scratch),
+    ];
+    return {
+      mounts: tools.flatMap(({ mounts = [] }) => mounts),
+      aptConfig: tools.map(({ aptConfig = '' }) => aptConfig).join(''),
+      environment: new Map(tools.flatMap(({ environment = [] }) => [...environment])),
+      commands: new Map(tools.flatMap(({ commands = [] }) => [...commands])),
+      ended: () =>
+        inVendor(directory, async () => {
+          for (const { ended } of tools) await ended?.();
+        }),
+    };
+  });
+
+const inVendor = async <T>(directory: string, work: () => Promise<T>): Promise<T> => {
   try {
-    const apt = await aptSupply(purpose, join(directory, 'apt', String(stage)), scratch);
-    const pip = await pipSupply(purpose, join(directory, 'pip'), scratch, sources);
-    return { ...apt, ...pip, mounts: [...apt.mounts, ...pip.mounts] };
+    return await work();
   } catch (error) {
     throw new TsrunError({
       code: 'E_VENDOR',
       what: `cannot keep packages in ${directory}`,
       why: error instanceof Error ? error.message : String(error),
-      hint: 'give --vendor a directory that you may write to',
+      hint: 'give --vendor a directory that you may write to, with room for what is fetched',
       cause: error,
     });
   }
@@ -81,19 +111,29 @@ export const requireVendored = async (directory: string): Promise<void> => {
   });
 };
 
-/** "sha256:…" of the archive that was kept of a package; undefined: there is none. */
+/** "sha256:…" by which a package that was kept is known; undefined: it was not. */
 export type Kept = (each: Package) => string | undefined;
 
 export const keptIn = async (directory: string): Promise<Kept> => {
-  const [archives, distributions] = [await keptArchives(join(directory, 'apt')), await keptDistributions(join(directory, 'pip'))];
+  const archives = await keptArchives(join(directory, 'apt'));
+  const distributions = await keptDistributions(join(directory, 'pip'));
+  const rpms = await keptRpms(join(directory, 'dnf'));
+  const sources = await keptRArchives(join(directory, 'r'));
   return (each) => {
     switch (each.manager) {
       case 'dpkg':
         return archives(each);
       case 'pip':
         return distributions(each);
-      default:
+      case 'rpm':
+        return rpms(each) ? each.digest : undefined;
+      case 'r':
+        return sources(each);
+      case 'apk':
+      case 'conda':
         return undefined;
+      default:
+        return each.manager satisfies never;
     }
   };
 };

@@ -1,33 +1,21 @@
 // time limit: 900 s
 /** Locks for real: an ordinary user builds from the machine's own Debian, keeps what was fetched, and builds again without any network. */
-import { spawn } from 'node:child_process';
-import { createHash } from 'node:crypto';
 import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { parseLock } from '../../src/lock/lock-file.ts';
 import { debianBase } from '../helpers/debian-base.ts';
-import { serve } from '../helpers/loopback-server.ts';
-import { environmentOf, makeBusyboxTree, type Ran, run, scratch, tsrun, tsrunOk, tsrunPath } from '../helpers/product.ts';
+import { lockedBuilds } from '../helpers/locked-builds.ts';
+import { makeBusyboxTree, run, tsrun, tsrunOk, tsrunPath } from '../helpers/product.ts';
 import { pushImage, startRegistry } from '../helpers/registry.ts';
 import { skip } from '../helpers/skip.ts';
 import { testUser } from '../helpers/user.ts';
-import { wheelOf } from '../helpers/wheel.ts';
 
 const test = suite('locked builds');
-const place = scratch('lock');
+const { place, recipe, within, build } = lockedBuilds('lock');
 const base = join(place, 'base.tar');
 const vendor = join(place, 'vendor');
-const recipe = join(place, 'Dockerfile');
-/** What one store has unpacked need not be unpacked again; where no result of an earlier build may help, another is used. */
-const within = (store: string): Record<string, string> => ({
-  TSRUN_STORE: join(place, store),
-  TSRUN_TMPDIR: join(place, store),
-  TSRUN_BUILD_IDS: 'single',
-});
-const build = (name: string, store: string, ...words: readonly string[]): Ran =>
-  tsrun(['build', '-F', '--compress', 'lz4', ...words, join(place, `${name}.sif`), recipe], { cwd: place, env: within(store) });
 
 /** Where it need not be a Debian: 2 MB are written sooner than 60. */
 const small = join(place, 'small');
@@ -92,74 +80,7 @@ test('offline a step cannot reach the network, and says so', () => {
   assert.not.ok(existsSync(join(place, 'none.sif')));
 });
 
-/** While a server of this process answers. */
-const buildMeanwhile = (name: string, store: string, ...words: readonly string[]): Promise<Ran> =>
-  new Promise((resolve, reject) => {
-    const user = testUser();
-    const child = spawn(tsrunPath, ['build', '-F', '--compress', 'lz4', ...words, join(place, `${name}.sif`), recipe], {
-      cwd: place,
-      env: environmentOf({ env: within(store) }),
-      stdio: ['ignore', 'ignore', 'pipe'],
-      uid: user.uid,
-      gid: user.gid,
-    });
-    let stderr = '';
-    child.stderr.on('data', (text: Buffer) => {
-      stderr += text;
-    });
-    child.on('error', reject);
-    child.on('close', (status, signal) => resolve({ status, signal, stdout: '', stderr }));
-  });
-
-/** A wheel of one module, and the index page that pip looks for it on. */
-const greeting = wheelOf('tsrun-greeting', '1.5', { 'tsrun_greeting.py': 'WORD = "hello"\n' });
-const WHEEL = 'tsrun_greeting-1.5-py3-none-any.whl';
-const LOCAL = 'tsrun_local-2-py3-none-any.whl';
-writeFileSync(join(place, LOCAL), wheelOf('tsrun-local', '2', { 'tsrun_local.py': '' }));
-const answers: Readonly<Record<string, Buffer>> = {
-  '/simple/tsrun-greeting/': Buffer.from(
-    `<a href="/files/${WHEEL}#sha256=${createHash('sha256').update(greeting).digest('hex')}">${WHEEL}</a>`,
-  ),
-  [`/files/${WHEEL}`]: greeting,
-  '/data.csv': Buffer.from('1,2,3\n'),
-};
-
-test('what pip and ADD fetch is kept too, and what another tool brought is named before an offline build begins', async () => {
-  if (machineBase === undefined) return skip('mmdebstrap is missing');
-  const server = await serve(({ path }, response) => {
-    const body = answers[path];
-    response.writeHead(body === undefined ? 404 : 200, path.endsWith('/') ? { 'content-type': 'text/html' } : {}).end(body);
-  });
-  const kept = join(place, 'vendor-pip');
-  const steps = [
-    'RUN apt-get update && apt-get install -y --no-install-recommends python3-pip && apt-get clean',
-    // What a recipe makes or brings itself needs no network.
-    "RUN mkdir -p /s/DEBIAN && printf 'Package: stands-in\\nVersion: 1\\nArchitecture: all\\nMaintainer: m\\nDescription: d\\n' > /s/DEBIAN/control && dpkg-deb -b /s s.deb && dpkg -i s.deb",
-    `COPY ${LOCAL} /wheels/`,
-    'RUN pip install --break-system-packages --no-index --find-links /wheels tsrun-local',
-    `ADD ${server.origin}/data.csv /data.csv`,
-    `RUN pip install --break-system-packages --no-cache-dir -i ${server.origin}/simple tsrun-greeting`,
-    '',
-  ].join('\n');
-  write(steps);
-  const built = await buildMeanwhile('pip', 'store', '--lock', '--vendor', kept).finally(server.close);
-  assert.is(built.status, 0, built.stderr);
-  assert.not.match(built.stderr, /could not be kept/);
-  const lock = parseLock(readFileSync(join(kept, 'tsrun.lock'), 'utf8'), 'tsrun.lock');
-  assert.is(
-    lock.packages.find(({ name }) => name === 'tsrun-greeting')?.digest,
-    `sha256:${createHash('sha256').update(greeting).digest('hex')}`,
-  );
-  assert.equal(
-    lock.downloads.map(({ address }) => address),
-    [`${server.origin}/data.csv`],
-  );
-  assert.equal(lock.missing, []);
-  const offline = build('pip-offline', 'store', '--no-cache', '--locked', '--offline', '--vendor', kept);
-  assert.is(offline.status, 0, offline.stderr);
-  assert.is(tsrun(['image', 'diff', join(place, 'pip.sif'), join(place, 'pip-offline.sif')]).stdout, '');
-  assert.is(tsrunOk(['exec', join(place, 'pip-offline.sif'), 'python3', '-c', 'import tsrun_greeting as g; print(g.WORD)']), 'hello\n');
-
+test('what another tool brought is named before an offline build begins', () => {
   const meta = '{"name":"samtools","version":"1.20","build":"h0"}';
   write(`RUN mkdir -p /opt/c/conda-meta && echo '${meta}' > /opt/c/conda-meta/samtools.json\n`, small);
   const half = build('half', 'store', '--lock', '--vendor', join(place, 'vendor-half'));

@@ -4,13 +4,11 @@ import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
-import { DatabaseSync } from 'node:sqlite';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { hostView } from '../../src/image/host-view.ts';
 import { findPackages } from '../../src/lock/inventory.ts';
 import { type Package, packageTitle } from '../../src/lock/packages.ts';
-import { packageOf, rpmPackages } from '../../src/lock/rpm.ts';
 import { nodeHost } from '../../src/run/host-node.ts';
 import { skip } from '../helpers/skip.ts';
 
@@ -142,69 +140,5 @@ test('conda and R tell version, place and origin', () => {
 });
 
 test('an image without packages has none', () => assert.equal(packagesOf({ 'etc/passwd': '' }), []));
-
-/** A header as rpm stores it. */
-const header = (values: readonly (readonly [tag: number, value: string | number])[]): Buffer => {
-  const index = Buffer.alloc(8 + 16 * values.length);
-  const store: Buffer[] = [];
-  index.writeUInt32BE(values.length, 0);
-  for (const [at, [tag, value]] of values.entries()) {
-    const bytes = typeof value === 'number' ? Buffer.alloc(4) : Buffer.from(`${value}\0`);
-    if (typeof value === 'number') bytes.writeUInt32BE(value);
-    const entry = [tag, typeof value === 'number' ? 4 : 6, store.reduce((sum, each) => sum + each.length, 0), 1];
-    for (const [word, number] of entry.entries()) index.writeUInt32BE(number, 8 + 16 * at + 4 * word);
-    store.push(bytes);
-  }
-  const data = Buffer.concat(store);
-  index.writeUInt32BE(data.length, 4);
-  return Buffer.concat([index, data]);
-};
-
-const BASH = header([
-  [273, 'ee'.repeat(32)],
-  [1000, 'bash'],
-  [1001, '5.1.8'],
-  [1002, '9.el9'],
-  [1022, 'x86_64'],
-  [9999, 'other'],
-]);
-
-test('rpm headers are read from its SQLite database', async () => {
-  const file = join(place, 'rpmdb.sqlite');
-  const database = new DatabaseSync(file);
-  database.exec('CREATE TABLE Packages (hnum INTEGER PRIMARY KEY, blob BLOB NOT NULL)');
-  const insert = database.prepare('INSERT INTO Packages (blob) VALUES (?)');
-  for (const blob of [
-    BASH,
-    header([
-      [1000, 'e'],
-      [1001, '1'],
-      [1002, '2'],
-      [1003, 3],
-      [1022, 'noarch'],
-    ]),
-    header([
-      [1000, 'gpg-pubkey'],
-      [1001, 'x'],
-      [1002, 'y'],
-    ]),
-  ])
-    insert.run(blob);
-  database.close();
-  assert.equal((await rpmPackages(file)).map(known), [
-    { manager: 'rpm', name: 'bash', version: '5.1.8-9.el9', architecture: 'x86_64', digest: `sha256:${'ee'.repeat(32)}` },
-    { manager: 'rpm', name: 'e', version: '3:1-2', architecture: 'noarch' },
-  ]);
-});
-
-test('a damaged rpm header gives no package and no harm, wherever it is cut or changed', () => {
-  for (let length = 0; length < BASH.length; length++) packageOf(BASH.subarray(0, length));
-  for (let at = 0; at < BASH.length; at++) {
-    const changed = Buffer.from(BASH);
-    changed[at] = 0xff;
-    assert.ok(packageOf(changed).length <= 1);
-  }
-  assert.equal(packageOf(Buffer.alloc(0)), []);
-});
 
 test.run();

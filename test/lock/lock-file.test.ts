@@ -1,6 +1,6 @@
 /** The lock as a file, and what it says of a build that is not as it was. */
 import { createHash } from 'node:crypto';
-import { mkdirSync, mkdtempSync, readlinkSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readdirSync, readlinkSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
@@ -175,21 +175,45 @@ test('a step finds archives and lists outside of the image, per stage; what is k
   const keep = await supplyOf({ directory: join(place, 'v'), purpose: 'keep' }, { stage: 2, scratch: first }, nothing);
   assert.equal(
     keep.mounts.map(({ source }) => source),
-    [join(first, 'apt'), join(place, 'v/apt/2'), join(first, 'pip')],
+    [join(first, 'apt'), join(place, 'v/apt/2'), join(first, 'pip'), join(place, 'v/dnf/2'), join(first, 'r'), join(first, 'r-files')],
   );
   assert.match(keep.aptConfig, /^Dir::Cache::archives "(\/dev\/[^"]*)\/archives";\nDir::State::lists "\1\/lists";\n/);
+  const address = 'https%3A%2F%2Fh%2Fsrc%2Fcontrib%2Fa_1.tar.gz';
+  writeFileSync(join(first, 'r-files', address), 'R');
+  // What a step leaves there may be anything.
+  writeFileSync(join(first, 'r-files', 'other'), '');
+  symlinkSync('/etc/passwd', join(first, 'r-files', 'https%3A%2F%2Fh%2Flink'));
   await keep.ended();
+  assert.equal(readdirSync(join(place, 'v/r')), [address]);
   writeFileSync(join(place, 'v/apt/2/archives/a_1_all.deb'), '');
+  mkdirSync(join(place, 'v/dnf/2/own-1/packages'), { recursive: true });
+  writeFileSync(join(place, 'v/dnf/2/own-1/packages/a-1-1.noarch.rpm'), '');
+  writeFileSync(join(place, 'v/dnf/2/own.solv'), '');
   mkdirSync(join(place, 'v/pip'));
   const second = scratch();
   const use = await supplyOf({ directory: join(place, 'v'), purpose: 'use' }, { stage: 2, scratch: second }, nothing);
   assert.match(use.aptConfig, /Acquire::Retries "0"/);
   assert.equal(
     use.mounts.map(({ readOnly }) => readOnly),
-    [false, true, true],
+    [false, true, true, false, true, true, true],
   );
+  assert.equal(readdirSync(join(second, 'dnf')), ['own-1']);
+  assert.is(readlinkSync(join(second, 'dnf/own-1/packages/a-1-1.noarch.rpm')), `${use.mounts[4]?.target}/own-1/packages/a-1-1.noarch.rpm`);
+  const script = (program: string, behind: string): string | undefined => use.commands.get('dnf')?.({ program, behind });
+  assert.match(
+    script('/usr/bin/dnf', '/usr/bin/dnf-3') ?? '',
+    /\nexec \/usr\/bin\/dnf -C --setopt=cachedir=\S+ --setopt=keepcache=1 "\$@"\n$/,
+  );
+  assert.match(script('/usr/bin/dnf', '/usr/bin/dnf5') ?? '', /\nexec \/usr\/bin\/dnf -C --setopt=system_cachedir=/);
+  assert.is(script('/usr/bin/yum', '/usr/bin/yum'), '#!/bin/sh\nexec /usr/bin/yum "$@"\n');
+  const kept = await keptIn(join(place, 'v'));
+  const digest = `sha256:${'0'.repeat(64)}`;
+  assert.is(kept({ manager: 'rpm', name: 'a', version: '2:1-1', architecture: 'noarch', digest }), digest);
+  assert.is(kept({ manager: 'rpm', name: 'b', version: '1-1', architecture: 'noarch', digest }), undefined);
+  assert.is(kept({ manager: 'r', name: 'a', version: '1' }), sha256(Buffer.from('R')));
+  assert.is(kept({ manager: 'r', name: 'a', version: '2' }), undefined);
   assert.is(readlinkSync(join(second, 'apt/archives/a_1_all.deb')), `${use.mounts[1]?.target}/archives/a_1_all.deb`);
-  assert.equal([...use.environment.keys()], ['PIP_NO_INDEX', 'PIP_FIND_LINKS']);
+  assert.equal([...use.environment.keys()], ['PIP_NO_INDEX', 'PIP_FIND_LINKS', 'R_PROFILE']);
   writeFileSync(join(place, 'file'), '');
   await failure(() => supplyOf({ directory: join(place, 'file'), purpose: 'keep' }, { stage: 2, scratch: scratch() }, nothing), 'E_VENDOR');
   await failure(() => requireVendored(join(place, 'v')), 'E_VENDOR');

@@ -24,10 +24,12 @@ const FEW = ['hello-scratch', 'web-app'];
 const wanted = process.env['TSRUN_TEST_RECIPES'] ?? FEW.join(' ');
 const chosen = wanted === 'all' ? names : wanted.split(' ');
 
-/** Definition files name their base by two arguments, Dockerfiles by one. */
+/** Definition files name their base by two arguments, Dockerfiles and YAML by one. */
 const wordsFor = (name: string, base: string): readonly string[] => {
   const definition = join(recipes, name, `${name}.def`);
-  if (!existsSync(definition)) return ['--build-arg', `BASE=tar:${base}`, join(place, `${name}.sif`), join(recipes, name)];
+  const yaml = join(recipes, name, `${name}.yaml`);
+  if (!existsSync(definition))
+    return ['--build-arg', `BASE=tar:${base}`, join(place, `${name}.sif`), existsSync(yaml) ? yaml : join(recipes, name)];
   const image = join(place, 'base.sif');
   if (!existsSync(image)) tsrunOk(['build', image, `tar:${base}`], { env, cwd: place });
   return ['--build-arg', 'bootstrap=localimage', '--build-arg', `base=${image}`, join(place, `${name}.sif`), definition];

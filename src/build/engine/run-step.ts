@@ -13,11 +13,12 @@ import { placeText } from './names.ts';
 import { runPlan } from './process.ts';
 import { DEFAULT_PATH, type StageState, variablesOf } from './stage-state.ts';
 import { copyOfHost, type ReadyMount, readyMount } from './step-mounts.ts';
-import { accountsIn, type InTree, type Tree, withPlan } from './tree.ts';
+import { accountsIn, type InTree, lookAt, type Tree, withPlan } from './tree.ts';
 
 export type RunStep = Extract<Step, { kind: 'run' }>;
 
 const SCRIPT = `${STEP_FILES}/script`;
+const COMMANDS = `${STEP_FILES}/bin`;
 const APT_CONFIG = `${STEP_FILES}/apt.conf`;
 
 const argvOf = (command: Command, shell: readonly string[]): readonly string[] => {
@@ -163,6 +164,10 @@ const givenTo = async (
   for (const { source, target, readOnly, why } of supply?.mounts ?? [])
     ready.push({ kind: 'bind', source, target, readOnly, isFile: false, optional: false, why });
   for (const [name, value] of supply?.environment ?? []) environment.set(name, value);
+  const commands = await commandsOf(engine, tree, supply, environment);
+  for (const [name, content] of commands)
+    ready.push({ kind: 'file', target: `${COMMANDS}/${name}`, mode: 0o755, content, why: 'what it fetches is kept (--vendor)' });
+  if (commands.length > 0) environment.set('PATH', `${COMMANDS}:${environment.get('PATH')}`);
   if (engine.ids.kind === 'single' || supply !== undefined) {
     // apt would become another user for its downloads and then look whether it did; and what is kept is to stay the caller's.
     const content = `APT::Sandbox::User "root";\n${supply?.aptConfig ?? ''}`;
@@ -184,4 +189,28 @@ const suppliesOf = async (engine: Engine, step: RunStep, { path }: Workplace): P
   const scratch = `${path}/mounts/${randomBytes(4).toString('hex')}`;
   await makeDirectories(scratch, 0o755);
   return supply.given({ stage: stageOf(engine, step), scratch });
+};
+
+/** The text of each command that stands before one which the step's PATH leads to. */
+const commandsOf = async (
+  engine: Engine,
+  tree: Tree,
+  supply: StepSupply | undefined,
+  environment: ReadonlyMap<string, string>,
+): Promise<readonly (readonly [name: string, content: string])[]> => {
+  const directories = (environment.get('PATH') ?? '').split(':').filter((path) => path.startsWith('/'));
+  const wanted = [...(supply?.commands ?? [])].flatMap(([name, script]) =>
+    directories.map((directory) => ({ name, script, program: `${directory}/${name}` })),
+  );
+  const found = await lookAt(
+    engine,
+    tree,
+    wanted.map(({ program }) => program),
+  );
+  const commands = new Map<string, string>();
+  for (const [at, { name, script, program }] of wanted.entries()) {
+    const file = found[at];
+    if (file?.type === 'f' && (file.mode & 0o111) !== 0 && !commands.has(name)) commands.set(name, script({ program, behind: file.path }));
+  }
+  return [...commands];
 };

@@ -1,0 +1,268 @@
+// time limit: 900 s
+/** What pip, dnf, R and ADD fetch, kept and used again without a network: the real tools, and small repositories of each on loopback. */
+import { createHash } from 'node:crypto';
+import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, statSync, utimesSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { gunzipSync, gzipSync } from 'node:zlib';
+import { suite } from 'uvu';
+import * as assert from 'uvu/assert';
+import { type Lock, parseLock } from '../../src/lock/lock-file.ts';
+import { debianBase } from '../helpers/debian-base.ts';
+import { lockedBuilds } from '../helpers/locked-builds.ts';
+import { type LoopbackServer, serve } from '../helpers/loopback-server.ts';
+import { type Ran, run, tsrun, tsrunOk, tsrunPath } from '../helpers/product.ts';
+import { skip } from '../helpers/skip.ts';
+import { testUser } from '../helpers/user.ts';
+import { wheelOf } from '../helpers/wheel.ts';
+
+const test = suite('what tools fetch');
+const { place, recipe, within, build, buildMeanwhile } = lockedBuilds('lock-tools');
+const base = join(place, 'base.tar');
+/** What the server shows. */
+const shown = join(place, 'shown');
+const machineBase = debianBase();
+
+const sha256 = (bytes: Uint8Array): string => `sha256:${createHash('sha256').update(bytes).digest('hex')}`;
+const lockOf = (kept: string): Lock => parseLock(readFileSync(join(kept, 'tsrun.lock'), 'utf8'), 'tsrun.lock');
+const write = (...steps: readonly string[]): void => writeFileSync(recipe, `FROM tar:${base}\n${steps.join('\n')}\n`);
+
+/** Files of the directory, "/" at the end of a path for its index.html. */
+const server = (): Promise<LoopbackServer> =>
+  serve(({ path }, response) => {
+    const name = path.replace(/\?.*/, '');
+    const file = join(shown, name.endsWith('/') ? `${name}index.html` : name);
+    const there = existsSync(file) && statSync(file).isFile();
+    response.writeHead(there ? 200 : 404, file.endsWith('.html') ? { 'content-type': 'text/html' } : {});
+    response.end(there ? readFileSync(file) : undefined);
+  });
+
+/** Lines of `image diff`. */
+const differences = (one: string, two: string): readonly string[] => {
+  const { status, stdout, stderr } = tsrun(['image', 'diff', join(place, `${one}.sif`), join(place, `${two}.sif`)]);
+  assert.ok(status === 0 || status === 1, stderr);
+  return stdout.split('\n').filter((line) => line !== '');
+};
+
+const offline = (name: string, kept: string): Ran => build(name, 'store', '--no-cache', '--locked', '--offline', '--vendor', kept);
+
+// Stands in for the macros of a distribution of rpm's own; Debian's rpm keeps its database in the home of whoever calls it.
+const TOOLS = `FROM tar:${machineBase}
+RUN apt-get update && apt-get install -y --no-install-recommends python3-pip dnf rpm createrepo-c r-base-core && apt-get clean
+RUN mkdir -p /etc/rpm /etc/yum.repos.d && echo '%_dbpath /var/lib/rpm' > /etc/rpm/macros.db && ln -s dnf-3 /usr/bin/yum
+`;
+
+/** The specification of a package with one file. */
+const spec = (name: string, version: string, needs: string): string => `Name: ${name}
+Version: ${version}
+Release: 1
+Summary: a package
+License: MIT
+BuildArch: noarch
+${needs === '' ? '' : `Requires: ${needs}`}
+%description
+A package.
+%install
+mkdir -p %{buildroot}/opt/${name} && echo ${name} ${version} > %{buildroot}/opt/${name}/file
+%files
+/opt/${name}
+`;
+
+const put = (path: string, content: string | Uint8Array): void => {
+  mkdirSync(join(place, path, '..'), { recursive: true });
+  writeFileSync(join(place, path), content);
+};
+
+const greeting = wheelOf('tsrun-greeting', '1.5', { 'tsrun_greeting.py': 'WORD = "hello"\n' });
+const WHEEL = 'tsrun_greeting-1.5-py3-none-any.whl';
+const LOCAL = 'tsrun_local-2-py3-none-any.whl';
+
+test('repositories are made with the tools themselves', () => {
+  if (machineBase === undefined) return skip('mmdebstrap is missing');
+  put(LOCAL, wheelOf('tsrun-local', '2', { 'tsrun_local.py': '' }));
+  put(`shown/files/${WHEEL}`, greeting);
+  put('shown/simple/tsrun-greeting/index.html', `<a href="/files/${WHEEL}#${sha256(greeting).replace(':', '=')}">${WHEEL}</a>`);
+  put('shown/data.csv', '1,2,3\n');
+  for (const [name, version, needs] of [
+    ['tool', '1.2', 'libtool-x'],
+    ['libtool-x', '0.3', ''],
+    ['given', '7', ''],
+  ] as const)
+    put(`work/${name}.spec`, spec(name, version, needs));
+  for (const [name, more, code] of [
+    ['tsrunone', '', 'word <- function() "hello"'],
+    ['tsruntwo', 'Imports: tsrunone\n', 'word <- function() paste(tsrunone::word(), "again")'],
+  ] as const) {
+    const fields = `Package: ${name}\nVersion: 1.5\nTitle: T\nDescription: D.\nAuthor: A\nMaintainer: A <a@example.org>\nLicense: MIT\n${more}`;
+    put(`work/${name}/DESCRIPTION`, fields);
+    put(`work/${name}/NAMESPACE`, 'export(word)\n');
+    put(`work/${name}/R/word.R`, `${code}\n`);
+  }
+  mkdirSync(join(shown, 'cran/src/contrib'), { recursive: true });
+  mkdirSync(join(shown, 'rpm'));
+  const script = `set -e
+for each in *.spec; do rpmbuild -bb --define '_topdir /tmp/r' "$each"; done
+cp /tmp/r/RPMS/noarch/*.rpm ../shown/rpm
+createrepo_c --excludes 'given-*' ../shown/rpm
+cd ../shown/cran/src/contrib
+R CMD build ../../../../work/tsrunone ../../../../work/tsruntwo
+Rscript -e 'tools::write_PACKAGES(type = "source")'`;
+  put('work/make', script);
+  const tools = join(place, 'tools.sif');
+  put('tools/Dockerfile', TOOLS);
+  run('chown', ['-R', testUser().name, place], { as: 'root' });
+  const made = tsrun(['build', '--compress', 'lz4', tools, join(place, 'tools')], { cwd: place, env: within('store') });
+  assert.is(made.status, 0, made.stderr);
+  const ran = run(tsrunPath, ['exec', '--bind', place, '--pwd', join(place, 'work'), tools, 'sh', 'make'], { env: within('store') });
+  assert.is(ran.status, 0, ran.stdout + ran.stderr);
+  // An image file cannot be kept as a base; its files as a layer can.
+  tsrunOk(['image', 'extract', tools, join(place, 'files')]);
+  assert.is(run('tar', ['-C', join(place, 'files'), '-cf', base, '--owner=0', '--group=0', '.']).status, 0);
+});
+
+test('what pip and ADD fetch is kept, and the same image is built from it', async () => {
+  if (!existsSync(base)) return skip('there are no tools');
+  const { origin, close } = await server();
+  const kept = join(place, 'vendor-pip');
+  write(
+    // What a recipe makes or brings itself needs no network.
+    "RUN mkdir -p /s/DEBIAN && printf 'Package: stands-in\\nVersion: 1\\nArchitecture: all\\nMaintainer: m\\nDescription: d\\n' > /s/DEBIAN/control && dpkg-deb -b /s s.deb && dpkg -i s.deb",
+    `COPY ${LOCAL} /wheels/`,
+    'RUN pip install --break-system-packages --no-index --find-links /wheels tsrun-local',
+    `ADD ${origin}/data.csv /data.csv`,
+    `RUN pip install --break-system-packages --no-cache-dir -i ${origin}/simple tsrun-greeting`,
+  );
+  const built = await buildMeanwhile('pip', 'store', '--lock', '--vendor', kept).finally(close);
+  assert.is(built.status, 0, built.stderr);
+  assert.not.match(built.stderr, /could not be kept/);
+  const { packages, downloads, missing } = lockOf(kept);
+  assert.is(packages.find(({ name }) => name === 'tsrun-greeting')?.digest, sha256(greeting));
+  assert.equal(
+    downloads.map(({ address }) => address),
+    [`${origin}/data.csv`],
+  );
+  assert.equal(missing, []);
+  const again = offline('pip-offline', kept);
+  assert.is(again.status, 0, again.stderr);
+  assert.equal(differences('pip', 'pip-offline'), []);
+  assert.is(tsrunOk(['exec', join(place, 'pip-offline.sif'), 'python3', '-c', 'import tsrun_greeting as g; print(g.WORD)']), 'hello\n');
+});
+
+/** Every file in it, as old as what was kept years ago. */
+const age = (directory: string): void => {
+  for (const entry of readdirSync(directory, { withFileTypes: true, recursive: true }))
+    if (entry.isFile()) utimesSync(join(entry.parentPath, entry.name), 1.5e9, 1.5e9);
+};
+
+test('what dnf and yum fetch is kept though the recipe cleans, and dnf installs it years later; rpm lists what the lock does', async () => {
+  if (!existsSync(base)) return skip('there are no tools');
+  const { origin, asked, close } = await server();
+  const kept = join(place, 'vendor-dnf');
+  write(
+    `RUN printf '[own]\\nname=own\\nbaseurl=${origin}/rpm/\\ngpgcheck=0\\n' > /etc/yum.repos.d/own.repo`,
+    'RUN dnf makecache && dnf install -y libtool-x && dnf clean all',
+    'RUN yum install -y tool && yum clean all && rm -rf /var/cache/dnf',
+  );
+  const built = await buildMeanwhile('dnf', 'store', '--lock', '--vendor', kept).finally(close);
+  assert.is(built.status, 0, built.stderr);
+  assert.not.match(built.stderr, /could not be kept/);
+  assert.is(asked.filter(({ path }) => path.endsWith('.rpm')).length, 2);
+  const image = join(place, 'dnf.sif');
+  const listed = tsrunOk([
+    'exec',
+    image,
+    'rpm',
+    '--dbpath',
+    '/var/lib/rpm',
+    '-qa',
+    '--qf',
+    '%{NAME} %{VERSION}-%{RELEASE} %{ARCH} sha256:%{SHA256HEADER}\n',
+  ]);
+  const { packages, missing } = lockOf(kept);
+  const rpms = packages.filter(({ manager }) => manager === 'rpm');
+  assert.equal(
+    rpms.map(({ name, version, architecture, digest }) => `${name} ${version} ${architecture} ${digest}`).sort(),
+    listed.trim().split('\n').sort(),
+  );
+  assert.is(rpms.length, 2);
+  assert.equal(missing, []);
+  assert.not.match(tsrunOk(['image', 'ls', '--depth', '9', image, '/dev', '/var/cache']), /\.rpm|repodata|tsrun/);
+
+  age(join(kept, 'dnf'));
+  const again = offline('dnf-offline', kept);
+  assert.is(again.status, 0, again.stderr);
+  assert.is(tsrunOk(['exec', join(place, 'dnf-offline.sif'), 'cat', '/opt/tool/file', '/opt/libtool-x/file']), 'tool 1.2\nlibtool-x 0.3\n');
+  // dnf's own history holds times; nothing else differs.
+  assert.equal(
+    differences('dnf', 'dnf-offline').filter((line) => !line.startsWith('/var/lib/dnf/history.sqlite')),
+    [],
+  );
+
+  const [repository = ''] = readdirSync(join(kept, 'dnf/0')).filter((name) => /^own-[0-9a-f]+$/.test(name));
+  const archive = join(kept, 'dnf/0', repository, 'packages/tool-1.2-1.noarch.rpm');
+  cpSync(join(shown, 'rpm/given-7-1.noarch.rpm'), archive);
+  assert.match(offline('dnf-changed', kept).stderr, /E_STEP/);
+});
+
+test('a package that dnf was given by its address is named as missing', async () => {
+  if (!existsSync(base)) return skip('there are no tools');
+  const { origin, close } = await server();
+  write(`RUN dnf install -y ${origin}/rpm/given-7-1.noarch.rpm`);
+  const kept = join(place, 'vendor-given');
+  const built = await buildMeanwhile('given', 'store', '--lock', '--vendor', kept).finally(close);
+  assert.is(built.status, 0, built.stderr);
+  assert.match(built.stderr, /could not be kept.*: rpm given 7-1 noarch \("missing" in the lock\)/);
+  assert.match(offline('given-offline', kept).stderr, /were not kept there:\n {2}rpm given 7-1 noarch\n/);
+});
+
+test('what R fetches is kept, and install.packages finds it again', async () => {
+  if (!existsSync(base)) return skip('there are no tools');
+  const { origin, close } = await server();
+  const kept = join(place, 'vendor-r');
+  const options = 'INSTALL_opts = "--built-timestamp=1970-01-01"';
+  write(
+    'RUN echo \'options(own = "read")\' >> /etc/R/Rprofile.site',
+    `RUN Rscript -e 'stopifnot(getOption("own") == "read"); install.packages("tsruntwo", repos = "${origin}/cran", ${options})'`,
+    `RUN Rscript -e 'download.file("${origin}/data.csv", "/data.csv", quiet = TRUE)'`,
+  );
+  const built = await buildMeanwhile('r', 'store', '--lock', '--vendor', kept).finally(close);
+  assert.is(built.status, 0, built.stderr);
+  assert.not.match(built.stderr, /could not be kept/);
+  const { packages, missing } = lockOf(kept);
+  assert.equal(missing, []);
+  const archive = (name: string): Buffer => readFileSync(join(shown, `cran/src/contrib/${name}_1.5.tar.gz`));
+  assert.equal(
+    packages.filter(({ manager }) => manager === 'r').map(({ name, digest }) => [name, digest]),
+    ['tsrunone', 'tsruntwo'].map((name) => [name, sha256(archive(name))]),
+  );
+  const again = offline('r-offline', kept);
+  assert.is(again.status, 0, again.stderr);
+  const image = join(place, 'r-offline.sif');
+  assert.is(tsrunOk(['exec', image, 'Rscript', '-e', 'cat(tsruntwo::word(), readLines("/data.csv"))']), 'hello again 1,2,3');
+  // R notes how long the path was in which it built; nothing else differs.
+  assert.equal(
+    differences('r', 'r-offline').filter((line) => !line.includes('/help/paths.rds:')),
+    [],
+  );
+
+  const changed = readdirSync(join(kept, 'r')).find((name) => name.endsWith('tsrunone_1.5.tar.gz')) ?? '';
+  writeFileSync(join(kept, 'r', changed), gzipSync(gunzipSync(archive('tsrunone')), { level: 1 }));
+  assert.match(offline('r-changed', kept).stderr, /! r tsrunone 1\.5 in \S+: digest sha256:.*E_LOCK_CHANGED/s);
+});
+
+test('what other users of a step fetch with R is kept where they leave it readable', async () => {
+  if (!existsSync(base)) return skip('there are no tools');
+  const ranges = lockedBuilds('lock-users', 'ranges');
+  const { origin, close } = await server();
+  const kept = join(ranges.place, 'vendor');
+  const fetch = (to: string): string => `Rscript -e 'download.file("${origin}/data.csv?${to}", "/home/app/${to}", quiet = TRUE)'`;
+  const steps = ['RUN useradd -m app', 'USER app', `RUN ${fetch('shared')} && umask 077 && ${fetch('closed')}`];
+  writeFileSync(ranges.recipe, `FROM tar:${base}\n${steps.join('\n')}\n`);
+  const built = await ranges.buildMeanwhile('users', 'store', '--lock', '--vendor', kept).finally(close);
+  assert.is(built.status, 0, built.stderr);
+  assert.equal(
+    readdirSync(join(kept, 'r')).map((name) => decodeURIComponent(name)),
+    [`${origin}/data.csv?shared`],
+  );
+});
+
+test.run();
