@@ -1,5 +1,6 @@
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/magic.h>
 #include <net/if.h>
 #include <sched.h>
 #include <stdio.h>
@@ -8,6 +9,7 @@
 #include <sys/mount.h>
 #include <sys/socket.h>
 #include <sys/sysmacros.h>
+#include <sys/vfs.h>
 
 #include "extracted.h"
 #include "layout.h"
@@ -28,20 +30,33 @@ static int open_image(const struct run *run, int64_t handle, const char *path, s
 	return fd;
 }
 
+/* An inode's number alone is not enough: NFS servers give it to the next file at once, also while this machine still has the last one open. Where its client does not
+ * tell when a file was born (before Linux 6.16), when it was changed is a sign of it, though not of that only. */
+static void tell_birth(const char *path, const struct statx *st, int64_t born[2])
+{
+	const struct statx_timestamp *time = &st->stx_btime;
+	struct statfs fs;
+
+	if ((st->stx_mask & STATX_BTIME) == 0) {
+		if (statfs(path, &fs) < 0 || fs.f_type != NFS_SUPER_MAGIC)
+			return;
+		time = &st->stx_ctime;
+	}
+	born[0] = time->tv_sec;
+	born[1] = time->tv_nsec;
+}
+
 /* What `path` is for the caller; less of it where there is no statx. -errno. */
 static int look_at(const char *path, struct source *source)
 {
 	struct statx more = {0};
 	struct stat st;
 
-	if (statx(AT_FDCWD, path, AT_STATX_SYNC_AS_STAT, STATX_TYPE | STATX_MODE | STATX_INO | STATX_BTIME | STATX_MNT_ID, &more) == 0) {
+	if (statx(AT_FDCWD, path, AT_STATX_SYNC_AS_STAT, STATX_TYPE | STATX_MODE | STATX_INO | STATX_CTIME | STATX_BTIME | STATX_MNT_ID, &more) == 0) {
 		*source = (struct source){.device = makedev(more.stx_dev_major, more.stx_dev_minor), .inode = more.stx_ino, .mode = more.stx_mode};
 		if ((more.stx_mask & STATX_MNT_ID) != 0)
 			source->mount = more.stx_mnt_id;
-		if ((more.stx_mask & STATX_BTIME) != 0) {
-			source->born[0] = more.stx_btime.tv_sec;
-			source->born[1] = more.stx_btime.tv_nsec;
-		}
+		tell_birth(path, &more, source->born);
 		return 0;
 	}
 	/* Filters of old container engines say that it is not permitted. */

@@ -198,6 +198,54 @@ int64_t host_call_read(struct host *host UNUSED, const struct host_value *args, 
 	return fd < 0 ? fd : read_upto(fd, &st, args[1].number, args[2].number, reply);
 }
 
+/* The end of the field that begins at `at`: a colon, or `end`. */
+static const char *field_end(const char *at, const char *end)
+{
+	const char *colon = memchr(at, ':', (size_t)(end - at));
+
+	return colon == NULL ? end : colon;
+}
+
+static bool has_field(const char *line, const char *line_end, const struct host_value *wanted)
+{
+	const char *wanted_end = wanted->bytes + wanted->len;
+
+	for (const char *at = line, *next; at <= line_end; at = next + 1) {
+		next = field_end(at, line_end);
+		for (const char *field = wanted->bytes, *end; field <= wanted_end; field = end + 1) {
+			end = field_end(field, wanted_end);
+			if (end - field == next - at && memcmp(field, at, (size_t)(end - field)) == 0)
+				return true;
+		}
+	}
+	return false;
+}
+
+int64_t host_call_lines(struct host *host UNUSED, const struct host_value *args, struct host_reply *reply)
+{
+	struct stat st;
+	cleanup_fd int fd = open_plain(args[0].bytes, false, &st);
+	int64_t error = fd < 0 ? fd : read_upto(fd, &st, 0, HOST_READ_MAX, reply);
+	char *kept;
+
+	if (error != 0)
+		return error;
+	if (reply->len == HOST_READ_MAX)
+		return -EFBIG;
+	if (reply->len > 0 && reply->data[reply->len - 1] != '\n' && (error = host_reply_add(reply, "\n", 1)) != 0)
+		return error;
+	kept = reply->data;
+	for (char *line = reply->data, *end = reply->data + reply->len, *next; line < end; line = next) {
+		next = (char *)memchr(line, '\n', (size_t)(end - line)) + 1;
+		if (!has_field(line, next - 1, &args[1]))
+			continue;
+		memmove(kept, line, (size_t)(next - line));
+		kept += next - line;
+	}
+	reply->len = (size_t)(kept - reply->data);
+	return 0;
+}
+
 /* --- files kept open --- */
 
 static struct host_kept *kept_file(struct host *host, int64_t handle)

@@ -8,6 +8,7 @@
 
 #include "engine/engine.h"
 #include "failure.h"
+#include "init.h"
 #include "node.h"
 #include "plan.h"
 #include "role.h"
@@ -98,6 +99,9 @@ static int plan_main(int argc, char **argv)
 	/* Until the plan's own leash, which entering a user namespace does not undo. Who has died already is not the parent any more. */
 	if (parent > 0 && (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || getppid() != parent))
 		return 125;
+	/* What the builder was started with is nothing that a step's program should find: beside the plan it is given what it needs as descriptor 4. */
+	if (parent > 0)
+		close_all_but((int[]){STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO, fd, 4}, 5);
 	if (read_all(fd, &bytes, &len, &err) < 0 || answer_read(bytes, len, &answer, &err) < 0)
 		return failure_plain(&err, "E_PLAN");
 	close(fd);

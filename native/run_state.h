@@ -15,7 +15,7 @@ struct source {
 	uint64_t device;
 	uint64_t inode;
 	uint64_t mount;   /* the kernel's number of the mount it lies on; 0: not told (before Linux 5.8) */
-	int64_t born[2];  /* seconds and nanoseconds, where the file system tells: an inode's number may be another's by now */
+	int64_t born[2];  /* seconds and nanoseconds, as far as it is known */
 	uint32_t mode;
 	uint32_t left_out; /* optional and not possible */
 };

@@ -18,7 +18,7 @@
 /* To be found, for each image. */
 #define LAYOUTS_MAX 8
 /* A run is done with its mounts in a millisecond; one that was stopped meanwhile is not waited for. */
-#define PATIENCE_MS 250
+#define PATIENCE_MS 1000
 
 static bool is_mount_namespace(int fd)
 {

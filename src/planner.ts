@@ -3,10 +3,7 @@ import { engineHost, type HostCall } from './run/host-engine.ts';
 import { failure, start } from './run/start.ts';
 import { warm } from './run/warm.ts';
 
-declare const __host: HostCall;
-
-// __host is looked up at each call: it is there only while the native program asks.
-const host = engineHost((number, ...args) => __host(number, ...args));
+const host = engineHost(globalThis as unknown as { readonly __host: HostCall });
 
 Object.assign(globalThis, {
   tsrunStart: (input: string): string => start(host, input),

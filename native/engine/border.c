@@ -5,7 +5,11 @@
 #include <string.h>
 
 #define BINARY_MIN 256   /* bytes; shorter texts are names that may become property names: those the engine makes itself */
-#define SCRATCH_MAX 4096 /* bytes taken from that stack for a string on its way in */
+#define SCRATCH_MAX 4096 /* bytes taken from the module's stack for a string on its way in */
+
+/* Zeros: a part of that stack which is deeper than any call gets. */
+#define ZEROS 65536u
+#define ZEROS_LEN ((size_t)256 << 10)
 
 bool engine_is_string(uint64_t value)
 {
@@ -68,22 +72,21 @@ static bool lend(struct engine *engine, uint64_t value, struct borrowed *text)
 	return text->bytes[text->len] == 0;
 }
 
-/* Binary data of some length, without a detour through UTF-8, which costs 20 instructions for each byte: a string of ASCII is made, and its bytes are
- * then replaced where the engine keeps them. */
-static uint64_t binary_value(struct engine *engine, const char *bytes, size_t len)
+/* Binary data of some length, without a detour through UTF-8, which costs 20 instructions for each byte: a string of NULs is made, and its bytes are
+ * then replaced where the engine keeps them. False: that did not work, and no harm was done. */
+static bool binary_value(struct engine *engine, const char *bytes, size_t len, uint64_t *value)
 {
-	uint32_t at = engine_take_scratch(engine, len);
-	uint64_t value;
 	struct borrowed text;
 
-	if (at == 0)
-		return Z_qjsZ_JS_ThrowOutOfMemory(&engine->wasm, engine->context);
-	memset(runtime_bytes(&engine->wasm, at, len), 'x', len);
-	value = Z_qjsZ_JS_NewStringLen(&engine->wasm, engine->context, at, (uint32_t)len);
-	engine_release_scratch(engine, at, len);
-	if (lend(engine, value, &text))
-		memcpy(runtime_bytes(&engine->wasm, text.at + STRING_CHARS, len), bytes, len);
-	return value;
+	if (len < BINARY_MIN || len > ZEROS_LEN)
+		return false;
+	*value = Z_qjsZ_JS_NewStringLen(&engine->wasm, engine->context, ZEROS, (uint32_t)len);
+	if (!lend(engine, *value, &text) || text.len != len) {
+		engine_free_value(engine, *value);
+		return false;
+	}
+	memcpy(runtime_bytes(&engine->wasm, text.at + STRING_CHARS, len), bytes, len);
+	return true;
 }
 
 /* A JavaScript string of these bytes, or EXCEPTION (out of memory). */
@@ -94,8 +97,8 @@ uint64_t engine_string_value(struct engine *engine, const char *bytes, size_t le
 	uint32_t at;
 	char *to;
 
-	if (high > 0 && len >= BINARY_MIN && len <= UINT32_MAX / 2)
-		return binary_value(engine, bytes, len);
+	if (high > 0 && binary_value(engine, bytes, len, &value))
+		return value;
 	at = engine_take_scratch(engine, size);
 	if (at == 0)
 		return Z_qjsZ_JS_ThrowOutOfMemory(&engine->wasm, engine->context);

@@ -152,7 +152,7 @@ static uint32_t take_planned(struct engine *engine, struct heap *heap, uint32_t 
 	return block;
 }
 
-uint32_t heap_take(struct engine *engine, uint32_t size)
+static NOINLINE uint32_t take_thoroughly(struct engine *engine, uint32_t size)
 {
 	struct heap *heap = heap_of(engine);
 	uint32_t stride, block;
@@ -165,6 +165,28 @@ uint32_t heap_take(struct engine *engine, uint32_t size)
 	block = engine->plan != NULL && !heap->frozen ? take_planned(engine, heap, stride) : take(engine, heap, HEAP_COLD, stride);
 	if (block != 0)
 		heap->used += stride;
+	return block;
+}
+
+/* Nearly all are small blocks of a call, for which there is room: thousands for each start. */
+uint32_t heap_take(struct engine *engine, uint32_t size)
+{
+	struct heap *heap = heap_of(engine);
+	struct heap_arena *arena = &heap->arenas[HEAP_COLD];
+	uint32_t class = (size + HEADER - 1) / 16, stride = (class + 1) * 16, block;
+
+	if (size > SMALL - HEADER || !heap->frozen || stride > heap->limit - heap->used || stride > arena->end - arena->top)
+		return take_thoroughly(engine, size);
+	block = arena->free[class];
+	if (block != 0) {
+		arena->free[class] = word(block);
+	} else {
+		block = arena->top + HEADER;
+		arena->top += stride;
+	}
+	heap->used += stride;
+	set_word(block - HEADER, class);
+	set_word(block - HEADER + 4, 0);
 	return block;
 }
 

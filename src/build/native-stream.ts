@@ -32,15 +32,15 @@ const MAX_MESSAGE = 4000;
 
 /** Everything in the image, parents before children, siblings by the bytes of their names. @throws TsrunError E_IMAGE_READ */
 export async function* listImage(image: SquashFile): AsyncGenerator<ListedName> {
-  const fields: string[] = [];
+  let fields: readonly string[] = [];
   let rest = '';
   for await (const chunk of nativeOutput(image, 'tree', ['-x'], ['/'])) {
     const parts = (rest + Buffer.from(chunk.buffer, chunk.byteOffset, chunk.length).toString('latin1')).split('\0');
     rest = parts.pop() ?? '';
-    fields.push(...parts);
+    fields = fields.concat(parts);
     let at = 0;
     for (; at + FIELDS <= fields.length; at += FIELDS) yield nameOf(fields.slice(at, at + FIELDS));
-    fields.splice(0, at);
+    fields = fields.slice(at);
   }
 }
 

@@ -5,7 +5,7 @@ import type { Digest, Platform } from '../oci/descriptor.ts';
 import { openDockerArchive } from '../oci/docker-archive.ts';
 import { archiveFiles, directoryFiles, explainOpen, sourceError } from '../oci/files.ts';
 import { layerLabel, type OciImage } from '../oci/image.ts';
-import type { LayerSource } from '../oci/layer.ts';
+import { type LayerSource, NOTHING_PROMISED } from '../oci/layer.ts';
 import { openLayout } from '../oci/layout.ts';
 import type { Limits } from '../oci/limits.ts';
 import type { Reference, RegistryReference } from '../oci/reference.ts';
@@ -125,7 +125,7 @@ const tarImage = async (path: string, name: string): Promise<OciImage> => {
   // A pipe is not looked into: what is read of it is gone.
   const mediaType = found.isFile() ? mediaTypeOf(await readHead(path)) : undefined;
   const size = found.isFile() ? found.size : undefined;
-  const layer = { ...PLAIN_LAYER, mediaType, size, reopenable: found.isFile(), open: () => fileChunks(path) };
+  const layer = { ...NOTHING_PROMISED, label: 'the archive', mediaType, size, reopenable: found.isFile(), open: () => fileChunks(path) };
   return { ...rootfsImage(name, 'tar', basename(path), layer), path: found.isFile() ? path : undefined };
 };
 
@@ -134,10 +134,9 @@ const mediaTypeOf = (head: Buffer): string | undefined => {
   return head.length >= 4 && head.readUInt32LE(0) === 0xfd2fb528 ? 'application/vnd.oci.image.layer.v1.tar+zstd' : undefined;
 };
 
-const PLAIN_LAYER = { label: 'the archive', mediaType: undefined, digest: undefined, size: undefined, diffId: undefined };
-
 const stdinLayer = (signal: AbortSignal | undefined): LayerSource => ({
-  ...PLAIN_LAYER,
+  ...NOTHING_PROMISED,
+  label: 'the archive',
   reopenable: false,
   open: () => {
     signal?.addEventListener('abort', () => process.stdin.destroy(signal.reason), { once: true });
@@ -172,7 +171,7 @@ const openPath = async (path: string): Promise<Source> => {
     return {
       kind: 'layers',
       image: {
-        ...rootfsImage(path, 'localimage', basename(path), { ...PLAIN_LAYER, label: 'the directory', reopenable: true, open }),
+        ...rootfsImage(path, 'localimage', basename(path), { ...NOTHING_PROMISED, label: 'the directory', open }),
         path,
       },
     };

@@ -46,6 +46,7 @@ export const build = async (args: BuildArguments): Promise<void> => {
   const target = targetOf(args.target);
   const found = args.recipe?.file === undefined ? args.recipe && recipeOf(args.source) : { recipe: args.recipe.file, context: args.source };
   if (args.recipe !== undefined && found !== undefined) return carryOut({ ...args.recipe, ...found }, target, args);
+  if (args.recipe !== undefined) refuseForImages(args.recipe, args.source);
   const reference = parseReference(args.source);
   const settings = loadSettings(args.env, args);
   const limits = limitsOf(args);
@@ -145,6 +146,25 @@ const targetOf = (text: string): string => {
     throw usage(`cannot write ${JSON.stringify(text)}`, 'it is a source, and the new file comes first', `tsrun build OUT.sif ${text}`);
   }
   return resolve(text);
+};
+
+/** What a conversion would pass over. */
+const refuseForImages = (given: NonNullable<BuildArguments['recipe']>, source: string): void => {
+  const options: Readonly<Record<string, boolean>> = {
+    '--update': given.update,
+    '--sandbox': given.sandbox,
+    '--lock': given.lock,
+    '--locked': given.locked,
+    '--check': given.check,
+    '--no-cache': given.noCache,
+  };
+  const option = Object.keys(options).find((name) => options[name]);
+  if (option === undefined) return;
+  throw usage(
+    `cannot use ${option} for ${source}`,
+    'it is no recipe',
+    `write one of a line, FROM ${source}, and build that (tsrun image extract gives the files of an image)`,
+  );
 };
 
 /** The host's architecture unless another one is asked for. */

@@ -17,8 +17,6 @@ export type Identity = {
   readonly source: '/etc/passwd' | 'environment' | 'getent' | 'none';
 };
 
-const MAX_BYTES = 1024 * 1024;
-
 /** Fields of the first line of a passwd or group text whose field `index` is `value`; undefined when there is none. */
 export const findLine = (text: string, index: number, value: string): string[] | undefined => {
   const needle = index === 0 ? `${value}:` : `:${value}:`;
@@ -34,10 +32,13 @@ export const findLine = (text: string, index: number, value: string): string[] |
 /** Fit for a field of passwd and group. */
 const isField = (text: string | undefined): text is string => text !== undefined && text !== '' && !/[:\n\0]/.test(text);
 
-const readText = (host: Host, path: string): string => {
-  const text = host.read(path, 0, MAX_BYTES);
-  return failed(text) ? '' : text;
+/** The lines that may speak of these ids and names. */
+const accountLines = (host: Host, path: string, values: readonly (number | string | undefined)[]): string => {
+  const lines = host.lines(path, values.filter((value) => value !== undefined && value !== '').map(String));
+  return failed(lines) ? '' : lines;
 };
+
+const nameIn = (environment: Environment): string | undefined => environment.get('LOGNAME') ?? environment.get('USER');
 
 type Account = Pick<Identity, 'name' | 'gecos' | 'home' | 'shell' | 'source'>;
 
@@ -51,7 +52,7 @@ const accountOf = (fields: readonly string[], source: Identity['source']): Accou
  * would otherwise pay a process and a question to a server for every start, to learn what the login already wrote here.
  */
 const accountInEnvironment = (environment: Environment, passwd: string): Account | undefined => {
-  const name = environment.get('LOGNAME') ?? environment.get('USER');
+  const name = nameIn(environment);
   const other = environment.get('USER') ?? name;
   const home = environment.get('HOME');
   if (!isField(name) || name !== other || !isField(home) || !home.startsWith('/')) return undefined;
@@ -69,7 +70,7 @@ const accountFromGetent = (host: Host, uid: string): Account | undefined => {
 
 /** /etc/passwd, then the environment, then getent; an unknown caller is called user1234 after the uid. */
 const accountFor = (host: Host, uid: number, environment: Environment): Account => {
-  const passwd = readText(host, '/etc/passwd');
+  const passwd = accountLines(host, '/etc/passwd', [uid, nameIn(environment)]);
   const local = findLine(passwd, 2, String(uid));
   const account = (local === undefined ? undefined : accountOf(local, '/etc/passwd')) ?? accountInEnvironment(environment, passwd);
   return account ?? accountFromGetent(host, String(uid)) ?? { name: `user${uid}`, gecos: '', home: '', shell: '', source: 'none' };
@@ -85,7 +86,7 @@ const groupNameFor = (host: Host, text: string, gid: number): string => {
 
 export const identifyCaller = (host: Host, environment: Environment): Identity => {
   const ids = host.ids();
-  const groups = readText(host, '/etc/group');
+  const groups = accountLines(host, '/etc/group', [ids.egid, ...ids.groups]);
   const otherGroups = ids.groups
     .filter((gid) => gid !== ids.egid)
     .map((gid) => ({ gid, name: findLine(groups, 2, String(gid))?.[0] ?? '' }))

@@ -4,7 +4,7 @@ import { join, posix } from 'node:path';
 import { indexTarFile } from '../tar/index-file.ts';
 import { TsrunError } from '../util/errors.ts';
 import { fileChunks } from '../util/read-file.ts';
-import { type LayerSource, layerTar } from './layer.ts';
+import { type LayerSource, layerTar, NOTHING_PROMISED } from './layer.ts';
 import type { Limits } from './limits.ts';
 
 export type Files = {
@@ -109,11 +109,7 @@ const plainArchive = async (
   try {
     const source: LayerSource = {
       label: 'the archive',
-      mediaType: undefined,
-      digest: undefined,
-      size: undefined,
-      diffId: undefined,
-      reopenable: true,
+      ...NOTHING_PROMISED,
       open: () => fileChunks(path),
     };
     let bytes = 0;

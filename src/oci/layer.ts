@@ -30,6 +30,15 @@ export type LayerSource = {
   open(): AsyncIterable<Uint8Array>;
 };
 
+/** A layer of which only its bytes tell. */
+export const NOTHING_PROMISED = {
+  mediaType: undefined,
+  digest: undefined,
+  size: undefined,
+  diffId: undefined,
+  reopenable: true,
+} as const satisfies Partial<LayerSource>;
+
 type Compression = 'none' | 'gzip' | 'zstd';
 
 const CHUNK = 1 << 20;

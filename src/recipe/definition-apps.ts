@@ -7,7 +7,7 @@ import { decodeUtf8 } from '../util/utf8.ts';
 import { fileEntries, labelEntries } from './definition-entries.ts';
 import { scriptFile } from './definition-scripts.ts';
 import { appsOf, bodyOf, isEmpty, joined, type Section } from './definition-text.ts';
-import type { Place, Step } from './spec.ts';
+import { PLAIN_COPY, type Place, type Step } from './spec.ts';
 import { type Lookup, literal } from './words.ts';
 
 const homeOf = (app: string): string => `/scif/apps/${app}`;
@@ -87,12 +87,7 @@ const stepsOfApp = (app: string, sections: readonly Section[], environment: Look
         sources: [literal(source)],
         destination: literal(`${home}/${destination ?? source}`),
         manner: 'cp',
-        unpack: false,
-        checksum: undefined,
-        owner: undefined,
-        mode: undefined,
-        exclude: [],
-        parents: false,
+        ...PLAIN_COPY,
         at: place,
         title: `%appfiles ${app} ${source}`,
       }),

@@ -10,7 +10,7 @@ import { remarksOf } from './definition-remarks.ts';
 import { scriptFile, stepCommand } from './definition-scripts.ts';
 import { APP_SECTIONS, bodyOf, isEmpty, joined, readStages, SECTIONS, type Section, type StageText } from './definition-text.ts';
 import { meant, quote, refuse, refuseStage } from './errors.ts';
-import type { BuildSpec, ConfigChange, Origin, Place, Stage, Step } from './spec.ts';
+import { type BuildSpec, type ConfigChange, type Origin, PLAIN_COPY, type Place, type Stage, type Step } from './spec.ts';
 import { fields } from './text.ts';
 import { type Lookup, literal } from './words.ts';
 
@@ -198,12 +198,7 @@ const copies = (section: Section, from: Origin, environment: Lookup): readonly S
       sources: [literal(source)],
       destination: literal(destination ?? source),
       manner: 'cp',
-      unpack: false,
-      checksum: undefined,
-      owner: undefined,
-      mode: undefined,
-      exclude: [],
-      parents: false,
+      ...PLAIN_COPY,
       at,
       title: `%files ${source}${destination === undefined ? '' : ` ${destination}`}`,
     }),

@@ -184,3 +184,6 @@ export type Step = { readonly at: Place /** As the user wrote it, in one line, f
   /** Run in the finished image, as `tsrun exec` would; not with --notest. Its failure fails the build. */
   | { readonly kind: 'test'; readonly command: Command }
 );
+
+/** What a copy does not do unless it is told to. */
+export const PLAIN_COPY = { unpack: false, checksum: undefined, owner: undefined, mode: undefined, exclude: [], parents: false } as const;

@@ -1,7 +1,7 @@
 /** `files:` → copy steps. */
 import { originOf, type StageNames } from './dockerfile-origin.ts';
 import { meant, quote, refuse } from './errors.ts';
-import type { Origin, Place, Step, Word } from './spec.ts';
+import { type Origin, PLAIN_COPY, type Place, type Step, type Word } from './spec.ts';
 import { literal } from './words.ts';
 import { describe, entriesOf, textOf, textsOf, wordOf, type YamlEntry, type YamlNode } from './yaml-tree.ts';
 
@@ -77,12 +77,9 @@ const copyStep = ({ from, sources, destination, owner, mode, title, at }: Copy):
   sources,
   destination: wordOf(destination, at),
   manner: 'cp',
-  unpack: false,
-  checksum: undefined,
+  ...PLAIN_COPY,
   owner,
   mode,
-  exclude: [],
-  parents: false,
   at,
   title: `files ${title}`,
 });

@@ -127,10 +127,14 @@ export const givenByConfig = (host: Host, environment: Environment): Config => {
 };
 
 /** Keys that are no flags and have a variable as well. (The places of the store are looked up where the store is.) */
+const REST_VARIABLES = [
+  ['linger', 'TSRUN_LINGER'],
+  ['cache-memory', 'TSRUN_CACHE_MEMORY'],
+] as const;
+
 const restByEnvironment = (environment: Environment): Config['rest'] => {
   const rest: Record<string, { value: unknown; origin: string }> = {};
-  for (const key of ['linger', 'cache-memory']) {
-    const name = `TSRUN_${key.toUpperCase().replace('-', '_')}`;
+  for (const [key, name] of REST_VARIABLES) {
     const value = environment.get(name) ?? '';
     if (value !== '') rest[key] = { value, origin: name };
   }

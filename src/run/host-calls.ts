@@ -16,6 +16,7 @@ export const CALLS = {
   readlink: 14,
   readdir: 15,
   read: 16,
+  lines: 17,
   open_keep: 20,
   pread: 21,
   fstat: 22,

@@ -11,6 +11,7 @@ const EOVERFLOW = -75;
 const ENOTSUP = -95;
 const ENOSYS = -38;
 const ENOENT = -2;
+const EFBIG = -27;
 const READ_MAX = 4 * 1024 * 1024;
 const GETENT_MS = 5000;
 
@@ -112,6 +113,22 @@ export type NodeHostOptions = {
   readonly environment?: NodeJS.ProcessEnv;
 };
 
+const readPlain = (path: string, offset: number, limit: number): string => {
+  const descriptor = openPlain(path, false);
+  try {
+    return readUpTo(descriptor, fs.fstatSync(descriptor).isFIFO() ? null : offset, limit);
+  } finally {
+    fs.closeSync(descriptor);
+  }
+};
+
+const linesWith = (text: string, values: readonly string[]): string =>
+  text
+    .split('\n')
+    .filter((line) => line.split(':').some((field) => values.includes(field)))
+    .map((line) => `${line}\n`)
+    .join('');
+
 export const nodeHost = ({ args, environment = process.env }: NodeHostOptions): Host => ({
   args: () => args.map(toBytes),
   environ: () => [
@@ -146,15 +163,11 @@ export const nodeHost = ({ args, environment = process.env }: NodeHostOptions): 
         ? EOVERFLOW
         : entries.map((entry) => ({ kind: kindOfEntry(entry), name: entry.name.toString('latin1') }));
     }),
-  read: (path, offset, limit) =>
+  read: (path, offset, limit) => attempt<string | Errno>(() => (limit > READ_MAX ? EINVAL : readPlain(path, offset, limit))),
+  lines: (path, values) =>
     attempt<string | Errno>(() => {
-      if (limit > READ_MAX) return EINVAL;
-      const descriptor = openPlain(path, false);
-      try {
-        return readUpTo(descriptor, fs.fstatSync(descriptor).isFIFO() ? null : offset, limit);
-      } finally {
-        fs.closeSync(descriptor);
-      }
+      const text = readPlain(path, 0, READ_MAX);
+      return text.length === READ_MAX ? EFBIG : linesWith(text, values);
     }),
   openKeep: (path) => attempt(() => openPlain(path, true)),
   pread: (handle, offset, length) => attempt(() => readUpTo(handle, offset, length)),

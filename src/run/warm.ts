@@ -164,6 +164,7 @@ const inventedCall = (facts: ImageFacts, cwd: string, environ: readonly string[]
         return '16914836 4096 1 1 1 1 1 0';
       case CALLS.readlink:
         return links[first] ?? EINVAL;
+      case CALLS.lines:
       case CALLS.read:
         return texts[first] ?? ENOENT;
       case CALLS.pread:
@@ -202,10 +203,14 @@ export const warm = (host: Host, global: Global): string => {
     const answer = global.tsrunStart('');
     if (!answer.startsWith('plan\0')) throw new Error(`the warm-up start failed: ${answer}`);
   }
-  // The call that is watched when the memory is laid out: names that were never seen lead through all names there are, as those of an image will.
+  // The call that is watched when the memory is laid out: names that were never seen lead through all names there are, as those of an image will, and
+  // objects with one field through all forms of objects.
   if (++calls === WATCHED) {
     const names: Record<string, number> = {};
-    for (let at = 0; at < PROBES; at++) if (names[`probe ${at}`] !== undefined) throw new Error('a probe was found');
+    for (let at = 0; at < PROBES; at++) {
+      if (names[`probe ${at}`] !== undefined) throw new Error('a probe was found');
+      (({}) as Record<number, number>)[at] = 0;
+    }
   }
   failure(host, '0\0exec\x002\0run the program\0python3: it is in no directory of PATH\0');
   global.__host = real;

@@ -2,44 +2,15 @@
  * Blocks that are stored, in the order they lie in the image, so that a file whose blocks are there already, as a run one behind the other,
  * can point at them. A file can only point at one run: that is all the sharing of blocks the format permits.
  */
-import { growF64, growU8, growU32, nextCapacity } from '../util/growing.ts';
-import { DIGEST_BYTES } from './slab.ts';
+import { type BlockColumns, createBlockColumns, digestOf, firstSlot, MAX_BLOCKS } from './block-columns.ts';
 
-/** Later blocks are not found again: 128 GiB at the default block size, and some 60 MB of memory. */
-const MAX_REMEMBERED = 1 << 20;
-
-export type BlockRuns = {
-  count: number;
-  position: Float64Array<ArrayBuffer>;
-  /** As stored, with the bit for uncompressed ones. */
-  size: Uint32Array<ArrayBuffer>;
-  fingerprints: Uint8Array<ArrayBuffer>;
-  /** First block of each fingerprint: block + 1, 0 is free. */
+export type BlockRuns = BlockColumns & {
+  /** First block of each digest: block + 1, 0 is free. */
   slots: Uint32Array<ArrayBuffer>;
   slotsUsed: number;
 };
 
-export const createBlockRuns = (): BlockRuns => ({
-  count: 0,
-  position: new Float64Array(0),
-  size: new Uint32Array(0),
-  fingerprints: new Uint8Array(0),
-  slots: new Uint32Array(1 << 10),
-  slotsUsed: 0,
-});
-
-export const addBlock = (runs: BlockRuns, position: number, size: number, fingerprint: Uint8Array): void => {
-  if (runs.count >= runs.size.length) {
-    const capacity = nextCapacity(runs.size.length, runs.count + 1);
-    runs.position = growF64(runs.position, capacity);
-    runs.size = growU32(runs.size, capacity);
-    runs.fingerprints = growU8(runs.fingerprints, capacity * DIGEST_BYTES);
-  }
-  runs.position[runs.count] = position;
-  runs.size[runs.count] = size;
-  runs.fingerprints.set(fingerprint, runs.count * DIGEST_BYTES);
-  runs.count++;
-};
+export const createBlockRuns = (): BlockRuns => ({ ...createBlockColumns(), slots: new Uint32Array(1 << 10), slotsUsed: 0 });
 
 /** Forgets the blocks from `count` on: their place in the image is used again. */
 export const forgetBlocks = (runs: BlockRuns, count: number): void => {
@@ -53,8 +24,8 @@ export const forgetBlocks = (runs: BlockRuns, count: number): void => {
 export const findRun = (runs: BlockRuns, first: number, lengthOf: (size: number) => number): number => {
   const candidate = firstLike(runs, first);
   if (candidate >= 0 && sameRun(runs, candidate, first, lengthOf)) return runs.position[candidate] as number;
-  for (let block = first; block < Math.min(runs.count, MAX_REMEMBERED); block++) remember(runs, block);
-  if (runs.count > MAX_REMEMBERED) forgetBlocks(runs, MAX_REMEMBERED);
+  for (let block = first; block < Math.min(runs.count, MAX_BLOCKS); block++) remember(runs, block);
+  if (runs.count > MAX_BLOCKS) forgetBlocks(runs, MAX_BLOCKS);
   return -1;
 };
 
@@ -70,18 +41,13 @@ const sameRun = (runs: BlockRuns, candidate: number, first: number, lengthOf: (s
   return true;
 };
 
-const fingerprint = (runs: BlockRuns, block: number): Uint8Array =>
-  runs.fingerprints.subarray(block * DIGEST_BYTES, (block + 1) * DIGEST_BYTES);
-
 const sameBlock = (runs: BlockRuns, a: number, b: number): boolean =>
-  runs.size[a] === runs.size[b] && Buffer.compare(fingerprint(runs, a), fingerprint(runs, b)) === 0;
+  runs.size[a] === runs.size[b] && Buffer.compare(digestOf(runs, a), digestOf(runs, b)) === 0;
 
 const slotOf = (runs: BlockRuns, block: number): number => {
-  const mask = runs.slots.length - 1;
-  const at = block * DIGEST_BYTES;
-  const bytes = runs.fingerprints;
-  let slot = ((bytes[at] as number) | ((bytes[at + 1] as number) << 8) | ((bytes[at + 2] as number) << 16)) & mask;
-  while (runs.slots[slot] !== 0 && !sameBlock(runs, (runs.slots[slot] as number) - 1, block)) slot = (slot + 1) & mask;
+  const { slots } = runs;
+  let slot = firstSlot(digestOf(runs, block), slots.length);
+  while (slots[slot] !== 0 && !sameBlock(runs, (slots[slot] as number) - 1, block)) slot = (slot + 1) & (slots.length - 1);
   return slot;
 };
 

@@ -5,20 +5,11 @@
  */
 import { hash } from 'node:crypto';
 import { readSync } from 'node:fs';
-import { growF64, growU8, growU32, nextCapacity } from '../util/growing.ts';
+import { growU8 } from '../util/growing.ts';
+import { addBlock, type BlockColumns, createBlockColumns, digestOf, firstSlot, MAX_BLOCKS } from './block-columns.ts';
 import { CHECK_BYTES, DIGEST_BYTES, STORED_BIT } from './slab.ts';
 
-/** Later blocks are compressed again: 128 GiB at the default block size. */
-const MAX_BLOCKS = 1 << 20;
-
-export type BlockList = {
-  count: number;
-  /** Where the stored bytes lie, from the start of the file. */
-  position: Float64Array<ArrayBuffer>;
-  /** As the format has it, with the bit for uncompressed ones. */
-  size: Uint32Array<ArrayBuffer>;
-  /** DIGEST_BYTES each: SHA-256 of the block. */
-  digest: Uint8Array<ArrayBuffer>;
+export type BlockList = BlockColumns & {
   /** CHECK_BYTES each, of the stored bytes. */
   check: Uint8Array<ArrayBuffer>;
 };
@@ -26,29 +17,16 @@ export type BlockList = {
 /** `fd`: open for reading until the writer is done. */
 export type KnownImage = { readonly fd: number; readonly blocks: BlockList };
 
-export const createBlockList = (): BlockList => ({
-  count: 0,
-  position: new Float64Array(0),
-  size: new Uint32Array(0),
-  digest: new Uint8Array(0),
-  check: new Uint8Array(0),
-});
+export const createBlockList = (): BlockList => ({ ...createBlockColumns(), check: new Uint8Array(0) });
 
+/** Blocks behind MAX_BLOCKS are left out: they are compressed again. */
 export const listBlock = (list: BlockList, position: number, size: number, digest: Uint8Array, check: Uint8Array): void => {
-  const at = list.count;
-  if (at === MAX_BLOCKS) return;
-  if (at >= list.size.length) {
-    const capacity = nextCapacity(list.size.length, at + 1);
-    list.position = growF64(list.position, capacity);
-    list.size = growU32(list.size, capacity);
-    list.digest = growU8(list.digest, capacity * DIGEST_BYTES);
-    list.check = growU8(list.check, capacity * CHECK_BYTES);
-  }
-  list.position[at] = position;
-  list.size[at] = size;
-  list.digest.set(digest, at * DIGEST_BYTES);
-  list.check.set(check, at * CHECK_BYTES);
-  list.count++;
+  const row = list.count;
+  if (row === MAX_BLOCKS) return;
+  addBlock(list, position, size, digest);
+  const bytes = list.size.length * CHECK_BYTES;
+  if (list.check.length < bytes) list.check = growU8(list.check, bytes);
+  list.check.set(check, row * CHECK_BYTES);
 };
 
 /** The lists as the threads share them: columns, and a hash table of row + 1 in which 0 is free. */
@@ -67,9 +45,9 @@ export const knownMemory = (images: readonly KnownImage[]): SharedArrayBuffer =>
       table.position[row] = blocks.position[block] as number;
       table.fd[row] = fd;
       table.size[row] = blocks.size[block] as number;
-      table.digest.set(blocks.digest.subarray(block * DIGEST_BYTES, (block + 1) * DIGEST_BYTES), row * DIGEST_BYTES);
-      table.check.set(blocks.check.subarray(block * CHECK_BYTES, (block + 1) * CHECK_BYTES), row * CHECK_BYTES);
-      const slot = slotOf(table, table.digest.subarray(row * DIGEST_BYTES, (row + 1) * DIGEST_BYTES));
+      table.digest.set(digestOf(blocks, block), row * DIGEST_BYTES);
+      table.check.set(checkOf(blocks, block), row * CHECK_BYTES);
+      const slot = slotOf(table, digestOf(table, row));
       if (table.slots[slot] === 0) table.slots[slot] = row + 1;
     }
   }
@@ -86,6 +64,8 @@ type Table = {
   readonly digest: Uint8Array;
   readonly check: Uint8Array;
 };
+
+const checkOf = ({ check }: Pick<Table, 'check'>, row: number): Uint8Array => check.subarray(row * CHECK_BYTES, (row + 1) * CHECK_BYTES);
 
 const viewsOf = (memory: SharedArrayBuffer): Table => {
   const [rows = 0, slots = 0] = new Uint32Array(memory, 0, 2);
@@ -105,13 +85,11 @@ const viewsOf = (memory: SharedArrayBuffer): Table => {
 };
 
 /** Where that digest is, or would be. */
-const slotOf = ({ slots, digest: digests }: Table, digest: Uint8Array): number => {
-  const mask = slots.length - 1;
-  let slot = ((digest[0] as number) | ((digest[1] as number) << 8) | ((digest[2] as number) << 16)) & mask;
-  for (; slots[slot] !== 0; slot = (slot + 1) & mask) {
-    const at = ((slots[slot] as number) - 1) * DIGEST_BYTES;
-    if (Buffer.compare(digests.subarray(at, at + DIGEST_BYTES), digest) === 0) return slot;
-  }
+const slotOf = (table: Table, digest: Uint8Array): number => {
+  const { slots } = table;
+  let slot = firstSlot(digest, slots.length);
+  for (; slots[slot] !== 0; slot = (slot + 1) & (slots.length - 1))
+    if (Buffer.compare(digestOf(table, (slots[slot] as number) - 1), digest) === 0) return slot;
   return slot;
 };
 
@@ -139,7 +117,7 @@ export const createKnownBlocks = (memory: SharedArrayBuffer): KnownBlocks => {
         return undefined;
       }
       writeCheck(output.subarray(at, at + length), check);
-      return Buffer.compare(check, table.check.subarray(row * CHECK_BYTES, (row + 1) * CHECK_BYTES)) === 0 ? size : undefined;
+      return Buffer.compare(check, checkOf(table, row)) === 0 ? size : undefined;
     },
   };
 };

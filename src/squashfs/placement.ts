@@ -8,8 +8,8 @@
 import type { Hash } from 'node:crypto';
 import { createHash } from 'node:crypto';
 import { growF64, growU32, nextCapacity } from '../util/growing.ts';
-import type { BlockRuns } from './block-runs.ts';
-import { addBlock, createBlockRuns, findRun, forgetBlocks } from './block-runs.ts';
+import { addBlock } from './block-columns.ts';
+import { type BlockRuns, createBlockRuns, findRun, forgetBlocks } from './block-runs.ts';
 import { sha256 } from './compress-slab.ts';
 import type { Contents } from './contents.ts';
 import { addBlockSize, findTwin, setHash } from './contents.ts';

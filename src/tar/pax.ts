@@ -105,8 +105,9 @@ const readSparseKey = (key: string, value: string, sparse: { -readonly [key in k
       map.push(value);
       break;
     case 'map':
-      if (value !== '') map.push(...value.split(','));
-      else sparse.map = [];
+      // One by one: as arguments of a call, a long map would not fit on the stack.
+      if (value === '') sparse.map = [];
+      else for (const number of value.split(',')) map.push(number);
       break;
     default: // numblocks: the map itself says it.
   }

@@ -75,6 +75,11 @@ export type Host = {
   readdir(path: string, limit: number): readonly DirectoryEntry[] | Errno;
   /** Up to `limit` bytes (at most 4 MiB) of a regular file from `offset`; less only at its end. */
   read(path: string, offset: number, limit: number): string | Errno;
+  /**
+   * Of a file of colon-separated fields (passwd(5), group(5)), of less than 4 MiB: the lines, each with its newline, that have one of `values` as a field.
+   * A value holds no colon and is not empty. Big files of many accounts are looked through where they are read.
+   */
+  lines(path: string, values: readonly string[]): string | Errno;
 
   /** Opens a regular file or directory and keeps it open for the launcher: a handle. */
   openKeep(path: string): number | Errno;

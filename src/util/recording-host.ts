@@ -36,6 +36,7 @@ export const recordingHost = (host: Host, reads: Read[]): Host => {
     readlink: (path) => note('readlink', path, host.readlink(path)),
     readdir: (path, limit) => note('readdir', path, host.readdir(path, limit)),
     read: (path, offset, limit) => note('read', path, host.read(path, offset, limit)),
+    lines: (path, values) => note('lines', path, host.lines(path, values)),
     openKeep: (path) => note('open', path, host.openKeep(path)),
     pread: (handle, offset, length) => note('pread', `${length} bytes at ${offset}`, host.pread(handle, offset, length)),
     fstat: (handle) => note('fstat', 'the image', host.fstat(handle)),

@@ -40,6 +40,11 @@ test('equal trees do not differ, however they are compressed', async () => {
   assert.equal(found, { names: 0, differences: [], more: 0 });
 });
 
+test('trees of very many names are compared', async () => {
+  const many: TestEntry[] = Array.from({ length: 30_000 }, (_, at) => ({ path: at.toString(36) }));
+  assert.equal(lines(await compare([...many, { path: 'z!' }], many)), ['/z!: only in the first']);
+});
+
 test('each aspect of a name is told with both values', async () => {
   const same: TestEntry[] = [
     { path: 'd/', type: 'dir' },

@@ -90,6 +90,7 @@ const textCalls = (host: Host): HostCall => {
       return failed(entries) ? entries : list(entries.map((entry) => `${LETTERS[entry.kind]}${entry.name}`));
     },
     [CALLS.read]: (path, offset, limit) => host.read(path, offset, limit),
+    [CALLS.lines]: (path, values) => host.lines(path, String(values).split(':')),
     [CALLS.open_keep]: (path) => host.openKeep(path),
     [CALLS.pread]: (handle, offset, length) => host.pread(Number(handle), offset, length),
     [CALLS.fstat]: (handle) => statText(host.fstat(Number(handle))),
@@ -170,7 +171,7 @@ test('the bundle in QuickJS answers as the same source does in Node', async () =
 test('the text of the host calls says all that a Host says', () => {
   for (const [command, world] of CORPUS) {
     const words = command.split(' ').map((word) => (word === 'IMG' ? '/images/x.sqfs' : word));
-    assert.is(start(engineHost(textCalls(worldOf(words, world))), ''), start(worldOf(words, world), ''), command);
+    assert.is(start(engineHost({ __host: textCalls(worldOf(words, world)) }), ''), start(worldOf(words, world), ''), command);
   }
 });
 
@@ -230,6 +231,13 @@ test('Node finds the same answers for what is odd: pipes, devices, missing and u
   assert.is(host.openKeep('/dev/null'), -95);
   assert.is(failed(host.getent('passwd', '0')), false);
   assert.is(host.getent('passwd', '4000000000'), -2);
+  const scratch = mkdtempSync(join(tmpdir(), 'tsrun-hosts-'));
+  writeFileSync(join(scratch, 'accounts'), 'a:x:10:1\nb::11:10\n10:y:12:\n\nc:x:10');
+  assert.is(host.lines(join(scratch, 'accounts'), ['11', '10']), 'a:x:10:1\nb::11:10\n10:y:12:\nc:x:10\n');
+  assert.is(host.lines(join(scratch, 'accounts'), ['1']), 'a:x:10:1\n');
+  rmSync(scratch, { recursive: true });
+  assert.is(host.lines('/nonexistent', ['0']), -2);
+  assert.is(host.lines('/dev/zero', ['0']), -95);
   const proc = host.read('/proc/self/cgroup', 0, 1000);
   assert.ok(!failed(proc) && proc.includes(':'));
 });

@@ -1,7 +1,7 @@
 // time limit: 200 s
 /** Definition files as an ordinary user: what they build, and what run, exec, test and inspect then show. */
 import { spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, readFileSync, statSync, truncateSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { Worker } from 'node:worker_threads';
 import { suite } from 'uvu';
@@ -276,50 +276,6 @@ test('ADD unpacks tar archives however they are compressed', () => {
   write({ 'packed/Dockerfile': whole });
   const ran = make({ PATH: join(place, 'nowhere') }, '--no-cache');
   assert.match(ran.stderr, /no program bzip2 \(E_ADD_ARCHIVE\)/);
-});
-
-test('a sandbox made into an image keeps the owners that are recorded in it', () => {
-  write({
-    'owners.def':
-      'Bootstrap: localimage\nFrom: base\n%post\n  echo x > /its; chown 5:6 /its; mkdir /closed; chown 7:8 /closed; chmod 0 /closed\n' +
-      '  ln -s its /link; chown -h 9:10 /link; mkfifo /pipe; chown 11:12 /pipe; ln -s its /roots; chmod 555 /\n',
-  });
-  ok(tsrun(['build', '--force', '--sandbox', join(place, 'box'), 'owners.def'], { env, cwd: place }));
-  const expectOwners = (image: string): void => {
-    const listed = (path: string): string => say('image', 'ls', '--depth', '0', image, path).trim();
-    assert.match(listed('/its'), /^-rw-r--r--\s+5\s+6\s/);
-    assert.match(listed('/closed'), /^d---------\s+7\s+8\s/);
-    assert.match(listed('/link'), /^l\S+\s+9\s+10\s/);
-    assert.match(listed('/pipe'), /^p\S+\s+11\s+12\s/);
-    assert.match(listed('/roots'), /^l\S+\s+0\s+0\s/);
-    assert.match(listed('/bin/busybox'), /^-rwxr-xr-x\s+0\s+0\s/);
-    assert.not.match(say('image', 'ls', image), /tsrun-owners/);
-  };
-  assert.is(statSync(join(place, 'box')).mode & 0o7777, 0o555);
-  ok(build('unboxed.sif', 'box'));
-  expectOwners('unboxed.sif');
-  assert.match(say('image', 'ls', '--depth', '0', 'unboxed.sif', '/'), /^dr-xr-xr-x/);
-  // People copy such directories, and links have no room for a record.
-  assert.is(spawnSync('cp', ['-a', join(place, 'box'), join(place, 'copied')]).status, 0);
-  ok(build('copied.sif', 'copied'));
-  expectOwners('copied.sif');
-  write({ 'on.def': 'Bootstrap: localimage\nFrom: box\n%post\n  ln -s its /two; chown -h 13:14 /two\n' });
-  ok(build('on.sif', 'on.def'));
-  expectOwners('on.sif');
-  ok(tsrun(['build', '--update', join(place, 'box'), 'on.def'], { env, cwd: place }));
-  ok(build('updated.sif', 'box'));
-  expectOwners('updated.sif');
-  assert.match(say('image', 'ls', 'updated.sif', '/two'), /^l\S+\s+13\s+14\s/);
-});
-
-test('a sandbox of root keeps them too', () => {
-  const root = (...args: readonly string[]): unknown =>
-    ok(tsrun(['build', '--force', ...args], { env: { ...env, TSRUN_TMPDIR: join(place, 'root') }, cwd: place, as: 'root' }));
-  write({ 'root.def': 'Bootstrap: localimage\nFrom: unboxed.sif\n' });
-  root('--sandbox', join(place, 'roots'), 'root.def');
-  root(join(place, 'roots.sif'), 'roots');
-  assert.match(say('image', 'ls', 'roots.sif', '/link'), /^l\S+\s+9\s+10\s/);
-  assert.match(say('image', 'ls', 'roots.sif', '/its'), /^-rw-r--r--\s+5\s+6\s/);
 });
 
 test('test runs the test of an image with its environment, and passes where there is none', () => {

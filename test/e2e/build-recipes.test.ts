@@ -1,7 +1,7 @@
 // time limit: 300 s
-/** `tsrun build OUT RECIPE` as an ordinary user: steps, copies, stages, cache, failures, interruptions. With one id, and with those of /etc/subuid. */
+/** `tsrun build OUT RECIPE` as an ordinary user: steps, copies, stages, cache, failures. With one id, and with those of /etc/subuid. */
 import { spawnSync } from 'node:child_process';
-import { chmodSync, existsSync, readdirSync, readFileSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
+import { chmodSync, existsSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { suite } from 'uvu';
@@ -10,29 +10,9 @@ import { tsrun, tsrunOk } from '../helpers/product.ts';
 import { ok, recipesIn } from '../helpers/recipes.ts';
 
 const test = suite('recipes are built');
-const { user, place, space, base, env, own, context, build, start, inside } = recipesIn('recipes', (tree) => {
+const { user, place, space, base, env, own, context, build, inside, listing, assertClean } = recipesIn('recipes', (tree) => {
   symlinkSync('../../../../../../../../../../etc', join(tree, 'outside'));
 });
-
-/** Of each entry: mode, owner, path. */
-const listing = (out: string, path: string): readonly string[] =>
-  tsrunOk(['image', 'ls', join(place, out), path], { env })
-    .trim()
-    .split('\n')
-    .map((line) => line.replace(/^(\S+)\s+(\d+)\s+(\d+).*?Z (.*)$/, '$1 $2:$3 $4'));
-
-/** What a build that has ended must not leave. */
-const assertClean = (out: string): void => {
-  for (const ids of existsSync(join(space, 'build')) ? readdirSync(join(space, 'build')) : []) {
-    assert.equal(readdirSync(join(space, 'build', ids, 'begun')), [], `left in begun of ${ids}`);
-    assert.equal(readdirSync(join(space, 'build', ids, 'keys')), [], `left in keys of ${ids}`);
-  }
-  assert.equal(
-    readdirSync(place).filter((name) => name.startsWith('.') && name.includes(out)),
-    [],
-  );
-  assert.not.match(readFileSync('/proc/self/mounts', 'utf8'), new RegExp(space));
-};
 
 const FULL = `FROM ${base} AS maker
 ENV GREETING=hello
@@ -212,70 +192,6 @@ RUN --network=none ip -o link | wc -l > /links
   );
 });
 
-type Interrupted = { readonly signal: NodeJS.Signals | null; readonly stderr: string };
-
-/** Sends the signal as soon as the build says `word` on a line of its own. */
-const interrupted = (directory: string, out: string, word: string, signal: NodeJS.Signals): Promise<Interrupted> =>
-  new Promise((resolve, reject) => {
-    const child = start(directory, out, ['--verbose']);
-    let stderr = '';
-    let sent = false;
-    child.stderr?.setEncoding('utf8').on('data', (text: string) => {
-      stderr += text;
-      if (!sent && stderr.split('\n').includes(`  ${word}`)) {
-        sent = true;
-        child.kill(signal);
-      }
-    });
-    child.on('error', reject);
-    child.on('close', (_, ended) => resolve({ signal: ended, stderr }));
-  });
-
-const processesOf = (word: string): string => spawnSync('pgrep', ['-u', String(user.uid), '-af', word], { encoding: 'utf8' }).stdout;
-
-test('an interrupted build leaves no image, process, mount or directory, and keeps the steps it had finished', async () => {
-  for (const signal of ['SIGINT', 'SIGTERM'] as const) {
-    const directory = context({
-      Dockerfile: `FROM ${base}\nRUN echo ${signal} > /kept\nRUN mkdir -m 0 /closed; (setsid sleep 98765 &); echo is running; sleep 98765\n`,
-    });
-    const ended = await interrupted(directory, 'interrupted.sif', 'is running', signal);
-    assert.is(ended.signal, signal, ended.stderr);
-    assert.is(processesOf('sleep 98765'), '');
-    assert.not.ok(existsSync(join(place, 'interrupted.sif')));
-    assertClean('interrupted.sif');
-    writeFileSync(join(directory, 'Dockerfile'), `FROM ${base}\nRUN echo ${signal} > /kept\n`);
-    assert.match(ok(build(directory, 'resumed.sif')).stderr, /1 step \(1 cached\)/);
-  }
-});
-
-test('what a build that was killed has left is removed by the next one', async () => {
-  const directory = context({ Dockerfile: `FROM ${base}\nRUN mkdir -m 0 /closed; touch /file; echo is running; sleep 3\n` });
-  const ended = await interrupted(directory, 'killed.sif', 'is running', 'SIGKILL');
-  assert.is(ended.signal, 'SIGKILL', ended.stderr);
-  writeFileSync(join(directory, 'Dockerfile'), `FROM ${base}\nRUN true\n`);
-  ok(build(directory, 'killed.sif'));
-  assertClean('killed.sif');
-});
-
-test('two builds of one recipe at once: each step is done once, both images are whole', async () => {
-  const directory = context({ Dockerfile: `FROM ${base}\nRUN sleep 1; date +%s%N > /stamp\nRUN sleep 1; echo two > /two\n` });
-  const told = (out: string): Promise<string> =>
-    new Promise((resolve, reject) => {
-      const child = start(directory, out);
-      let stderr = '';
-      child.stderr?.on('data', (text: Buffer) => {
-        stderr += text;
-      });
-      child.on('error', reject);
-      child.on('close', (status) => (status === 0 ? resolve(stderr) : reject(new Error(stderr))));
-    });
-  const said = await Promise.all([told('twin-a.sif'), told('twin-b.sif')]);
-  const cached = said.map((text) => Number(/\((\d+) cached\)/.exec(text)?.[1]));
-  assert.is((cached[0] ?? 0) + (cached[1] ?? 0), 2, said.join('\n'));
-  assert.ok(readFileSync(join(place, 'twin-a.sif')).equals(readFileSync(join(place, 'twin-b.sif'))));
-  assertClean('twin-a.sif');
-});
-
 const DEFINITION = (testLine: string): string => `Bootstrap: localimage
 From: ${base}
 
@@ -311,21 +227,6 @@ test('an image whose test fails is not written, with --notest it is', () => {
   assertClean('untested.sif');
   ok(tsrun(['build', '--notest', join(place, 'untested.sif'), 'x.def'], { env, cwd: directory }));
   assert.ok(existsSync(join(place, 'untested.sif')));
-});
-
-test('--sandbox writes a directory that runs, and an image built on it has the owners that were recorded', () => {
-  const directory = context({ Dockerfile: `FROM ${base}\nRUN echo x > /x && chown 21:22 /x && mkdir -m 700 /private\n` });
-  ok(build(directory, 'box', ['--sandbox']));
-  assert.is(tsrunOk(['exec', join(place, 'box'), 'cat', '/x'], { env }), 'x\n');
-  assert.is(statSync(join(place, 'box/x')).uid, user.uid);
-  const on = context({ Dockerfile: `FROM ${join(place, 'box')}\nRUN echo y > /y\n` });
-  ok(build(on, 'on-box.sif'));
-  assert.equal(listing('on-box.sif', '/x'), ['-rw-r--r-- 21:22 /x']);
-  const more = context({ Dockerfile: 'FROM scratch\nRUN echo z > /z && rm -r /private\n' });
-  ok(build(more, 'box', ['--update']));
-  assert.is(tsrunOk(['exec', join(place, 'box'), 'cat', '/x', '/z'], { env }), 'x\nz\n');
-  assert.not.ok(existsSync(join(place, 'box/private')));
-  assertClean('box');
 });
 
 test('other directories and images are named with --build-context, before stages of that name', () => {

@@ -89,6 +89,30 @@ test('with one id a USER, and a step that fails, name /etc/subuid', () => {
   assert.match(ran.stderr, /hint: .*su, initdb.* \/etc\/subuid/);
 });
 
+/** Runs a command with a descriptor that is open far above the others. */
+const HIGH = 'import os, sys; os.dup2(0, 251); os.set_inheritable(251, True); os.execv(sys.argv[1], sys.argv[1:])';
+
+const SAYING = `FROM base
+RUN echo one > /dev/stdout && echo two | tee /dev/stderr && ln -s /dev/stderr /log && echo three >> /log
+USER app
+RUN echo four > /dev/stderr; echo five > /dev/stdout; ls /proc/self/fd | tr '\\n' ' '; echo; false
+`;
+
+for (const [name, more] of [
+  ['one id', {}],
+  ['many ids', RANGES],
+] as const) {
+  test(`${name}: a step writes to its outputs by name, whoever it has become, and has no other descriptor of the build`, () => {
+    const directory = context({ Dockerfile: SAYING.replace('base', base) });
+    const words = ['build', '--force', join(place, 'saying.sif'), directory];
+    // Descriptors of the caller: in a shell, and so that Node takes no notice of them.
+    const command = ['sh', '-c', 'exec 7< /dev/null; exec "$@"', 'sh', 'python3', '-c', HIGH, tsrunPath, ...words];
+    const ran = run(command[0] as string, command.slice(1), { env: { ...env, ...more }, cwd: directory });
+    assert.is(ran.status, 125);
+    for (const said of ['four', 'five', '0 1 2 3']) assert.match(ran.stderr, new RegExp(`\\n {2}${said} ?\\n`), ran.stderr);
+  });
+}
+
 for (const [name, more] of [
   ['one id', {}],
   ['many ids', RANGES],

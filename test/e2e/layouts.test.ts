@@ -1,10 +1,11 @@
 // time limit: 120 s
 /** Runs that have the same mounted share one finished mount namespace, and nobody can tell: what changes on the host is seen, what is private stays so. */
-import { spawn, spawnSync } from 'node:child_process';
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, readdirSync, readlinkSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
+import { nameOf } from '../helpers/processes.ts';
 import { environmentOf, makeBusyboxImage, type Ran, run, scratch, tsrunOk, tsrunPath } from '../helpers/product.ts';
 import { endOf, processesOf, runtimeIn, startStaying, until } from '../helpers/servers.ts';
 import { skip } from '../helpers/skip.ts';
@@ -22,8 +23,30 @@ const scopeOf = (name: string, linger = '20'): Scope => {
   const runtime = runtimeIn(place, name);
   return { runtime, env: { XDG_RUNTIME_DIR: runtime, TSRUN_LINGER: linger } };
 };
-const inScope = ({ env }: Scope, words: readonly string[], script: string): string[] =>
-  tsrunOk(['exec', ...words, image, 'sh', '-c', script], { env, cwd: '/tmp' }).split('\n');
+
+/** In a mount namespace where nobody else mounts anything: else no two runs here might share one. */
+let holder: ChildProcess | undefined;
+test.before(async () => {
+  if (!isRoot()) return;
+  const started = spawn('unshare', ['-m', 'sleep', 'infinity']);
+  holder = started;
+  await until(() => nameOf(started.pid ?? 0) === 'sleep', 'a mount namespace');
+});
+test.after(() => void holder?.kill());
+
+const runThere = (program: string, args: readonly string[], { env }: Scope, cwd = '/tmp'): Ran => {
+  if (holder === undefined) return run(program, args, { env, cwd });
+  const become = ['setpriv', `--reuid=${user.uid}`, `--regid=${user.gid}`, '--clear-groups'];
+  const there = ['-m', '-t', String(holder.pid), ...become, 'sh', '-c', 'cd "$0" && exec "$@"', cwd];
+  return run('nsenter', [...there, program, ...args], { as: 'root', env: environmentOf({ env }) });
+};
+const okThere = (words: readonly string[], scope: Scope, cwd = '/tmp'): string => {
+  const ran = runThere(tsrunPath, words, scope, cwd);
+  assert.equal([ran.status, ran.stderr], [0, '']);
+  return ran.stdout;
+};
+const inScope = (scope: Scope, words: readonly string[], script: string): string[] =>
+  okThere(['exec', ...words, image, 'sh', '-c', script], scope).split('\n');
 
 /** How many finished namespaces the scope's server has. */
 const layoutsOf = ({ env }: Scope): number => JSON.parse(tsrunOk(['image', 'stats', '--json'], { env })).servers[0].images[0].layouts;
@@ -49,9 +72,9 @@ test('runs of the same mounts share a namespace; environment, directory, argumen
   const scope = scopeOf('same');
   const script = `${NAMESPACE}; echo $WORD; pwd; umask; cat /opt/tool/data.txt; touch /opt/new 2>&1`;
   const first = inScope(scope, ['--env', 'WORD=one', '--pwd', '/var'], `${script}; true`);
-  const ran = run(
+  const ran = runThere(
     'sh',
-    ['-c', `umask 027; exec "$@"`, 'sh', tsrunPath, 'exec', '--env', 'WORD=two', '--pwd', '/usr', image, 'sh', '-c', script],
+    ['-c', 'umask 027; exec "$@"', 'sh', tsrunPath, 'exec', '--env', 'WORD=two', '--pwd', '/usr', image, 'sh', '-c', script],
     scope,
   );
   const second = ran.stdout.split('\n');
@@ -96,7 +119,7 @@ test('a directory or a file that was replaced is seen as it is now', () => {
 test('each current directory is its own', () => {
   const scope = scopeOf('current');
   const paths = ['one', 'two'].map((name) => directory(`current-${name}`, `${name}\n`));
-  const seen = [...paths, ...paths].map((cwd) => tsrunOk(['exec', image, 'sh', '-c', 'pwd; cat note'], { env: scope.env, cwd }));
+  const seen = [...paths, ...paths].map((cwd) => okThere(['exec', image, 'sh', '-c', 'pwd; cat note'], scope, cwd));
   const expected = paths.map((path, i) => `${path}\n${['one', 'two'][i]}\n`);
   assert.equal(seen, [...expected, ...expected]);
 });
@@ -182,7 +205,7 @@ test('sixty-four runs at once are right, and most share', async () => {
   const scope = scopeOf('many');
   const script = `for i in $(seq 64); do "$@" & done; wait`;
   const words = [tsrunPath, 'exec', image, 'sh', '-c', `echo $(${NAMESPACE}) $(cat /opt/tool/data.txt) $PWD`];
-  const ran = run('sh', ['-c', script, 'sh', ...words], { env: scope.env, cwd: '/tmp' });
+  const ran = runThere('sh', ['-c', script, 'sh', ...words], scope);
   const lines = ran.stdout.trim().split('\n');
   assert.is(ran.stderr, '');
   assert.is(lines.length, 64);
@@ -222,8 +245,8 @@ test('a run that is killed, or slow, while it makes the namespace keeps nobody w
 test('where namespaces may not be entered, each run makes its own', () => {
   const scope = scopeOf('refused');
   const words = ['exec', image, 'sh', '-c', `${NAMESPACE}; cat /opt/tool/data.txt`];
-  const first = tsrunOk(words, scope).split('\n');
-  const ran = run(helperProgram('deny'), ['EPERM', 'setns_mount', '--', tsrunPath, ...words], scope);
+  const first = okThere(words, scope).split('\n');
+  const ran = runThere(helperProgram('deny'), ['EPERM', 'setns_mount', '--', tsrunPath, ...words], scope);
   const second = ran.stdout.split('\n');
   assert.equal([ran.stderr, second[1]], ['', 'from the image']);
   assert.is.not(second[0], first[0]);

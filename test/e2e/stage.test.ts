@@ -19,6 +19,12 @@ process.on('exit', () => {
   for (const directory of mounted) spawnSync('umount', [directory]);
 });
 
+/** Also when this process is killed: that closes the pipe. */
+const unmountedInTheEnd = (directory: string): void => {
+  mounted.push(directory);
+  spawn('sh', ['-c', 'cat > /dev/null; umount "$1"', 'sh', directory], { stdio: ['pipe', 'ignore', 'ignore'], detached: true }).unref();
+};
+
 /** A file system of its own, as node-local storage is. Undefined without root. */
 const otherFileSystem = (name: string, bytes: number): string | undefined => {
   if (!isRoot()) return undefined;
@@ -26,7 +32,7 @@ const otherFileSystem = (name: string, bytes: number): string | undefined => {
   mkdirSync(directory);
   const options = `size=${Math.floor(bytes)},mode=700,uid=${user.uid},gid=${user.gid}`;
   if (spawnSync('mount', ['-t', 'tmpfs', '-o', options, 'tmpfs', directory]).status !== 0) return undefined;
-  mounted.push(directory);
+  unmountedInTheEnd(directory);
   return directory;
 };
 

@@ -193,6 +193,13 @@ export const machine = (options: MachineOptions = {}): Machine => {
       if (found.entry.kind === 'directory') return EISDIR;
       return found.entry.kind === 'file' ? found.entry.text.slice(offset, offset + limit) : -95;
     },
+    lines: (path, values) => {
+      const found = asked('lines', path, open(path));
+      if (failed(found)) return found;
+      if (found.entry.kind !== 'file') return found.entry.kind === 'directory' ? EISDIR : -95;
+      const lines = found.entry.text.split('\n').filter((line) => line.split(':').some((field) => values.includes(field)));
+      return lines.map((line) => `${line}\n`).join('');
+    },
     openKeep: (path) => {
       const found = asked('open', path, open(path));
       if (failed(found)) return found;

@@ -1,7 +1,8 @@
 /** Recipes built as the ordinary user on a base of busybox: what the end-to-end tests of `tsrun build OUT RECIPE` share. */
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
-import { mkdirSync, statSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
+import * as assert from 'uvu/assert';
 import { environmentOf, loginEnvironment, makeBusyboxTree, type Ran, run, scratch, tsrun, tsrunOk, tsrunPath } from './product.ts';
 import { type TestUser, testUser } from './user.ts';
 
@@ -36,6 +37,10 @@ export type Recipes = {
   readonly start: (source: string, out: string, args?: readonly string[], more?: Environment) => ChildProcess;
   /** What a command says in an image of `place`. */
   readonly inside: (out: string, ...command: readonly string[]) => string;
+  /** Of each entry below a path of an image: mode, owner, path. */
+  readonly listing: (out: string, path: string) => readonly string[];
+  /** @throws AssertionError when the build of `out`, which has ended, has left anything */
+  readonly assertClean: (out: string) => void;
 };
 
 /** @param change what else the base has */
@@ -101,6 +106,22 @@ export const recipesIn = (name: string, change: (base: string) => void = () => {
         gid: user.gid,
       }),
     inside: (out, ...command) => tsrunOk(['exec', '--containall', '--pwd', '/', join(place, out), ...command], { env }),
+    listing: (out, path) =>
+      tsrunOk(['image', 'ls', join(place, out), path], { env })
+        .trim()
+        .split('\n')
+        .map((line) => line.replace(/^(\S+)\s+(\d+)\s+(\d+).*?Z (.*)$/, '$1 $2:$3 $4')),
+    assertClean: (out) => {
+      for (const ids of existsSync(join(space, 'build')) ? readdirSync(join(space, 'build')) : []) {
+        assert.equal(readdirSync(join(space, 'build', ids, 'begun')), [], `left in begun of ${ids}`);
+        assert.equal(readdirSync(join(space, 'build', ids, 'keys')), [], `left in keys of ${ids}`);
+      }
+      assert.equal(
+        readdirSync(place).filter((name) => name.startsWith('.') && name.includes(out)),
+        [],
+      );
+      assert.not.match(readFileSync('/proc/self/mounts', 'utf8'), new RegExp(space));
+    },
   };
 };
 

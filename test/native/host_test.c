@@ -117,6 +117,11 @@ static void files(void)
 	CHECK("lstat sees the link, stat what it leads to",
 	      ASK(HOST_lstat, text(in_directory("link"))) == 0 && strncmp(reply.data, "120000 777 ", 11) == 0 &&
 		      ASK(HOST_stat, text(in_directory("link"))) == -ENOENT);
+	make_file("accounts", "a:x:10:1\nb::11:10\n10:y:12:\n\nc:x:10", 34);
+	CHECK("lines are those with one of the fields", answered(ASK(HOST_lines, text(in_directory("accounts")), text("11:10")), "a:x:10:1\nb::11:10\n10:y:12:\nc:x:10\n"));
+	CHECK("a field is matched as a whole", answered(ASK(HOST_lines, text(in_directory("accounts")), text("1")), "a:x:10:1\n"));
+	CHECK("lines may be none", answered(ASK(HOST_lines, text(in_directory("accounts")), text("0:2:xx")), ""));
+	CHECK("lines of a file that is not there", ASK(HOST_lines, text(in_directory("missing")), text("1")) == -ENOENT);
 	CHECK("readlink", answered(ASK(HOST_readlink, text(in_directory("link"))), "no\xffwhere"));
 	CHECK("readlink of a file is -EINVAL", ASK(HOST_readlink, text(in_directory("file"))) == -EINVAL);
 	CHECK("access", ASK(HOST_access, text(in_directory("file")), number(R_OK)) == 0 &&

@@ -199,8 +199,8 @@ test('what has to be fetched is asked for once', () => {
 });
 
 test('the warm-up start is a plan', () => {
-  const host = engineHost((number, ...words) => global.__host(number, ...words));
   const global: Parameters<typeof warm>[1] = { __host: () => -38, tsrunStart: (input) => start(host, input) };
+  const host = engineHost(global);
   assert.is(warm(host, global), '');
 });
 

@@ -229,6 +229,10 @@ test('giant headers and giant or lying sparse maps are refused before memory is 
   await fails(sparse({ 'GNU.sparse.realsize': '10', 'GNU.sparse.map': '0,50' }), /beyond its end/);
   await fails(sparse({ 'GNU.sparse.realsize': '100', 'GNU.sparse.map': '0,50' }, 'short'), /stands for 50 bytes, but 5/);
   await fails(sparse({ 'GNU.sparse.realsize': '9'.repeat(20), 'GNU.sparse.map': '0,5' }, 'short'), /no numbers/);
+  await fails(
+    sparse({ 'GNU.sparse.realsize': '100', 'GNU.sparse.map': `${'0,0,'.repeat(200_000)}0,50` }, 'short'),
+    /stands for 50 bytes, but 5/,
+  );
   const map = padded(Buffer.from('99999999\n'));
   const one = Buffer.concat([
     paxHeader({ 'GNU.sparse.major': '1', 'GNU.sparse.minor': '0', 'GNU.sparse.realsize': '5' }),

@@ -1,6 +1,6 @@
 /** Archives that ADD unpacks: tar, plain or compressed with gzip, zstd, xz (by the native program) or bzip2 (by the machine's). */
 import { open, stat } from 'node:fs/promises';
-import { type LayerSource, layerTar } from '../../oci/layer.ts';
+import { type LayerSource, layerTar, NOTHING_PROMISED } from '../../oci/layer.ts';
 import { cleanPath as cleanName } from '../../oci/layer-path.ts';
 import { DEFAULT_LIMITS, RATIO_FREE_BYTES } from '../../oci/limits.ts';
 import type { TarEntry } from '../../tar/entry.ts';
@@ -41,11 +41,7 @@ async function* unpacked(absolute: string, packing: 'xz' | 'bzip2'): AsyncGenera
 
 const sourceOf = (absolute: string, packing: Packing): LayerSource => ({
   label: 'the archive',
-  mediaType: undefined,
-  digest: undefined,
-  size: undefined,
-  diffId: undefined,
-  reopenable: true,
+  ...NOTHING_PROMISED,
   open: () => (packing === undefined ? fileChunks(pathOf(absolute)) : unpacked(absolute, packing)),
 });
 

@@ -10,7 +10,7 @@ import { rename, stat, unlink } from 'node:fs/promises';
 import { basename, dirname } from 'node:path';
 import { ENV_SCRIPT_MARK, RUNSCRIPT_MARK } from '../../image/singularity.ts';
 import type { OciImage } from '../../oci/image.ts';
-import type { LayerSource } from '../../oci/layer.ts';
+import { type LayerSource, NOTHING_PROMISED } from '../../oci/layer.ts';
 import type { Stage } from '../../recipe/spec.ts';
 import { neededStages } from '../../recipe/stages.ts';
 import { EMPTY_ENTRY, type TarEntry } from '../../tar/entry.ts';
@@ -162,11 +162,7 @@ const refreshed = async (engine: Engine, built: BuiltStage): Promise<{ readonly 
 /** Takes files away. */
 const hidingLayer = (paths: readonly string[]): LayerSource => ({
   label: 'what only the build needed',
-  mediaType: undefined,
-  digest: undefined,
-  size: undefined,
-  diffId: undefined,
-  reopenable: true,
+  ...NOTHING_PROMISED,
   open: () =>
     writeTar(
       paths.map((path) => {

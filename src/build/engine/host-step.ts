@@ -5,12 +5,11 @@ import { mkdir, writeFile } from 'node:fs/promises';
 import type { Command, Step } from '../../recipe/spec.ts';
 import type { Workplace } from './cache.ts';
 import type { Engine } from './engine.ts';
-import { eachLine, runPlan, TOOL } from './process.ts';
+import { type OnLine, openOutputs } from './outputs.ts';
+import { runPlan, TOOL } from './process.ts';
 import { type InTree, type Tree, withPlan } from './tree.ts';
 
 export type HostStep = Extract<Step, { kind: 'host-run' }>;
-
-type OnLine = (stream: 'stdout' | 'stderr', line: string) => void;
 
 const HOST = '/.host';
 
@@ -88,18 +87,16 @@ export const runHostProgram = async (
 /** %pre: before there is a root. */
 export const runBefore = async (engine: Engine, { command }: HostStep, directory: string, onLine: OnLine): Promise<number> => {
   const [program = '', ...args] = (await argvOf(command, directory)).map((word) => Buffer.from(word, 'latin1').toString('utf8'));
-  const child = spawn(program, args, { stdio: ['ignore', 'pipe', 'pipe'], detached: true });
+  const outputs = openOutputs(onLine);
+  const child = spawn(program, args, { stdio: [...outputs.stdio], detached: true });
+  outputs.handedOver();
   const kill = (): void => {
     if (child.pid !== undefined) process.kill(-child.pid, 'SIGKILL');
   };
   engine.signal.addEventListener('abort', kill, { once: true });
-  eachLine(child.stdout, (line) => onLine('stdout', line));
-  eachLine(child.stderr, (line) => onLine('stderr', line));
-  return new Promise((resolve, reject) => {
+  const status = new Promise<number>((resolve, reject) => {
     child.on('error', reject);
-    child.on('close', (status) => {
-      engine.signal.removeEventListener('abort', kill);
-      resolve(status ?? 128);
-    });
-  });
+    child.on('close', (ended) => resolve(ended ?? 128));
+  }).finally(() => engine.signal.removeEventListener('abort', kill));
+  return (await Promise.all([status, outputs.ended]))[0];
 };

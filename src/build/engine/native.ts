@@ -1,5 +1,5 @@
 /** What the native program does for a build outside of a step: unpacking a base, a layer as an archive, removing what only root inside may remove. */
-import type { LayerSource } from '../../oci/layer.ts';
+import { type LayerSource, NOTHING_PROMISED } from '../../oci/layer.ts';
 import type { StepIds } from '../../plan/step.ts';
 import type { TarHandler } from '../../tar/read.ts';
 import { nativeProgram } from '../../util/native-program.ts';
@@ -33,11 +33,7 @@ export const layerSource = (
   through: ((next: TarHandler) => TarHandler) | undefined,
 ): LayerSource => ({
   label,
-  mediaType: undefined,
-  digest: undefined,
-  size: undefined,
-  diffId: undefined,
-  reopenable: true,
+  ...NOTHING_PROMISED,
   through,
   open: () => childOutput([nativeProgram(), ...layerArguments(engine.ids, 'tar', files, owners)], `cannot read ${label}`),
 });

@@ -6,33 +6,41 @@ import { spawn } from 'node:child_process';
 import { closeSync, openSync } from 'node:fs';
 import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
-import { StringDecoder } from 'node:string_decoder';
 import { encodeAnswer } from '../../plan/encode.ts';
 import type { Plan } from '../../plan/ops.ts';
 import { TsrunError } from '../../util/errors.ts';
 import { nativeProgram } from '../../util/native-program.ts';
 import { gathered } from '../child-stream.ts';
+import { type OnLine, openOutputs } from './outputs.ts';
 
 /** The native program itself, as a step's plan names it: it needs nothing of the image. Descriptor 4 is open on it. */
 export const TOOL = '/proc/self/fd/4';
 
-const MAX_LINE = 64 * 1024;
 const MAX_MESSAGE = 4000;
 
 export type Running = {
   readonly signal: AbortSignal;
-  readonly onLine: (stream: 'stdout' | 'stderr', line: string) => void;
+  readonly onLine: OnLine;
   /** In the terminal of the caller, for a person. */
   readonly terminal?: boolean | undefined;
 };
 
 /** How a step's program ended: its exit status, 128 + the number of the signal that ended it. */
 export const runPlan = async (plan: Plan, { signal, onLine, terminal = false }: Running): Promise<number> => {
-  const child = start(plan, terminal ? ['inherit', 'inherit', 'inherit'] : ['ignore', 'pipe', 'pipe'], signal);
-  if (child.stdout !== null) eachLine(child.stdout, (line) => onLine('stdout', line));
-  if (child.stderr !== null) eachLine(child.stderr, (line) => onLine('stderr', line));
-  const status = await child.ended;
+  const status = terminal ? await start(plan, ['inherit', 'inherit', 'inherit'], signal).ended : await told(plan, signal, onLine);
   signal.throwIfAborted();
+  return status;
+};
+
+const told = async (plan: Plan, signal: AbortSignal, onLine: OnLine): Promise<number> => {
+  const outputs = openOutputs(onLine);
+  let child: Child;
+  try {
+    child = start(plan, outputs.stdio, signal);
+  } finally {
+    outputs.handedOver();
+  }
+  const [status] = await Promise.all([child.ended, outputs.ended]);
   return status;
 };
 
@@ -103,7 +111,7 @@ type Child = {
   readonly kill: () => void;
 };
 
-type Stdio = 'ignore' | 'inherit' | 'pipe';
+type Stdio = 'ignore' | 'inherit' | 'pipe' | number;
 
 const start = (plan: Plan, stdio: readonly Stdio[], signal: AbortSignal): Child => {
   const bytes = Buffer.from(encodeAnswer({ kind: 'plan', plan }), 'latin1');
@@ -130,7 +138,7 @@ const STEP_UMASK = 0o022;
 
 const spawned = (
   args: readonly string[],
-  stdio: readonly (Stdio | number)[],
+  stdio: readonly Stdio[],
   signal: AbortSignal | undefined,
   terminal: boolean,
   plan: Uint8Array | undefined,
@@ -173,23 +181,3 @@ const NUMBERS: Readonly<Record<string, number>> = {
 };
 
 const signalNumber = (name: NodeJS.Signals): number => NUMBERS[name] ?? 0;
-
-/** Lines as they come, without their ends; a line longer than 64 KiB in pieces. */
-export const eachLine = (stream: Readable, onLine: (line: string) => void): void => {
-  const decoder = new StringDecoder('utf8');
-  let held = '';
-  stream.on('data', (chunk: Buffer) => {
-    held += decoder.write(chunk);
-    const lines = held.split('\n');
-    held = lines.pop() ?? '';
-    for (const line of lines) onLine(line);
-    if (held.length > MAX_LINE) {
-      onLine(held);
-      held = '';
-    }
-  });
-  stream.on('end', () => {
-    held += decoder.end();
-    if (held !== '') onLine(held);
-  });
-};

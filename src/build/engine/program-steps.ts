@@ -8,6 +8,7 @@ import type { Engine } from './engine.ts';
 import { otherTree } from './file-steps.ts';
 import { type HostStep, runBefore, runOnHost } from './host-step.ts';
 import { placeText } from './names.ts';
+import type { OnLine } from './outputs.ts';
 import { readyMounts } from './run-mounts.ts';
 import { debugShell, runKey, runProgram } from './run-step.ts';
 import { layerOf } from './step-layer.ts';
@@ -50,8 +51,6 @@ export const hostRun = async (building: Building, step: HostStep): Promise<void>
     await watched(engine, info, (onLine) => runOnHost(engine, step, tree, place, onLine));
   });
 };
-
-type OnLine = (stream: 'stdout' | 'stderr', line: string) => void;
 
 /** Runs a step's program: its lines are told, its failure is the build's. */
 const watched = async (

@@ -2,7 +2,7 @@
 import { randomBytes } from 'node:crypto';
 import { stat } from 'node:fs/promises';
 import { excludeRules } from '../../recipe/ignore.ts';
-import type { Origin, RunMount, Word } from '../../recipe/spec.ts';
+import { type Origin, PLAIN_COPY, type RunMount, type Word } from '../../recipe/spec.ts';
 import { makeDirectories } from '../../util/make-directories.ts';
 import { cleanPath } from '../../util/paths.ts';
 import { scratchBase } from './base.ts';
@@ -100,12 +100,7 @@ const copied = async (
     sources: [[source === '' ? '/' : source]],
     destination: [`/${COPIED}`],
     manner: 'docker',
-    unpack: false,
-    checksum: undefined,
-    owner: undefined,
-    mode: undefined,
-    exclude: [],
-    parents: false,
+    ...PLAIN_COPY,
   };
   const ready = await readyCopy(engine, copy, '/', expand, other);
   return {

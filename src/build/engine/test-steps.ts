@@ -7,7 +7,7 @@ import { nativeProgram } from '../../util/native-program.ts';
 import { closeWorkplace, openWorkplace } from './cache.ts';
 import type { Engine } from './engine.ts';
 import { placeText } from './names.ts';
-import { eachLine } from './process.ts';
+import { type OnLine, openOutputs } from './outputs.ts';
 
 type TestStep = Extract<Step, { kind: 'test' }>;
 
@@ -38,7 +38,7 @@ const runTest = async (engine: Engine, image: string, step: TestStep, number: nu
           ? command.argv
           : ['/bin/sh', '-c', command.text];
     const binds = command.form === 'script' ? ['--bind', `${script}:${SCRIPT}:ro`] : [];
-    status = await inImage(engine, image, [...binds, image, ...words], (stream, line) => {
+    status = await inImage(engine, [...binds, image, ...words], (stream, line) => {
       last.push(line);
       if (last.length > LAST_LINES) last.shift();
       engine.emit({ kind: 'output', at: performance.now(), step: info.id, stream, line });
@@ -62,30 +62,24 @@ const runTest = async (engine: Engine, image: string, step: TestStep, number: nu
 };
 
 /** Contained, so that a test does not pass because of what this host has. */
-const inImage = (
-  engine: Engine,
-  _image: string,
-  args: readonly string[],
-  onLine: (stream: 'stdout' | 'stderr', line: string) => void,
-): Promise<number> =>
-  new Promise((resolve, reject) => {
-    const words = ['exec', '--containall', '--writable-tmpfs', '--no-home', '--pwd', '/', ...args].map((word) =>
-      Buffer.from(word, 'latin1').toString('utf8'),
-    );
-    const child = spawn(nativeProgram(), words, {
-      stdio: ['ignore', 'pipe', 'pipe'],
-      detached: true,
-      env: { PATH: process.env['PATH'] ?? '', HOME: process.env['HOME'] ?? '/' },
-    });
-    const kill = (): void => {
-      if (child.pid !== undefined) process.kill(-child.pid, 'SIGKILL');
-    };
-    engine.signal.addEventListener('abort', kill, { once: true });
-    eachLine(child.stdout, (line) => onLine('stdout', line));
-    eachLine(child.stderr, (line) => onLine('stderr', line));
-    child.on('error', reject);
-    child.on('close', (status) => {
-      engine.signal.removeEventListener('abort', kill);
-      resolve(status ?? 128);
-    });
+const inImage = async (engine: Engine, args: readonly string[], onLine: OnLine): Promise<number> => {
+  const words = ['exec', '--containall', '--writable-tmpfs', '--no-home', '--pwd', '/', ...args].map((word) =>
+    Buffer.from(word, 'latin1').toString('utf8'),
+  );
+  const outputs = openOutputs(onLine);
+  const child = spawn(nativeProgram(), words, {
+    stdio: [...outputs.stdio],
+    detached: true,
+    env: { PATH: process.env['PATH'] ?? '', HOME: process.env['HOME'] ?? '/' },
   });
+  outputs.handedOver();
+  const kill = (): void => {
+    if (child.pid !== undefined) process.kill(-child.pid, 'SIGKILL');
+  };
+  engine.signal.addEventListener('abort', kill, { once: true });
+  const status = new Promise<number>((resolve, reject) => {
+    child.on('error', reject);
+    child.on('close', (ended) => resolve(ended ?? 128));
+  }).finally(() => engine.signal.removeEventListener('abort', kill));
+  return (await Promise.all([status, outputs.ended]))[0];
+};
