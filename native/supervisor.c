@@ -145,6 +145,7 @@ int supervise_image(struct supervised **out, const struct image *image, int devi
 		supervised_free(serving);
 		return fail(err, -rc, SERVER_STEP_SERVER, "starting a process for the image");
 	}
+	imagefs_shared_fill(serving->shared); /* while the process opens the image */
 	*out = serving;
 	return 0;
 }

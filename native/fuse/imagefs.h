@@ -65,6 +65,9 @@ struct imagefs_shared {
 };
 /* Memory that children of the process share; NULL when there is none. */
 struct imagefs_shared *imagefs_shared_new(unsigned workers);
+/* Has all its pages there, and locked if that is allowed: one that is missing when the kernel copies a request into it would be that request's end. Beside a process that
+ * uses it already, if need be: it changes nothing. */
+void imagefs_shared_fill(struct imagefs_shared *shared);
 void imagefs_shared_free(struct imagefs_shared *shared);
 /* The request in slot `index`, 0 for none. From any process. */
 uint64_t imagefs_in_hand(const struct imagefs_shared *shared, unsigned index);

@@ -15,15 +15,22 @@ static size_t shared_size(unsigned workers)
 
 struct imagefs_shared *imagefs_shared_new(unsigned workers)
 {
-	/* Populated, and locked if that is allowed: a page that is missing when the kernel copies a request into it would be that request's end. */
-	struct imagefs_shared *shared
-		= mmap(NULL, shared_size(workers), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+	struct imagefs_shared *shared = mmap(NULL, shared_size(workers), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 
 	if (shared == MAP_FAILED)
 		return NULL;
-	(void)!mlock(shared, shared_size(workers));
 	shared->workers = workers;
 	return shared;
+}
+
+void imagefs_shared_fill(struct imagefs_shared *shared)
+{
+	size_t size = shared_size(shared->workers), page = (size_t)sysconf(_SC_PAGESIZE);
+
+	if (mlock(shared, size) == 0)
+		return;
+	for (size_t at = 0; at < size; at += page)
+		atomic_fetch_add((_Atomic uint32_t *)(void *)((char *)shared + at), 0);
 }
 
 void imagefs_shared_free(struct imagefs_shared *shared)
