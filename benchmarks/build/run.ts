@@ -153,7 +153,8 @@ type Question = {
   readonly unit: string;
   /** Once, before anything is timed. */
   readonly ready: () => Promise<unknown>;
-  readonly sample: () => Promise<Sample>;
+  /** One after the other; each round begins with another. */
+  readonly sides: readonly (() => Promise<Sample>)[];
   readonly value: (sample: Sample) => number;
 };
 
@@ -165,12 +166,13 @@ const QUESTIONS: Readonly<Record<Case, Question>> = {
     goal: 1.3,
     unit: '×',
     ready: async () => definition(),
-    sample: async () => {
-      const command = ['--variant=minbase', `--include=${PACKAGES.join(',')}`, suite, join(place, 'numpy.tar'), mirror()];
-      const alone = await timed('mmdebstrap', command);
-      const recipe = await build('numpy.def', fresh());
-      return { mmdebstrap: alone.seconds, recipe: recipe.seconds };
-    },
+    sides: [
+      async () => {
+        const command = ['--variant=minbase', `--include=${PACKAGES.join(',')}`, suite, join(place, 'numpy.tar'), mirror()];
+        return { mmdebstrap: (await timed('mmdebstrap', command)).seconds };
+      },
+      async () => ({ recipe: (await build('numpy.def', fresh())).seconds }),
+    ],
     value: (sample) => at(sample, 'recipe') / at(sample, 'mmdebstrap'),
   },
   cached: {
@@ -178,10 +180,12 @@ const QUESTIONS: Readonly<Record<Case, Question>> = {
     goal: 3,
     unit: 's',
     ready: async () => build(await numpyRecipe(0), inStore('kept')),
-    sample: async () => {
-      const cached = await build(await numpyRecipe(Date.now()), inStore('kept'));
-      return { cachedRebuild: cached.seconds, cachedStep: stepSeconds(cached, 2) };
-    },
+    sides: [
+      async () => {
+        const cached = await build(await numpyRecipe(Date.now()), inStore('kept'));
+        return { cachedRebuild: cached.seconds, cachedStep: stepSeconds(cached, 2) };
+      },
+    ],
     value: (sample) => at(sample, 'cachedRebuild') - at(sample, 'cachedStep'),
   },
   install: {
@@ -192,11 +196,10 @@ const QUESTIONS: Readonly<Record<Case, Question>> = {
       const install = `apt-get install -y --no-install-recommends ${TWENTY.join(' ')}`;
       writeFileSync(join(place, 'twenty.Dockerfile'), `FROM tar:${await withArchives()}\nRUN true\nRUN ${install}\n`);
     },
-    sample: async () => {
-      const recorded = await build('twenty.Dockerfile', fresh('single'));
-      const ranges = await build('twenty.Dockerfile', fresh('ranges'));
-      return { installRecorded: stepSeconds(recorded, 2), installRanges: stepSeconds(ranges, 2) };
-    },
+    sides: [
+      async () => ({ installRecorded: stepSeconds(await build('twenty.Dockerfile', fresh('single')), 2) }),
+      async () => ({ installRanges: stepSeconds(await build('twenty.Dockerfile', fresh('ranges')), 2) }),
+    ],
     value: (sample) => at(sample, 'installRecorded') / at(sample, 'installRanges'),
   },
 };
@@ -210,7 +213,10 @@ for (const { ready } of chosen) await ready();
 const samples: Sample[] = [];
 for (let round = 1; round <= rounds; round++) {
   let sample: Sample = {};
-  for (const question of chosen) sample = { ...sample, ...(await question.sample()) };
+  for (const { sides } of chosen) {
+    const first = round % sides.length;
+    for (const side of [...sides.slice(first), ...sides.slice(0, first)]) sample = { ...sample, ...(await side()) };
+  }
   samples.push(sample);
   const told = Object.entries(sample).map(([name, seconds]) => `${name} ${seconds.toFixed(2)} s`);
   say(`${round}/${rounds} ${told.join(', ')}`);
