@@ -56,27 +56,21 @@ static void linger(struct server *server, struct image *image)
 		image->deadline = server_now_ms() + image->linger_ms;
 }
 
-/* Takes the socket. Returns NULL when it is not known. */
+/* The run at the other end of the socket; NULL: it has gone, or there is no memory to know it, and the kernel keeps the mount for it. */
 static struct run *add_run(struct server *server, int sock, struct image *image)
 {
 	struct run *run = malloc(sizeof *run);
 	pid_t pid = 0;
-	int cleanup_fd peer = sock;
 	int cleanup_fd pidfd = run == NULL ? -1 : pidfd_of_peer(sock, &pid);
 
 	if (pidfd < 0 || pidfd >= server->fd_limit || fcntl(pidfd, F_SETFD, FD_CLOEXEC) < 0 || server_watch(server, pidfd, run) < 0)
 		close_fd(&pidfd);
-	if (pid == 0) { /* it has gone, or there is no memory to know it: the kernel keeps the mount for it */
+	if (pid == 0) {
 		free(run);
 		linger(server, image);
 		return NULL;
 	}
 	*run = (struct run) { .what = RUN, .pidfd = steal_fd(&pidfd), .pid = pid, .sock = -1, .image = image };
-	/* Only of a run whose end is told. */
-	if (run->pidfd >= 0 && peer < server->fd_limit && server->namespaces < NAMESPACES_MAX) {
-		run->sock = steal_fd(&peer);
-		server->namespaces++;
-	}
 	if (run->pidfd < 0) {
 		run->next = server->looked_for;
 		server->looked_for = run;
@@ -86,6 +80,17 @@ static struct run *add_run(struct server *server, int sock, struct image *image)
 	if (image != NULL)
 		supervised_used(image->serving, true);
 	return run;
+}
+
+/* Where it will leave its namespace: only of a run whose end is told. Takes the socket. */
+static void keep_socket(struct server *server, struct run *run, int sock)
+{
+	if (run->pidfd < 0 || sock >= server->fd_limit || server->namespaces >= NAMESPACES_MAX) {
+		close(sock);
+		return;
+	}
+	run->sock = sock;
+	server->namespaces++;
 }
 
 void server_end_run(struct server *server, struct run *run)
@@ -179,16 +184,21 @@ void server_welcome(struct server *server, struct connection *connection, struct
 	}
 	if (image != NULL)
 		image->linger_ms = connection->linger_ms;
-	if (wire_send_parts(connection->sock, &message, 1, fds, SEND_MS) < 0) {
-		linger(server, image);
-		hang_up(connection);
-		return;
-	}
+	/* It is known before it begins. */
 	run = add_run(server, connection->sock, image);
 	if (run != NULL && layout != NULL)
 		layout_add_run(layout, run);
-	else if (run != NULL && reply.finish)
-		layout_new(server, connection, run);
+	if (wire_send_parts(connection->sock, &message, 1, fds, SEND_MS) < 0) {
+		hang_up(connection); /* when it has ended, the server is told as of any other */
+		return;
+	}
+	if (run != NULL && layout == NULL) {
+		keep_socket(server, run, connection->sock);
+		if (reply.finish)
+			layout_new(server, connection, run);
+	} else {
+		close(connection->sock);
+	}
 	free(connection->layout);
 	free(connection);
 }

@@ -84,19 +84,22 @@ test('a run goes on when the server itself is killed, and the next one starts an
 test('the server ends the mount namespaces of runs when they have ended, and keeps none', async () => {
   if (!isRoot) return skip('needs root to look into the server');
   const name = 'namespaces';
-  const stays = await waiting(name, 'echo ready; read line');
+  // With a /tmp of its own each has a mount namespace that no other run enters.
+  const alone = ['--contain', image];
+  const stay = (): Promise<Staying> => startStaying(runtimeOf(name), [...alone, 'sh', '-c', 'echo ready; read line']);
+  const stays = await stay();
   const { server } = processesOf(stays.pid ?? 0);
   const open = (kind: string): number =>
     readdirSync(`/proc/${server}/fd`).filter((fd) => readlinkSync(`/proc/${server}/fd/${fd}`).includes(kind)).length;
   const atRest = open('socket:');
   const ends = open('pidfd');
-  const other = await waiting(name, 'echo ready; read line');
+  const other = await stay();
   // Of a run whose end it is not told (before Linux 5.3) it has none.
   assert.is(open('socket:') - atRest, open('pidfd') - ends);
   other.stdin?.end();
   assert.is(await endOf(other), 1);
   const env = { XDG_RUNTIME_DIR: runtimeOf(name) };
-  for (let i = 0; i < 20; i++) tsrunOk(['exec', image, 'true'], { env });
+  for (let i = 0; i < 20; i++) tsrunOk(['exec', ...alone, 'true'], { env });
   // The mount of such a namespace is one use of the image more, which the server would have to outlive.
   await until(() => open('socket:') === atRest);
   stays.stdin?.end('\n');
