@@ -100,8 +100,8 @@ test('repositories are made with the tools themselves', () => {
   mkdirSync(join(shown, 'cran/src/contrib'), { recursive: true });
   mkdirSync(join(shown, 'rpm'));
   const script = `set -e
-for each in *.spec; do rpmbuild -bb --define '_topdir /tmp/r' "$each"; done
-cp /tmp/r/RPMS/noarch/*.rpm ../shown/rpm
+for each in *.spec; do rpmbuild -bb --define "_topdir $PWD/r" "$each"; done
+cp r/RPMS/noarch/*.rpm ../shown/rpm
 createrepo_c --excludes 'given-*' ../shown/rpm
 cd ../shown/cran/src/contrib
 R CMD build ../../../../work/tsrunone ../../../../work/tsruntwo
