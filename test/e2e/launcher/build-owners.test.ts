@@ -258,9 +258,9 @@ for (const user of users) {
     ]);
     const child = startBytes(encodePlan(plan), user);
     await once(child.stdout as Readable, 'data');
+    const ended = Promise.all([once(child, 'exit'), once(child.stdout as Readable, 'close')]);
     child.kill('SIGKILL');
-    await once(child, 'exit');
-    await once(child.stdout as Readable, 'close');
+    await ended;
     assert.not.match(execFileSync('ps', ['-eo', 'args'], { encoding: 'latin1' }), new RegExp(marker));
   });
 
