@@ -18,6 +18,11 @@ export type Settings = {
   readonly bound?: boolean;
   /** Who follows the processes of a step: their parents (the default), or control groups (version 1), which bar what is not the step's, too. */
   readonly tracking?: 'linuxproc' | 'cgroup';
+  /**
+   * All of it runs on one processor. Linux 6.18 counts mount namespaces on each processor by itself and refuses (EINVAL) to mount the file of one whose number is
+   * lower than the mounter's own, though it is younger: which job_container/tmpfs does for each job.
+   */
+  readonly oneProcessor?: boolean;
   /** Each node's GPUs: device files with no device behind them. None by default. */
   readonly gpus?: number;
   /** More for slurm.conf. */
@@ -135,9 +140,10 @@ export const startCluster = async (settings: Settings = {}): Promise<Cluster> =>
   );
   writeFileSync(join(directory, 'job_container.conf'), `AutoBasePath=true\nBasePath=${directory}/jobs\n`);
 
-  const words = ['--mount', '--net', '--uts', '--pid', '--fork', '--kill-child', '--mount-proc', 'bash'];
+  const words = ['unshare', '--mount', '--net', '--uts', '--pid', '--fork', '--kill-child', '--mount-proc', 'bash'];
   const script = join(import.meta.dirname, 'cluster.sh');
-  const child = spawn('unshare', [...words, script, directory, nodes.join(' ')], { stdio: ['pipe', 'pipe', 'inherit'], cwd: '/' });
+  const [program = '', ...args] = [...(settings.oneProcessor === true ? ['taskset', '--cpu-list', '0'] : []), ...words];
+  const child = spawn(program, [...args, script, directory, nodes.join(' ')], { stdio: ['pipe', 'pipe', 'inherit'], cwd: '/' });
   const ended = new Promise<void>((resolve) => child.on('close', () => resolve()));
   await until(child, 'up\n');
 

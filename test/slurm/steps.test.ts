@@ -275,13 +275,8 @@ const privateTmp = (cluster: Cluster): void => {
     const job = (name: string) =>
       `echo ${name} > /tmp/name; export XDG_RUNTIME_DIR=${runtime}; exec tsrun exec ${image} sh -c "cat /tmp/name /opt/tool/data.txt; echo up; until [ -e ${cluster.shared}/both ]; do sleep 0.05; done; ls /tmp"`;
     const words = (name: string) => ['srun', '--quiet', '-n1', `--nodelist=${node}`, 'sh', '-c', job(name)];
-    // One after the other: of two first steps that it begins at once on a node, Slurm 22.05 often loses one, before anything of it has run.
-    const jobs = [];
-    for (const name of ['first', 'second']) {
-      const each = begin(cluster, words(name));
-      await each.until(/up/);
-      jobs.push(each);
-    }
+    const jobs = ['first', 'second'].map((name) => begin(cluster, words(name)));
+    await Promise.all(jobs.map((each) => each.until(/up/)));
     assert.is(cluster.processes(node, 'tsrun-server').length, 1, 'one scope: nothing tells the jobs apart but their views');
     writeFileSync(join(cluster.shared, 'both'), '');
     for (const each of jobs) assert.is((await each.ended).status, 0, each.output());
@@ -297,14 +292,14 @@ const clusters: Cluster[] = [];
 const withCluster = async (what: string, settings: Settings, work: (cluster: Cluster) => void): Promise<void> => {
   const reason = whyNot(settings.tracking);
   if (reason !== undefined) return test(`${what}: tasks of a step are runs`, () => skip(reason));
-  const cluster = await startCluster({ ...settings, bound: true });
+  const cluster = await startCluster({ bound: true, ...settings });
   clusters.push(cluster);
   work(cluster);
 };
 
 for (const tracking of ['linuxproc', 'cgroup'] as const) await withCluster(tracking, { tracking }, (cluster) => facts(cluster, tracking));
 const container = ['JobContainerType=job_container/tmpfs', 'PrologFlags=contain'];
-await withCluster('job_container/tmpfs', { nodes: 1, lines: container }, privateTmp);
+await withCluster('job_container/tmpfs', { nodes: 1, bound: false, oneProcessor: true, lines: container }, privateTmp);
 test.after(async () => {
   for (const cluster of clusters) await cluster.stop();
 });
