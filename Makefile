@@ -39,7 +39,7 @@ FLAGS_fuzz := -O1 $(SANITIZE_ASAN) -fsanitize-coverage=trace-pc
 FLAVOURS := release asan tsan fuzz start
 # What is read and what is run is one mapping: a start pays for each, and for each 64 KiB of them that it touches.
 LINK_STATIC := -static -Wl,--gc-sections -Wl,-z,noexecstack -Wl,-z,relro -Wl,-z,noseparate-code -Wl,--build-id=sha1
-# The generated code checks every access itself; its warnings are not ours.
+# No address of the generated code leads out of its memory (PLACE in module.c); its warnings are not ours.
 FLAGS_generated := -std=gnu11 -g0 -w -D_GNU_SOURCE -ffunction-sections -DWASM_RT_MEMCHECK_SIGNAL_HANDLER=0 -DWASM_RT_USE_STACK_DEPTH_COUNT=0 \
 	-DNDEBUG -I$(BUILD)/gen
 # The half that starts runs, with another C library (native/start/README.md).
