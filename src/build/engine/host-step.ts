@@ -1,11 +1,10 @@
 /** %pre and %setup: a script of the host. With the root in its environment, and the root itself, where the kernel shows it, at a path of the host. */
 
-import { spawn } from 'node:child_process';
 import { mkdir, writeFile } from 'node:fs/promises';
 import type { Command, Step } from '../../recipe/spec.ts';
 import type { Workplace } from './cache.ts';
 import type { Engine } from './engine.ts';
-import { type OnLine, openOutputs } from './outputs.ts';
+import { type OnLine, runGroup } from './outputs.ts';
 import { runPlan, TOOL } from './process.ts';
 import { type InTree, type Tree, withPlan } from './tree.ts';
 
@@ -87,16 +86,5 @@ export const runHostProgram = async (
 /** %pre: before there is a root. */
 export const runBefore = async (engine: Engine, { command }: HostStep, directory: string, onLine: OnLine): Promise<number> => {
   const [program = '', ...args] = (await argvOf(command, directory)).map((word) => Buffer.from(word, 'latin1').toString('utf8'));
-  const outputs = openOutputs(onLine);
-  const child = spawn(program, args, { stdio: [...outputs.stdio], detached: true });
-  outputs.handedOver();
-  const kill = (): void => {
-    if (child.pid !== undefined) process.kill(-child.pid, 'SIGKILL');
-  };
-  engine.signal.addEventListener('abort', kill, { once: true });
-  const status = new Promise<number>((resolve, reject) => {
-    child.on('error', reject);
-    child.on('close', (ended) => resolve(ended ?? 128));
-  }).finally(() => engine.signal.removeEventListener('abort', kill));
-  return (await Promise.all([status, outputs.ended]))[0];
+  return runGroup(program, args, { signal: engine.signal, onLine });
 };

@@ -2,7 +2,7 @@
  * What a program says, line by line, through pipes as a shell makes them. Node's own are sockets, and nobody can open those by name: `echo > /dev/stderr`
  * would fail in a step.
  */
-import { execFileSync } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
 import { closeSync, constants, mkdtempSync, openSync, rmSync } from 'node:fs';
 import { Socket } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -64,4 +64,24 @@ const eachLine = (stream: Readable, onLine: (line: string) => void): void => {
     held += decoder.end();
     if (held !== '') onLine(held);
   });
+};
+
+/** A program in a process group of its own, which is killed as a whole by `signal`. Resolves to its exit status (128: ended by a signal). */
+export const runGroup = async (
+  program: string,
+  args: readonly string[],
+  { signal, onLine, env }: { readonly signal: AbortSignal; readonly onLine: OnLine; readonly env?: NodeJS.ProcessEnv },
+): Promise<number> => {
+  const outputs = openOutputs(onLine);
+  const child = spawn(program, args, { stdio: [...outputs.stdio], detached: true, ...(env === undefined ? {} : { env }) });
+  outputs.handedOver();
+  const kill = (): void => {
+    if (child.pid !== undefined) process.kill(-child.pid, 'SIGKILL');
+  };
+  signal.addEventListener('abort', kill, { once: true });
+  const status = new Promise<number>((resolve, reject) => {
+    child.on('error', reject);
+    child.on('close', (ended) => resolve(ended ?? 128));
+  }).finally(() => signal.removeEventListener('abort', kill));
+  return (await Promise.all([status, outputs.ended]))[0];
 };

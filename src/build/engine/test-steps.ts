@@ -1,5 +1,4 @@
 /** %test and the like: run in the finished image by the product itself, before it gets its name. */
-import { spawn } from 'node:child_process';
 import { writeFile } from 'node:fs/promises';
 import type { Step } from '../../recipe/spec.ts';
 import { TsrunError } from '../../util/errors.ts';
@@ -7,7 +6,7 @@ import { nativeProgram } from '../../util/native-program.ts';
 import { closeWorkplace, openWorkplace } from './cache.ts';
 import type { Engine } from './engine.ts';
 import { placeText } from './names.ts';
-import { type OnLine, openOutputs } from './outputs.ts';
+import { type OnLine, runGroup } from './outputs.ts';
 
 type TestStep = Extract<Step, { kind: 'test' }>;
 
@@ -66,20 +65,6 @@ const inImage = async (engine: Engine, args: readonly string[], onLine: OnLine):
   const words = ['exec', '--containall', '--writable-tmpfs', '--no-home', '--pwd', '/', ...args].map((word) =>
     Buffer.from(word, 'latin1').toString('utf8'),
   );
-  const outputs = openOutputs(onLine);
-  const child = spawn(nativeProgram(), words, {
-    stdio: [...outputs.stdio],
-    detached: true,
-    env: { PATH: process.env['PATH'] ?? '', HOME: process.env['HOME'] ?? '/' },
-  });
-  outputs.handedOver();
-  const kill = (): void => {
-    if (child.pid !== undefined) process.kill(-child.pid, 'SIGKILL');
-  };
-  engine.signal.addEventListener('abort', kill, { once: true });
-  const status = new Promise<number>((resolve, reject) => {
-    child.on('error', reject);
-    child.on('close', (ended) => resolve(ended ?? 128));
-  }).finally(() => engine.signal.removeEventListener('abort', kill));
-  return (await Promise.all([status, outputs.ended]))[0];
+  const env = { PATH: process.env['PATH'] ?? '', HOME: process.env['HOME'] ?? '/' };
+  return runGroup(nativeProgram(), words, { signal: engine.signal, onLine, env });
 };
