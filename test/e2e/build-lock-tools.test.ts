@@ -87,15 +87,15 @@ test('repositories are made with the tools themselves', () => {
     ['libtool-x', '0.3', ''],
     ['given', '7', ''],
   ] as const)
-    put(`work/${name}.spec`, spec(name, version, needs));
+    put(`sources/${name}.spec`, spec(name, version, needs));
   for (const [name, more, code] of [
     ['tsrunone', '', 'word <- function() "hello"'],
     ['tsruntwo', 'Imports: tsrunone\n', 'word <- function() paste(tsrunone::word(), "again")'],
   ] as const) {
     const fields = `Package: ${name}\nVersion: 1.5\nTitle: T\nDescription: D.\nAuthor: A\nMaintainer: A <a@example.org>\nLicense: MIT\n${more}`;
-    put(`work/${name}/DESCRIPTION`, fields);
-    put(`work/${name}/NAMESPACE`, 'export(word)\n');
-    put(`work/${name}/R/word.R`, `${code}\n`);
+    put(`sources/${name}/DESCRIPTION`, fields);
+    put(`sources/${name}/NAMESPACE`, 'export(word)\n');
+    put(`sources/${name}/R/word.R`, `${code}\n`);
   }
   mkdirSync(join(shown, 'cran/src/contrib'), { recursive: true });
   mkdirSync(join(shown, 'rpm'));
@@ -104,15 +104,15 @@ for each in *.spec; do rpmbuild -bb --define "_topdir $PWD/r" "$each"; done
 cp r/RPMS/noarch/*.rpm ../shown/rpm
 createrepo_c --excludes 'given-*' ../shown/rpm
 cd ../shown/cran/src/contrib
-R CMD build ../../../../work/tsrunone ../../../../work/tsruntwo
+R CMD build ../../../../sources/tsrunone ../../../../sources/tsruntwo
 Rscript -e 'tools::write_PACKAGES(type = "source")'`;
-  put('work/make', script);
+  put('sources/make', script);
   const tools = join(place, 'tools.sif');
   put('tools/Dockerfile', TOOLS);
   run('chown', ['-R', testUser().name, place], { as: 'root' });
   const made = tsrun(['build', '--compress', 'lz4', tools, join(place, 'tools')], { cwd: place, env: within('store') });
   assert.is(made.status, 0, made.stderr);
-  const ran = run(tsrunPath, ['exec', '--bind', place, '--pwd', join(place, 'work'), tools, 'sh', 'make'], { env: within('store') });
+  const ran = run(tsrunPath, ['exec', '--bind', place, '--pwd', join(place, 'sources'), tools, 'sh', 'make'], { env: within('store') });
   assert.is(ran.status, 0, ran.stdout + ran.stderr);
   // An image file cannot be kept as a base; its files as a layer can.
   tsrunOk(['image', 'extract', tools, join(place, 'files')]);
