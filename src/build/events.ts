@@ -59,7 +59,7 @@ export type BuildEvent =
   | { readonly kind: 'task-done'; readonly at: number; readonly id: number; readonly bytes: number }
   /** A line for the user that is no failure: what could not be done exactly, what was left out. */
   | { readonly kind: 'note'; readonly at: number; readonly text: string }
-  /** The last one, exactly one of the two. `bytes` of the finished file; `cached`: how many steps came from the cache. */
+  /** The last one, exactly one of the two. `bytes` of the finished file, 0 of a directory; `cached`: how many steps came from the cache. */
   | {
       readonly kind: 'done';
       readonly at: number;

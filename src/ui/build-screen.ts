@@ -3,12 +3,12 @@ import { Box, Static, Text } from 'ink';
 import { createElement as h, type ReactElement } from 'react';
 import {
   type BuildView,
-  bytesText,
   durationText,
   type EndedStep,
   endedNumbers,
   type RunningStep,
   type RunningTask,
+  sizeText,
   stepMark,
   taskNumbers,
 } from './build-view.ts';
@@ -114,6 +114,6 @@ const Summary = ({ view }: { view: BuildView }): ReactElement | null => {
   if (view.end !== 'done' || view.result === undefined) return null;
   const { over } = view.steps;
   const cached = view.result.cached === 0 ? '' : `, ${view.result.cached} cached`;
-  const text = `${view.target}  ${bytesText(view.result.bytes)}, ${over} ${over === 1 ? 'step' : 'steps'}${cached}, ${durationText(view.milliseconds)}`;
+  const text = `${view.target}  ${sizeText(view.result.bytes)}${over} ${over === 1 ? 'step' : 'steps'}${cached}, ${durationText(view.milliseconds)}`;
   return h(Text, null, MARKS.done, ' ', text);
 };

@@ -245,6 +245,9 @@ export const taskNumbers = ({ done, total, rate, milliseconds }: RunningTask): s
     .filter((part) => part !== '')
     .join(', ');
 
+/** Of what was written, before more is said of it; a directory has no size of its own. */
+export const sizeText = (bytes: number): string => (bytes === 0 ? '' : `${bytesText(bytes)}, `);
+
 export const endedNumbers = ({ how, milliseconds, bytes, status }: EndedStep): string => {
   switch (how) {
     case 'cached':

@@ -1,12 +1,12 @@
 // time limit: 300 s
 /** `tsrun build OUT RECIPE` as an ordinary user: steps, copies, stages, cache, failures. With one id, and with those of /etc/subuid. */
 import { spawnSync } from 'node:child_process';
-import { chmodSync, existsSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
+import { chmodSync, existsSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { tsrun, tsrunOk } from '../helpers/product.ts';
+import { loginEnvironment, run, tsrun, tsrunOk, tsrunPath } from '../helpers/product.ts';
 import { ok, recipesIn } from '../helpers/recipes.ts';
 
 const test = suite('recipes are built');
@@ -311,6 +311,23 @@ test('a base of another architecture is refused before a step, and serves where 
   assertClean('on-other.sif');
   ok(build(copied(image), 'on-other.sif', ['--arch', other]));
   ok(build(copied(`--platform=linux/${other} ${image}`), 'on-other.sif'));
+});
+
+test('a step that fails where the place to build in has become full is told so, and where that is', () => {
+  const directory = context({ Dockerfile: `FROM ${base}\nRUN dd if=/dev/zero of=/big bs=1M count=600\n` });
+  const full = join(place, 'full');
+  mkdirSync(full);
+  const command = `mount -t tmpfs -o size=280m,mode=1777 none ${full} && exec setpriv --reuid ${user.uid} --regid ${user.gid} --clear-groups -- "$@"`;
+  const ran = run('unshare', ['-m', 'sh', '-ec', command, 'sh', tsrunPath, 'build', join(place, 'big.sif'), directory], {
+    as: 'root',
+    env: { ...loginEnvironment('user'), ...env, TSRUN_TMPDIR: full },
+  });
+  assert.is(ran.status, 125);
+  assert.match(
+    ran.stderr,
+    /No space left on device(?:.|\n)*E_STEP\)\nhint: its files lie in \S+\/full\/build\/single, and that is full: .*TSRUN_TMPDIR/,
+  );
+  assertClean('big.sif');
 });
 
 test('without a place to build in nothing is begun', () => {

@@ -67,7 +67,7 @@ export const buildRecipe = async (engine: Engine, output: Output): Promise<Built
     const synced = syncLayers(engine.cache);
     const made = await writeOutput(engine, output, built).finally(() => synced);
     for (const text of made.notes) note(engine, text);
-    const { size } = await stat(output.target);
+    const size = output.kind === 'sif' ? (await stat(output.target)).size : 0;
     const at = performance.now();
     emit({
       kind: 'done',

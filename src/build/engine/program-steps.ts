@@ -1,4 +1,5 @@
 /** Steps that run a program, in the stage or on the host: what it says is told, its failure is the build's. */
+import { statfs } from 'node:fs/promises';
 import type { Step, Word } from '../../recipe/spec.ts';
 import { TsrunError } from '../../util/errors.ts';
 import type { StepInfo } from '../events.ts';
@@ -72,11 +73,20 @@ const watched = async (
     code: 'E_STEP',
     what: `${info.place}: the step failed: ${info.title}`,
     why: status > 128 && status < 160 ? `it was ended by signal ${status - 128}` : `its exit status is ${status}`,
-    hint:
-      engine.options.debugShell || shell === undefined
+    hint: (await isFull(engine.cache.root))
+      ? `its files lie in ${engine.cache.root}, and that is full: make room there, or set TSRUN_TMPDIR to a directory on another disk of this node`
+      : engine.options.debugShell || shell === undefined
         ? 'the steps before it are kept: the next build begins here'
         : `for a shell in the state in which it failed, build again with --debug-shell; the steps before it are kept${ONE_ID[engine.ids.kind]}`,
   });
+};
+
+/** What a program could not write, it does not leave there. */
+const FULL = 8 * 2 ** 20;
+
+const isFull = async (path: string): Promise<boolean> => {
+  const { bavail, bsize, files, ffree } = await statfs(path);
+  return bavail * bsize < FULL || (files > 0 && ffree === 0);
 };
 
 /** What cannot be told from other failures. */
