@@ -6,6 +6,7 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mount.h>
@@ -33,6 +34,11 @@ static void say_log(void *ctx, const char *text)
 static void say_watch(void *ctx)
 {
 	say(ctx, &(struct serving_message) { .says = SAYS_WATCH });
+}
+
+static void say_fetch(void *ctx)
+{
+	say(ctx, &(struct serving_message) { .says = SAYS_FETCH });
 }
 
 static void say_recovered(void *ctx)
@@ -80,10 +86,22 @@ static void close_range_of_fds(unsigned first, unsigned last)
 		close((int)fd);
 }
 
+static void close_all_but(int *kept, unsigned count)
+{
+	unsigned next = STDERR_FILENO + 1;
+
+	qsort(kept, count, sizeof kept[0], compare_ints);
+	for (unsigned i = 0; i < count; i++) {
+		close_range_of_fds(next, (unsigned)kept[i] - 1);
+		next = (unsigned)kept[i] + 1;
+	}
+	close_range_of_fds(next, UINT32_MAX);
+}
+
 static void close_others(const struct serving *serving)
 {
-	int kept[IMAGEFS_WORKERS_MAX + 4];
-	unsigned count = serving->shared->workers, next = STDERR_FILENO + 1;
+	int kept[IMAGEFS_WORKERS_MAX + 5];
+	unsigned count = serving->shared->workers;
 
 	memcpy(kept, serving->devices, count * sizeof kept[0]);
 	kept[count++] = serving->image;
@@ -92,12 +110,9 @@ static void close_others(const struct serving *serving)
 		kept[count++] = serving->listening;
 	if (serving->record >= 0)
 		kept[count++] = serving->record;
-	qsort(kept, count, sizeof kept[0], compare_ints);
-	for (unsigned i = 0; i < count; i++) {
-		close_range_of_fds(next, (unsigned)kept[i] - 1);
-		next = (unsigned)kept[i] + 1;
-	}
-	close_range_of_fds(next, UINT32_MAX);
+	if (serving->rests >= 0)
+		kept[count++] = serving->rests;
+	close_all_but(kept, count);
 }
 
 static bool is_still(int fd, const struct stat *then)
@@ -157,6 +172,8 @@ NORETURN void serving_main(const struct serving *serving)
 		.log = say_log,
 		.watch = say_watch,
 		.recovered = say_recovered,
+		.rests = serving->rests,
+		.fetch = say_fetch,
 		.ctx = (void *)(uintptr_t)serving,
 	};
 	struct serving_message opened = { .says = SAYS_OPENED };
@@ -186,4 +203,18 @@ NORETURN void serving_main(const struct serving *serving)
 		_exit(0);
 	say_log((void *)(uintptr_t)serving, opened.err.detail);
 	_exit(1);
+}
+
+NORETURN void fetching_main(pid_t parent, struct imagefs_shared *shared, int mount, int rests)
+{
+	int kept[] = { mount, rests };
+
+	prctl(PR_SET_NAME, "tsrun-rests");
+	/* It is nothing without the server, and would keep the mount in use. */
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	if (getppid() != parent)
+		_exit(1);
+	close_all_but(kept, ARRAY_LEN(kept));
+	imagefs_fetch_rests(shared, mount, rests);
+	_exit(0);
 }
