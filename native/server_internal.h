@@ -226,8 +226,8 @@ struct serving_message {
 };
 /* In the new process. Exit status 0: the mount has ended. */
 NORETURN void serving_main(const struct serving *serving);
-/* In another one, of the same parent: fetches rests. */
-NORETURN void fetching_main(pid_t parent, struct imagefs_shared *shared, int mount, int rests);
+/* In another one, of the same parent: has the kernel ask ahead for what the image says that a run will want, then for rests. */
+NORETURN void fetching_main(pid_t parent, const struct image *image, struct imagefs_shared *shared, int mount, int rests);
 
 /* --- program_ahead.c --- */
 

@@ -125,16 +125,21 @@ static bool is_still(int fd, const struct stat *then)
 
 /* --- what a run will want, if the image says so --- */
 
+static uint64_t partition_size(const struct stat *file, uint64_t offset, uint64_t size)
+{
+	uint64_t whole = (uint64_t)file->st_size;
+
+	return size != 0 ? size : offset < whole ? whole - offset : 0;
+}
+
 /* A successor need not: what its predecessor had asked for has come. */
 static void advise(const struct serving *serving, struct hot_list *hot)
 {
-	uint64_t file = (uint64_t)serving->identity->st_size;
-	uint64_t partition = serving->size != 0 ? serving->size : serving->offset < file ? file - serving->offset : 0;
 	struct err err = { 0 };
 
 	if (serving->hot_size == 0)
 		return;
-	if (hot_list_read(hot, serving->image, serving->hot_offset, serving->hot_size, partition, &err) < 0)
+	if (hot_list_read(hot, serving->image, serving->hot_offset, serving->hot_size, partition_size(serving->identity, serving->offset, serving->size), &err) < 0)
 		say_log((void *)(uintptr_t)serving, err.detail); /* it would have been an advice */
 	else
 		hot_list_advise(hot, serving->image, serving->offset, serving->box->cache_bytes * ADVICE_PER_CACHE);
@@ -195,6 +200,8 @@ NORETURN void serving_main(const struct serving *serving)
 	say(serving, &opened);
 	if (opened.rc < 0)
 		_exit(1);
+	if (hot.asks_size > 0 && !atomic_exchange(&serving->shared->fetching, true))
+		say_fetch((void *)(uintptr_t)serving);
 	if (hot.count > 0)
 		hot_list_load(&hot, config.squash, &serving->shared->unused);
 	else
@@ -205,9 +212,20 @@ NORETURN void serving_main(const struct serving *serving)
 	_exit(1);
 }
 
-NORETURN void fetching_main(pid_t parent, struct imagefs_shared *shared, int mount, int rests)
+static void fetch_hot(const struct image *image, struct imagefs_shared *shared, int mount)
 {
-	int kept[] = { mount, rests };
+	struct hot_list hot = { .pieces = NULL };
+
+	if (image->hot_size > 0)
+		(void)!hot_list_read(&hot, image->fd, image->hot_offset, image->hot_size, partition_size(&image->identity, image->offset, image->size), NULL);
+	close(image->fd);
+	hot_list_fetch(&hot, mount, image->box->cache_bytes * ADVICE_PER_CACHE, &shared->unused);
+	hot_list_free(&hot);
+}
+
+NORETURN void fetching_main(pid_t parent, const struct image *image, struct imagefs_shared *shared, int mount, int rests)
+{
+	int kept[] = { mount, rests, image->fd };
 
 	prctl(PR_SET_NAME, "tsrun-rests");
 	/* It is nothing without the server, and would keep the mount in use. */
@@ -215,6 +233,8 @@ NORETURN void fetching_main(pid_t parent, struct imagefs_shared *shared, int mou
 	if (getppid() != parent)
 		_exit(1);
 	close_all_but(kept, ARRAY_LEN(kept));
-	imagefs_fetch_rests(shared, mount, rests);
+	atomic_store(&shared->fetcher, (uint32_t)getpid());
+	fetch_hot(image, shared, mount);
+	imagefs_fetch_rests(mount, rests);
 	_exit(0);
 }

@@ -107,7 +107,7 @@ static void start_fetcher(struct supervised *serving)
 	pid_t parent = getpid(), pid = serving->has_fetched || root < 0 ? -1 : fork();
 
 	if (pid == 0)
-		fetching_main(parent, serving->shared, root, serving->rests[0]);
+		fetching_main(parent, serving->image, serving->shared, root, serving->rests[0]);
 	if (pid > 0)
 		serving->fetcher = pid;
 	serving->has_fetched = true;

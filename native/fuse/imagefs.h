@@ -61,7 +61,7 @@ struct imagefs_shared {
 	_Atomic uint64_t cache_hits, cache_loads; /* of the process that serves now */
 	_Atomic bool unused;      /* no run is known that uses the mount */
 	_Atomic bool fetching;    /* somebody has been asked to fetch rests */
-	_Atomic uint32_t fetcher; /* the process that does; 0: none */
+	_Atomic uint32_t fetcher; /* the process that does: what it asks for, nobody else has asked for yet; 0: none */
 	struct imagefs_parked parked[IMAGEFS_PARKED];
 	struct imagefs_slot slots[];
 };
@@ -114,6 +114,6 @@ int WARN_UNUSED imagefs_serve(const struct imagefs_config *config, struct err *e
 
 /* In a process of its own, of the mount's user: has the kernel ask for the rest of blocks of which somebody has read a little, as it hears from the socket `rests`, until that is
  * closed. `mount` is the mount's root. */
-void imagefs_fetch_rests(struct imagefs_shared *shared, int mount, int rests);
+void imagefs_fetch_rests(int mount, int rests);
 
 #endif

@@ -84,12 +84,11 @@ static int open_node(struct open_file *file, int mount, uint64_t node)
 	return file->fd;
 }
 
-void imagefs_fetch_rests(struct imagefs_shared *shared, int mount, int rests)
+void imagefs_fetch_rests(int mount, int rests)
 {
 	struct open_file files[FILES] = { 0 };
 	struct rest rest;
 
-	atomic_store(&shared->fetcher, (uint32_t)getpid());
 	while (RETRY(recv(rests, &rest, sizeof rest, 0)) == sizeof rest) {
 		int fd = open_node(&files[rest.node * 0x9e3779b97f4a7c15u >> 61], mount, rest.node);
 

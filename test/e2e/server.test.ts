@@ -94,7 +94,10 @@ test('who fetches the rest of blocks holds neither the image nor a device, and i
   await until(() => processesOf(run.pid ?? 0).fetching > 0);
   const { server, serving, fetching } = processesOf(run.pid ?? 0);
   const open = readdirSync(`/proc/${fetching}/fd`).map((fd) => readlinkSync(`/proc/${fetching}/fd/${fd}`));
-  assert.not.ok(open.some((target) => target.includes('fuse') || target === image), open.join(' '));
+  assert.not.ok(
+    open.some((target) => target.includes('fuse') || target === image),
+    open.join(' '),
+  );
   assert.is(open.filter((target) => target.startsWith('socket:')).length, 1);
   const reads = async (page: number): Promise<void> => {
     run.stdin?.write(`${page}\n`);
