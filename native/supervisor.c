@@ -104,7 +104,7 @@ static int start_process(struct supervised *serving)
 static void start_fetcher(struct supervised *serving)
 {
 	int cleanup_fd root = image_root(serving->image);
-	pid_t parent = getpid(), pid = serving->has_fetched || root < 0 ? -1 : fork();
+	pid_t parent = getpid(), pid = serving->has_fetched || root < 0 || serving->rests[0] < 0 ? -1 : fork();
 
 	if (pid == 0)
 		fetching_main(parent, serving->image, serving->shared, root, serving->rests[0]);

@@ -53,7 +53,8 @@ bool rests_lookup(const struct request *r)
 	if (!rests_is_fetcher(r->fs, r->in) || memchr(r->arg, 0, r->arg_len) == NULL || strncmp(r->arg, NAME_BEGINS, NAME_BEGINS_LEN) != 0)
 		return false;
 	node = strtoull(r->arg + NAME_BEGINS_LEN, NULL, 16);
-	if (node <= FUSE_ROOT_ID || squash_stat(r->sq, ref_of(r->sq, node), &inode, NULL) < 0) {
+	/* A directory that gets another name loses the one it had. */
+	if (node <= FUSE_ROOT_ID || squash_stat(r->sq, ref_of(r->sq, node), &inode, NULL) < 0 || !S_ISREG(inode.mode)) {
 		answer_error(r, -ENOENT);
 		return true;
 	}
