@@ -34,12 +34,14 @@ test('the process that reads the image is confined; neither it nor the server ha
   const { server, serving } = processesOf(run.pid ?? 0);
   assert.ok(server > 0 && serving > 0);
   assert.is(field(serving, 'Seccomp'), '2');
+  assert.is(asUser('readlink', [`/proc/${run.pid}/exe`]).status, 0);
   assert.is(field(serving, 'NoNewPrivs'), '1');
   const all = `0-${cpus().length - 1}`.replace(/^0-0$/, '0');
   assert.equal([field(server, 'Cpus_allowed_list'), field(serving, 'Cpus_allowed_list')], [all, all]);
   assert.is(field(run.pid ?? 0, 'Cpus_allowed_list'), '0');
   for (const pid of [server, serving]) {
     assert.is.not(sessionOf(pid), sessionOf(run.pid ?? 0));
+    assert.is.not(asUser('readlink', [`/proc/${pid}/exe`]).status, 0, 'not even its user may look into it, nor trace it');
     const limits = textOf(`/proc/${pid}/limits`).match(/^Max (?!core).*$/gm) ?? [];
     assert.ok(limits.length > 10);
     for (const limit of limits) assert.match(limit, /^Max .*?\s\s+(\S+)\s+\1(\s|$)/);
@@ -113,16 +115,14 @@ test('the server ends the mount namespaces of runs when they have ended, and kee
   await until(() => field(server, 'Name') === undefined);
 });
 
-test('a server tells its user, and nobody else, what it has done', async () => {
+test('a server tells what it has done', async () => {
   const run = await waiting('told', 'cat /opt/tool/data.txt /none; echo ready; read line');
   const runtime = join(runtimeOf('told'), 'tsrun');
-  const answersTo = (as: 'user' | 'root'): readonly string[] =>
-    readdirSync(runtime)
-      .filter((name) => name.endsWith('.sock'))
-      .map((name) => asUser(tsrunPath, ['@server-statistics', runtime, name.replace(/\.\d+\.sock$/, '')], { as }).stdout)
-      .filter((text) => text !== '');
-  const told = answersTo('user').map((text) => JSON.parse(text));
-  if (isRoot) assert.equal(answersTo('root'), []);
+  const told = readdirSync(runtime)
+    .filter((name) => name.endsWith('.sock'))
+    .map((name) => asUser(tsrunPath, ['@server-statistics', runtime, name.replace(/\.\d+\.sock$/, '')]).stdout)
+    .filter((text) => text !== '')
+    .map((text) => JSON.parse(text));
   run.stdin?.end('\n');
   await endOf(run);
   const { ino } = statSync(image);
