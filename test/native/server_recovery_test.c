@@ -63,16 +63,21 @@ static pid_t start(const char *key, int image_fd, int (*what)(unsigned), unsigne
 	return pid;
 }
 
+static bool serves(pid_t pid)
+{
+	return sample_run("! grep -q rests /proc/%d/comm", pid) == 0;
+}
+
 /* The (only) serving process of a server; 0 while there is none. */
 static pid_t serving_pid(pid_t server)
 {
 	FILE *list = fopen(sample_text("/proc/%d/task/%d/children", server, server), "re");
-	int pid = 0;
+	int pid = 0, child;
 
 	if (list == NULL)
 		return 0;
-	if (fscanf(list, "%d", &pid) != 1)
-		pid = 0;
+	while (pid == 0 && fscanf(list, "%d", &child) == 1)
+		pid = serves(child) ? child : 0;
 	fclose(list);
 	return pid;
 }
