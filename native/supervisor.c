@@ -240,12 +240,16 @@ enum supervised_news supervised_hear(struct supervised *serving, struct err *err
 		return NEWS_NONE;
 	if (got != sizeof message)
 		return bury(serving, err);
+	message.err.step[sizeof message.err.step - 1] = message.err.detail[sizeof message.err.detail - 1] = '\0';
 	switch (message.says) {
 	case SAYS_OPENED:
 		if (message.rc < 0) {
 			*err = message.err;
 			serving->failures = FAILURES_MAX; /* trying again would not help */
-			return serving->opened ? NEWS_NONE : NEWS_FAILED;
+			if (!serving->opened)
+				return NEWS_FAILED;
+			server_log(serving->image->box, message.err.detail);
+			return NEWS_NONE;
 		}
 		if (serving->opened)
 			return NEWS_NONE;
@@ -255,7 +259,6 @@ enum supervised_news supervised_hear(struct supervised *serving, struct err *err
 		serving->failures = 0;
 		break;
 	case SAYS_LOG:
-		message.err.detail[sizeof message.err.detail - 1] = '\0';
 		server_log(serving->image->box, message.err.detail);
 		break;
 	case SAYS_WATCH:

@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import type { ServerStats } from '../../src/cli/image-stats.ts';
-import { childrenOf, field, textOf } from '../helpers/processes.ts';
+import { childrenOf, field, sessionOf, textOf } from '../helpers/processes.ts';
 import { run as asUser, makeBusyboxImage, scratch, tsrunOk, tsrunPath } from '../helpers/product.ts';
 import { endOf, processesOf, runtimeIn, type Staying, startStaying, until } from '../helpers/servers.ts';
 import { skip } from '../helpers/skip.ts';
@@ -33,22 +33,30 @@ const runtimeOf = (name: string): string => runtimeIn(place, name);
 const waiting = (name: string, script: string, before: readonly string[] = []): Promise<Staying> =>
   startStaying(runtimeOf(name), [image, 'sh', '-c', script], before);
 
-test('the process that reads the image is confined; neither it nor the server is bound to the core of the run that started them', async () => {
+test('the process that reads the image is confined; neither it nor the server has anything of the run that started them', async () => {
   if (!isRoot) return skip('needs root to look into the server');
-  const run = await waiting('confined', 'echo ready; read line', ['taskset', '-c', '0', 'sh', '-c', 'ulimit -Sn 100; exec "$@"', 'sh']);
+  const starter = 'ulimit -Sn 100; ulimit -Ss 1024; exec 7</etc/passwd; exec "$@"';
+  const run = await waiting('confined', 'echo ready; read line', ['taskset', '-c', '0', 'sh', '-c', starter, 'sh']);
   const { server, serving } = processesOf(run.pid ?? 0);
   assert.ok(server > 0 && serving > 0);
   assert.is(field(serving, 'Seccomp'), '2');
+  assert.is(asUser('readlink', [`/proc/${run.pid}/exe`]).status, 0);
   assert.is(field(serving, 'NoNewPrivs'), '1');
   const all = `0-${cpus().length - 1}`.replace(/^0-0$/, '0');
   assert.equal([field(server, 'Cpus_allowed_list'), field(serving, 'Cpus_allowed_list')], [all, all]);
   assert.is(field(run.pid ?? 0, 'Cpus_allowed_list'), '0');
-  const [, soft, hard] = /^Max open files\s+(\S+)\s+(\S+)/m.exec(textOf(`/proc/${serving}/limits`)) ?? [];
-  assert.is(soft, hard);
+  for (const pid of [server, serving]) {
+    assert.is.not(sessionOf(pid), sessionOf(run.pid ?? 0));
+    assert.is.not(asUser('readlink', [`/proc/${pid}/exe`]).status, 0, 'not even its user may look into it, nor trace it');
+    const limits = textOf(`/proc/${pid}/limits`).match(/^Max (?!core).*$/gm) ?? [];
+    assert.ok(limits.length > 10);
+    for (const limit of limits) assert.match(limit, /^Max .*?\s\s+(\S+)\s+\1(\s|$)/);
+  }
   assert.is(textOf(`/proc/${serving}/oom_score_adj`), textOf(`/proc/${process.pid}/oom_score_adj`));
-  const open = readdirSync(`/proc/${serving}/fd`).map((fd) =>
-    readlinkSync(`/proc/${serving}/fd/${fd}`).replace(/\[\d+\]|^\/dev(?=\/fuse)/, ''),
-  );
+  const openIn = (pid: number): readonly string[] =>
+    readdirSync(`/proc/${pid}/fd`).map((fd) => readlinkSync(`/proc/${pid}/fd/${fd}`).replace(/\[\d+\]|^\/dev(?=\/fuse)/, ''));
+  const open = openIn(serving);
+  assert.ok(openIn(run.pid ?? 0).includes('/etc/passwd') && !openIn(server).includes('/etc/passwd'));
   assert.equal([...new Set(open)].sort(), ['/dev/null', '/fuse', image, 'socket:'].sort());
   assert.is(open.filter((target) => target === 'socket:').length, 2);
   run.stdin?.end('\n');

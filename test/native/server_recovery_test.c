@@ -542,11 +542,9 @@ static void test_ends(void)
 
 int main(int argc, char **argv)
 {
-	if (argc > 2 && strcmp(argv[1], "@server") == 0) {
-		if (strcmp(argv[2], STOPS_AT_START) == 0)
-			raise(SIGSTOP);
-		_exit(server_main(argc - 1, argv + 1)); /* the leak check wants /proc, which the server has left behind */
-	}
+	if (argc > 2 && strcmp(argv[2], STOPS_AT_START) == 0)
+		raise(SIGSTOP);
+	be_server_if_asked(argc, argv);
 	if (!begin_server_test())
 		return check_end();
 	progress = mmap(NULL, sizeof *progress, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
