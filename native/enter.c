@@ -38,6 +38,9 @@ static void tell_birth(const char *path, const struct statx *st, int64_t born[2]
 	struct statfs fs;
 
 	if ((st->stx_mask & STATX_BTIME) == 0) {
+		/* As long as it is mounted its number is nobody else's, and a layout ends with every unmounting. */
+		if ((st->stx_attributes & STATX_ATTR_MOUNT_ROOT) != 0)
+			return;
 		if (statfs(path, &fs) < 0 || fs.f_type != NFS_SUPER_MAGIC)
 			return;
 		time = &st->stx_ctime;
@@ -46,35 +49,31 @@ static void tell_birth(const char *path, const struct statx *st, int64_t born[2]
 	born[1] = time->tv_nsec;
 }
 
-/* What `path` is for the caller; less of it where there is no statx. -errno. */
-static int look_at(const char *path, struct source *source)
+/* Where filters of old container engines say that statx is not permitted. Going through a directory (by "/.") makes an automounter mount it. */
+static NOINLINE int look_at_less(const char *path, struct source *source)
 {
-	struct statx more = {0};
+	char through[PATH_MAX + 2];
 	struct stat st;
 
-	if (statx(AT_FDCWD, path, AT_STATX_SYNC_AS_STAT, STATX_TYPE | STATX_MODE | STATX_INO | STATX_CTIME | STATX_BTIME | STATX_MNT_ID, &more) == 0) {
-		*source = (struct source){.device = makedev(more.stx_dev_major, more.stx_dev_minor), .inode = more.stx_ino, .mode = more.stx_mode};
-		if ((more.stx_mask & STATX_MNT_ID) != 0)
-			source->mount = more.stx_mnt_id;
-		tell_birth(path, &more, source->born);
-		return 0;
-	}
-	/* Filters of old container engines say that it is not permitted. */
-	if ((errno != ENOSYS && errno != EPERM) || stat(path, &st) < 0)
+	snprintf(through, sizeof through, "%s/.", path);
+	if (stat(through, &st) < 0 && ((errno != ENOTDIR && errno != EACCES && errno != ENAMETOOLONG) || stat(path, &st) < 0))
 		return -errno;
 	*source = (struct source){.device = st.st_dev, .inode = st.st_ino, .mode = st.st_mode};
 	return 0;
 }
 
-/* The same of a bind's source. Going through a directory (by "/.") makes an automounter mount it. */
-static int look_at_source(const char *path, struct source *source)
+/* What `path` is for the caller. Unlike stat, statx makes an automounter mount a directory by itself. -errno. */
+static int look_at(const char *path, struct source *source)
 {
-	char through[PATH_MAX + 2];
-	int result;
+	struct statx more = {0};
 
-	snprintf(through, sizeof through, "%s/.", path);
-	result = look_at(through, source);
-	return result == -ENOTDIR || result == -EACCES || result == -ENAMETOOLONG ? look_at(path, source) : result;
+	if (statx(AT_FDCWD, path, AT_STATX_SYNC_AS_STAT, STATX_TYPE | STATX_MODE | STATX_INO | STATX_CTIME | STATX_BTIME | STATX_MNT_ID, &more) < 0)
+		return errno == ENOSYS || errno == EPERM ? look_at_less(path, source) : -errno;
+	*source = (struct source){.device = makedev(more.stx_dev_major, more.stx_dev_minor), .inode = more.stx_ino, .mode = more.stx_mode};
+	if ((more.stx_mask & STATX_MNT_ID) != 0)
+		source->mount = more.stx_mnt_id;
+	tell_birth(path, &more, source->born);
+	return 0;
 }
 
 static int look_at_sources(struct run *run, struct err *err)
@@ -87,7 +86,7 @@ static int look_at_sources(struct run *run, struct err *err)
 		if (op->kind == OP_bind && (op->bind.flags & FLAG_bind_inside) != 0)
 			source->mode = S_IFREG; /* not there yet */
 		else if (op->kind == OP_bind)
-			result = look_at_source(op->bind.source, source);
+			result = look_at(op->bind.source, source);
 		else if (op->kind == OP_bind_cwd)
 			/* With the caller's own rights: in the new user namespace a closed directory of the caller's is open. */
 			result = look_at(".", source);

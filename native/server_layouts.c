@@ -82,19 +82,19 @@ struct layout *layout_find(struct server *server, struct image *image, const str
 	return layout;
 }
 
-static bool make_room(struct server *server, const struct image *image)
+/* Once another one is finished: whoever mounts anything just now would have to wait for the kernel to unmount what is in the one that goes. */
+static void make_room(struct server *server, const struct image *image)
 {
 	struct layout *oldest = NULL;
 	unsigned count = 0;
 
 	for (struct layout *layout = image->layouts; layout != NULL; layout = layout->next) {
-		count += layout->state != LAYOUT_HIDDEN;
+		count += layout->state == LAYOUT_FINISHED;
 		if (layout->state == LAYOUT_FINISHED)
 			oldest = layout;
 	}
-	if (count >= LAYOUTS_MAX && oldest != NULL)
+	if (count > LAYOUTS_MAX)
 		hide(server, oldest);
-	return count < LAYOUTS_MAX || oldest != NULL;
 }
 
 void layout_add_run(struct layout *layout, struct run *run)
@@ -106,7 +106,7 @@ void layout_add_run(struct layout *layout, struct run *run)
 void layout_new(struct server *server, const struct connection *connection, struct run *maker)
 {
 	struct image *image = maker->image;
-	struct layout *layout = maker->sock >= 0 && make_room(server, image) ? malloc(sizeof *layout + connection->layout_len) : NULL;
+	struct layout *layout = maker->sock >= 0 ? malloc(sizeof *layout + connection->layout_len) : NULL;
 
 	if (layout == NULL || server_watch(server, maker->sock, layout) < 0) {
 		free(layout);
@@ -148,6 +148,7 @@ void layout_hear(struct server *server, struct layout *layout)
 		layout->host_mounts = fds[1];
 		layout->state = LAYOUT_FINISHED;
 		answer_waiters(server, layout, false);
+		make_room(server, layout->image);
 	} else {
 		close_fd(&fds[1]);
 		hide(server, layout);

@@ -63,7 +63,7 @@ static struct run *add_run(struct server *server, int sock, struct image *image)
 	pid_t pid = 0;
 	int cleanup_fd pidfd = run == NULL ? -1 : pidfd_of_peer(sock, &pid);
 
-	if (pidfd < 0 || pidfd >= server->fd_limit || fcntl(pidfd, F_SETFD, FD_CLOEXEC) < 0 || server_watch(server, pidfd, run) < 0)
+	if (pidfd < 0 || pidfd >= server->fd_limit || server_watch(server, pidfd, run) < 0)
 		close_fd(&pidfd);
 	if (pid == 0) {
 		free(run);

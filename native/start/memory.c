@@ -14,7 +14,7 @@ struct block {
 	size_t mapped; /* of the mapping that begins with this header; 0: it lies in the pool */
 };
 
-static _Alignas(ALIGN) char first[16 << 10];
+static _Alignas(ALIGN) char first[64 << 10]; /* a usual start needs no other */
 static char *at = first, *end = first + sizeof first;
 
 static size_t rounded(size_t size)

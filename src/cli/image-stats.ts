@@ -1,7 +1,7 @@
 /** `tsrun image stats`: what the image servers of this user on this machine have done so far. */
 import { spawn } from 'node:child_process';
 import { readFileSync } from 'node:fs';
-import { sharedRuntimeDirectory } from '../facts/scope.ts';
+import { sharedRuntimeDirectory, userNamespace } from '../facts/scope.ts';
 import { nodeHost } from '../run/host-node.ts';
 import { TsrunError } from '../util/errors.ts';
 import { nativeProgram } from '../util/native-program.ts';
@@ -46,7 +46,7 @@ export type ServerStats = {
 const runtimeDirectories = (env: NodeJS.ProcessEnv): readonly string[] => {
   const own = env['XDG_RUNTIME_DIR'] ?? '';
   const host = nodeHost({ args: [] });
-  return [...(own.startsWith('/') ? [`${own}/tsrun`] : []), sharedRuntimeDirectory(host, host.ids())];
+  return [...(own.startsWith('/') ? [`${own}/tsrun`] : []), sharedRuntimeDirectory(host, host.ids(), userNamespace(host))];
 };
 
 /** @returns the text for stdout. @throws TsrunError E_SERVER when a place cannot be looked into */

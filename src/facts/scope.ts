@@ -1,7 +1,7 @@
 /** Which runs share a user namespace and an image server, and where the server's socket lies. Never decided by the environment alone. */
 import type { Environment } from '../request/from-env.ts';
 import { fnv64 } from '../util/fnv.ts';
-import { failed, type Host, type Ids } from '../util/host.ts';
+import { type Errno, failed, type Host, type Ids } from '../util/host.ts';
 import { networkFileSystem } from './file-systems.ts';
 
 const MAX_CGROUP_BYTES = 64 * 1024;
@@ -20,20 +20,21 @@ export const cgroupOf = (text: string): string => {
   return [...paths].sort().join('\n');
 };
 
-/** `[a-z0-9.-]`, at most 80 characters. */
-export const scopeKey = (host: Host, ids: Ids): string => {
-  // "user:[4026531837]"
-  const inode = (name: string): string => {
-    const text = host.readlink(`/proc/self/ns/${name}`);
-    return failed(text) ? '0' : Number(text.slice(text.indexOf('[') + 1, -1)).toString(36);
-  };
+/** "user:[4026531837]". Asked once for all that depends on it. */
+export const userNamespace = (host: Host): string | Errno => host.readlink('/proc/self/ns/user');
+
+const inode = (namespace: string | Errno): string =>
+  failed(namespace) ? '0' : Number(namespace.slice(namespace.indexOf('[') + 1, -1)).toString(36);
+
+/** `[a-z0-9.-]`, at most 80 characters. `user`: userNamespace(). */
+export const scopeKey = (host: Host, ids: Ids, user: string | Errno): string => {
   const cgroup = host.read('/proc/self/cgroup', 0, MAX_CGROUP_BYTES);
   const groups = ids.groups.length > 1 ? fnv64([...ids.groups].sort((a, b) => a - b).join(' ')) : String(ids.groups[0] ?? 'none');
-  return `${ids.euid}.${ids.egid}.${groups}.${inode('user')}-${inode('pid')}.${fnv64(failed(cgroup) ? '' : cgroupOf(cgroup))}`;
+  return `${ids.euid}.${ids.egid}.${groups}.${inode(user)}-${inode(host.readlink('/proc/self/ns/pid'))}.${fnv64(failed(cgroup) ? '' : cgroupOf(cgroup))}`;
 };
 
 /** A directory for sockets: the login's own where that is what it should be, else one in /tmp, which the launcher makes and checks. */
-export const runtimeDirectory = (host: Host, environment: Environment, ids: Ids): string => {
+export const runtimeDirectory = (host: Host, environment: Environment, ids: Ids, user: string | Errno): string => {
   const own = environment.get('XDG_RUNTIME_DIR') ?? '';
   if (own.startsWith('/')) {
     const stat = host.stat(own);
@@ -41,11 +42,11 @@ export const runtimeDirectory = (host: Host, environment: Environment, ids: Ids)
     const type = fits ? host.fileSystemType(own) : -1;
     if (fits && !failed(type) && networkFileSystem(type) === undefined) return `${own}/tsrun`;
   }
-  return sharedRuntimeDirectory(host, ids);
+  return sharedRuntimeDirectory(host, ids, user);
 };
 
 /** The one in /tmp. */
-export const sharedRuntimeDirectory = (host: Host, ids: Ids): string => `/tmp/tsrun-${outerUid(host, ids)}`;
+export const sharedRuntimeDirectory = (host: Host, ids: Ids, user: string | Errno): string => `/tmp/tsrun-${outerUid(host, ids, user)}`;
 
 const FIRST_USER_NAMESPACE = 'user:[4026531837]';
 
@@ -53,8 +54,8 @@ const FIRST_USER_NAMESPACE = 'user:[4026531837]';
  * In a user namespace of its own (rootless containers, unshare -r, bwrap --uid) people have other ids; their directories are told apart by the id behind
  * it, which is also who owns them. uid_map is relative to the namespace around.
  */
-const outerUid = (host: Host, ids: Ids): number => {
-  if (host.readlink('/proc/self/ns/user') === FIRST_USER_NAMESPACE) return ids.euid;
+const outerUid = (host: Host, ids: Ids, user: string | Errno): number => {
+  if (user === FIRST_USER_NAMESPACE) return ids.euid;
   const map = host.read('/proc/self/uid_map', 0, 4096);
   for (const line of failed(map) ? [] : map.split('\n')) {
     const [inside = Number.NaN, outside = Number.NaN, count = 0] = line.trim().split(/\s+/).map(Number);

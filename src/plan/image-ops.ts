@@ -1,5 +1,5 @@
 /** Where the image's files come from: served over FUSE by the scope's server; without a usable /dev/fuse extracted once; directories as they are. */
-import { runtimeDirectory, scopeKey } from '../facts/scope.ts';
+import { runtimeDirectory, scopeKey, userNamespace } from '../facts/scope.ts';
 import { storePlaces } from '../store/places.ts';
 import { errnoText } from '../util/errno.ts';
 import { TsrunError } from '../util/errors.ts';
@@ -59,11 +59,12 @@ export const planImage = (situation: Situation): Op[] => {
     ];
   }
   const record = request.record === undefined ? undefined : absoluteIn(situation, request.record.text);
-  const key = scopeKey(host, identity.ids);
+  const user = userNamespace(host);
+  const key = scopeKey(host, identity.ids, user);
   return [
     {
       op: 'scope',
-      dir: runtimeDirectory(host, environment, identity.ids),
+      dir: runtimeDirectory(host, environment, identity.ids, user),
       // A server that has run before is not asked again for what the kernel keeps.
       key: record === undefined ? key : `record.${fnv64(`${key}\n${record}`)}`,
       uid,

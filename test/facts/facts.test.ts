@@ -5,7 +5,7 @@ import { networkFileSystem } from '../../src/facts/file-systems.ts';
 import { findHome } from '../../src/facts/home.ts';
 import { findLine, identifyCaller } from '../../src/facts/identity.ts';
 import { realPath } from '../../src/facts/real-path.ts';
-import { cgroupOf, runtimeDirectory, scopeKey } from '../../src/facts/scope.ts';
+import { cgroupOf, runtimeDirectory, scopeKey, userNamespace } from '../../src/facts/scope.ts';
 import { whyNoUserNamespaces } from '../../src/facts/userns.ts';
 import { parseEnviron } from '../../src/request/from-env.ts';
 import { closed, directory, link, type MachineOptions, machine, type Tree } from '../helpers/machine.ts';
@@ -150,7 +150,7 @@ const scope = (changes: MachineOptions & { cgroup?: string; userns?: string } = 
     '/proc/self/cgroup': changes.cgroup ?? '0::/a\n',
   };
   const host = machine({ ...changes, files });
-  return scopeKey(host, host.ids());
+  return scopeKey(host, host.ids(), userNamespace(host));
 };
 
 test('a scope key has only the letters its rule allows', () => {
@@ -184,21 +184,21 @@ for (const [what, task, step] of [
 test('sockets lie in XDG_RUNTIME_DIR when it is what it should be, else in /tmp', () => {
   const at = (entry: ReturnType<typeof directory>, fileSystems: Record<string, number> = {}): string => {
     const host = machine({ files: { '/run/me': entry }, fileSystems });
-    return runtimeDirectory(host, envOf({ XDG_RUNTIME_DIR: '/run/me' }), host.ids());
+    return runtimeDirectory(host, envOf({ XDG_RUNTIME_DIR: '/run/me' }), host.ids(), userNamespace(host));
   };
   assert.is(at(directory(0o700, 1000)), '/run/me/tsrun');
   assert.is(at(directory(0o755, 1000)), '/tmp/tsrun-1000');
   assert.is(at(directory(0o700, 1)), '/tmp/tsrun-1000');
   assert.is(at(directory(0o700, 1000), { '/run/me': 0x6969 }), '/tmp/tsrun-1000');
   const host = machine();
-  assert.is(runtimeDirectory(host, envOf({}), host.ids()), '/tmp/tsrun-1000');
-  assert.is(runtimeDirectory(host, envOf({ XDG_RUNTIME_DIR: '/gone' }), host.ids()), '/tmp/tsrun-1000');
+  assert.is(runtimeDirectory(host, envOf({}), host.ids(), userNamespace(host)), '/tmp/tsrun-1000');
+  assert.is(runtimeDirectory(host, envOf({ XDG_RUNTIME_DIR: '/gone' }), host.ids(), userNamespace(host)), '/tmp/tsrun-1000');
 });
 
 test('in a user namespace everybody has the directory of the user behind', () => {
   const at = (map: string, euid = 0): string => {
     const host = machine({ files: { '/proc/self/uid_map': map } });
-    return runtimeDirectory(host, envOf({}), { ...host.ids(), euid });
+    return runtimeDirectory(host, envOf({}), { ...host.ids(), euid }, userNamespace(host));
   };
   assert.is(at('      1234       1001          1\n', 1234), '/tmp/tsrun-1001');
   assert.is(at('         0     100000       1234\n      1234       1001          1\n', 1234), '/tmp/tsrun-1001');
