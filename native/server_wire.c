@@ -131,12 +131,22 @@ static int lock_file(int dir, const char *name, int how)
 	}
 }
 
-int wire_lock(int dir, const char *key)
+static int lock_scope(int dir, const char *key, int how)
 {
 	char name[WIRE_NAME_MAX];
 
 	wire_name(name, key, WIRE_LOCK);
-	return lock_file(dir, name, LOCK_EX);
+	return lock_file(dir, name, how);
+}
+
+int wire_lock(int dir, const char *key)
+{
+	return lock_scope(dir, key, LOCK_EX);
+}
+
+int wire_try_lock(int dir, const char *key)
+{
+	return lock_scope(dir, key, LOCK_EX | LOCK_NB);
 }
 
 /* --- what others have left --- */

@@ -20,6 +20,7 @@ export const CALLS = {
   open_keep: 20,
   pread: 21,
   fstat: 22,
+  announce: 23,
   getent: 30,
   random: 31,
   log: 32,
