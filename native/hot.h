@@ -5,8 +5,9 @@
  * Recordings of the same image can follow each other in one file.
  *
  * Hot list (a data object of a SIF, of type generic, named "tsrun-hot-list"): HOT_LIST_MAGIC, u32 version, u32 count, then `count` times a `struct hot_piece`:
- * which parts of the root file system's partition a run will want, in the order in which it wanted them when it was recorded. It is an advice that changes
- * nothing but when something is read: a list that makes no sense is not used.
+ * which parts of the root file system's partition a run will want, in the order in which it wanted them when it was recorded. From version 2 on the asks follow: what that run
+ * asked the kernel for, in that order; each a `struct hot_ask` and the path it is about. It is an advice that changes nothing but when something is read: a list that makes no
+ * sense is not used.
  *
  * Both come from files that anybody may have written. */
 #ifndef TSRUN_HOT_H
@@ -49,10 +50,11 @@ void hot_record_touch(struct hot_record *record, enum hot_touch_kind kind, uint3
 /* --- lists --- */
 
 #define HOT_LIST_MAGIC "tsrunhot" /* 8 bytes */
-#define HOT_LIST_VERSION 1u
+#define HOT_LIST_VERSION 2u
 #define HOT_LIST_HEADER 16u
 #define HOT_PIECES_MAX 65536u
-#define HOT_LIST_MAX (HOT_LIST_HEADER + HOT_PIECES_MAX * sizeof(struct hot_piece))
+#define HOT_ASKS_MAX (4u << 20) /* bytes */
+#define HOT_LIST_MAX (HOT_LIST_HEADER + HOT_PIECES_MAX * sizeof(struct hot_piece) + HOT_ASKS_MAX)
 
 enum hot_piece_kind {
 	HOT_PIECE_PLAIN = 0, /* `stored` bytes, for whoever opens the image */
@@ -67,9 +69,18 @@ struct hot_piece {
 };
 uint32_t hot_piece_length(const struct hot_piece *piece);
 
+struct hot_ask {
+	uint64_t offset;
+	uint32_t length;
+	uint16_t kind;     /* enum hot_touch_kind, without HOT_NAMES */
+	uint16_t path_len; /* of the path that follows, from the root, without a slash before it; 0: the ask is about the same file as the one before */
+};
+
 struct hot_list {
 	uint32_t count;
 	struct hot_piece *pieces; /* malloc */
+	const char *asks;         /* behind them; not checked */
+	size_t asks_size;
 };
 /* Reads the list in bytes [offset, offset+size) of `fd`, for a partition of `partition` bytes. -EUCLEAN for anything that is not exactly a list. */
 int WARN_UNUSED hot_list_read(struct hot_list *list, int fd, uint64_t offset, uint64_t size, uint64_t partition, struct err *err);
@@ -81,5 +92,8 @@ void hot_list_advise(const struct hot_list *list, int fd, uint64_t offset, uint6
 /* Reads and decompresses it in order into the image's cache, with threads of its own, until the cache is nearly full, the list has ended or `*unused`
  * is set. Takes the list. Without memory for that, nothing happens. */
 void hot_list_load(struct hot_list *list, struct squash *squash, const _Atomic bool *unused);
+/* Makes the asks of the image that is mounted at `mount`, as any program does, until `limit` bytes were asked for, the list has ended or `*unused` is set. Links and other mounts are
+ * not followed. Before Linux 5.6 nothing happens. */
+void hot_list_fetch(const struct hot_list *list, int mount, uint64_t limit, const _Atomic bool *unused);
 
 #endif

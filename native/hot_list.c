@@ -69,7 +69,7 @@ int hot_list_read(struct hot_list *list, int fd, uint64_t offset, uint64_t size,
 		char magic[8];
 		uint32_t version, count;
 	} header;
-	uint64_t end;
+	uint64_t end, pieces;
 	int rc;
 
 	*list = (struct hot_list) { .pieces = NULL };
@@ -78,13 +78,16 @@ int hot_list_read(struct hot_list *list, int fd, uint64_t offset, uint64_t size,
 	rc = read_bytes(fd, &header, sizeof header, offset);
 	if (rc < 0)
 		return fail(err, -rc, READING, "reading %zu bytes at %" PRIu64, sizeof header, offset);
-	if (memcmp(header.magic, HOT_LIST_MAGIC, sizeof header.magic) != 0 || header.version != HOT_LIST_VERSION || header.count > HOT_PIECES_MAX
-		|| size != HOT_LIST_HEADER + header.count * sizeof(struct hot_piece))
-		return fail(err, EUCLEAN, READING, "its header is not that of a list of version %u", HOT_LIST_VERSION);
+	pieces = header.count * sizeof(struct hot_piece);
+	if (memcmp(header.magic, HOT_LIST_MAGIC, sizeof header.magic) != 0 || header.version == 0 || header.version > HOT_LIST_VERSION
+		|| header.count > HOT_PIECES_MAX || size < HOT_LIST_HEADER + pieces || (header.version == 1 && size != HOT_LIST_HEADER + pieces))
+		return fail(err, EUCLEAN, READING, "its header is not that of a list of version 1 to %u", HOT_LIST_VERSION);
 	list->pieces = malloc(size);
 	if (list->pieces == NULL)
 		return fail(err, ENOMEM, READING, "out of memory");
 	list->count = header.count;
+	list->asks = (const char *)list->pieces + pieces;
+	list->asks_size = (size_t)(size - HOT_LIST_HEADER - pieces);
 	rc = read_bytes(fd, list->pieces, (size_t)size - HOT_LIST_HEADER, offset + HOT_LIST_HEADER);
 	rc = rc < 0 ? fail(err, -rc, READING, "reading its pieces") : check(list, partition, err);
 	if (rc < 0)

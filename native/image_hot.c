@@ -4,6 +4,7 @@
 #include "squash/squash.h"
 
 #include <inttypes.h>
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -14,6 +15,9 @@ struct finding {
 	uint32_t count;
 	struct hot_piece pieces[HOT_PIECES_MAX];
 	uint32_t slots[SLOTS]; /* open addressing over position: piece + 1; 0 is free */
+	char asks[HOT_ASKS_MAX];
+	size_t asks_size, last_ask; /* where the last one begins */
+	char read[PATH_MAX];        /* the file it reads; empty: it is no such ask */
 };
 
 /* What does not fit any more would be wanted last. */
@@ -83,6 +87,40 @@ static int touch(struct squash *sq, const char *path, uint64_t kind, uint64_t of
 	return rc < 0 ? (int)rc : 0;
 }
 
+/* --- the asks --- */
+
+/* More of the same file, right behind what was asked for last. */
+static bool goes_on(struct finding *finding, uint64_t offset, uint64_t length)
+{
+	struct hot_ask last;
+
+	memcpy(&last, finding->asks + finding->last_ask, sizeof last);
+	if (last.offset + last.length != offset || last.length + length > UINT32_MAX)
+		return false;
+	last.length += (uint32_t)length;
+	memcpy(finding->asks + finding->last_ask, &last, sizeof last);
+	return true;
+}
+
+/* What does not fit any more would be asked for last. */
+static void add_ask(struct finding *finding, const char *path, uint64_t kind, uint64_t offset, uint64_t length)
+{
+	const char *name = path + strspn(path, "/");
+	size_t name_len = strlen(name);
+	bool same = kind == HOT_DATA && name_len > 0 && strcmp(name, finding->read) == 0;
+	struct hot_ask ask = { .offset = offset, .length = (uint32_t)length, .kind = (uint16_t)kind, .path_len = same ? 0 : (uint16_t)name_len };
+
+	if ((kind != HOT_INODE && kind != HOT_ENTRIES && kind != HOT_DATA) || name_len == 0 || name_len >= PATH_MAX || length > UINT32_MAX)
+		return;
+	if ((same && goes_on(finding, offset, length)) || sizeof ask + ask.path_len > sizeof finding->asks - finding->asks_size)
+		return;
+	finding->last_ask = finding->asks_size;
+	memcpy(finding->asks + finding->asks_size, &ask, sizeof ask);
+	memcpy(finding->asks + finding->asks_size + sizeof ask, name, ask.path_len);
+	finding->asks_size += sizeof ask + ask.path_len;
+	snprintf(finding->read, sizeof finding->read, "%s", kind == HOT_DATA ? name : "");
+}
+
 /* --- all of them --- */
 
 struct fields {
@@ -110,7 +148,8 @@ static int write_list(const struct finding *finding, struct err *err)
 
 	fwrite(HOT_LIST_MAGIC, 1, strlen(HOT_LIST_MAGIC), stdout);
 	fwrite(numbers, sizeof numbers, 1, stdout);
-	if (fwrite(finding->pieces, sizeof finding->pieces[0], finding->count, stdout) != finding->count)
+	if (fwrite(finding->pieces, sizeof finding->pieces[0], finding->count, stdout) != finding->count
+		|| fwrite(finding->asks, 1, finding->asks_size, stdout) != finding->asks_size)
 		return fail(err, errno, "write the hot list", "stdout");
 	return 0;
 }
@@ -128,8 +167,11 @@ int image_hot(struct squash *sq, struct err *err)
 	for (unsigned i = 0, count = squash_start_areas(sq, areas); i < count; i++)
 		add(finding, areas[i].position, areas[i].length, HOT_PIECE_PLAIN);
 	squash_trace(sq, loaded, finding);
-	while (rc == 0 && next_fields(&fields))
-		rc = touch(sq, fields.text[1], strtoull(fields.text[0], NULL, 10), strtoull(fields.text[2], NULL, 10),
-			strtoull(fields.text[3], NULL, 10), err);
+	while (rc == 0 && next_fields(&fields)) {
+		uint64_t kind = strtoull(fields.text[0], NULL, 10), offset = strtoull(fields.text[2], NULL, 10), length = strtoull(fields.text[3], NULL, 10);
+
+		rc = touch(sq, fields.text[1], kind, offset, length, err);
+		add_ask(finding, fields.text[1], kind, offset, length);
+	}
 	return rc < 0 ? rc : write_list(finding, err);
 }

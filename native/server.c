@@ -52,7 +52,10 @@ static void hear_of_children(struct server *server)
 
 	(void)!read(server->children, &told, sizeof told);
 	for (const struct image *image = server->images; image != NULL; image = image->next)
+	{
 		supervised_resume(image->serving);
+		supervised_bury_fetcher(image->serving);
+	}
 }
 
 /* Brings an image to the state it should be in; it may be gone afterwards. */

@@ -68,6 +68,16 @@ static int mount_old(struct image *image, int *device, struct err *err)
 	return rc;
 }
 
+int image_root(const struct image *image)
+{
+	char name[NAME_SIZE];
+	int root;
+
+	name_of(image, name);
+	root = image->mount >= 0 ? fcntl(image->mount, F_DUPFD_CLOEXEC, 0) : open(name, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	return root < 0 ? -errno : root;
+}
+
 static void unmount(struct image *image)
 {
 	char name[NAME_SIZE];
@@ -171,8 +181,10 @@ struct image *images_find_or_open(struct image **images, const struct server_box
 
 void image_leave(struct image *image)
 {
-	if (image->state != IMAGE_LEAVING)
+	if (image->state != IMAGE_LEAVING) {
+		supervised_leave(image->serving);
 		unmount(image);
+	}
 	image->state = IMAGE_LEAVING;
 }
 

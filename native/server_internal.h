@@ -75,6 +75,8 @@ struct image {
 struct image *images_find_or_open(struct image **images, const struct server_box *box, const struct wire_request *request, int fd, int record, struct err *err);
 /* How a run gets at the image: fills `reply`; returns the descriptor to send (not to be closed), or -errno. `*own` is to be closed when it is sent. */
 int WARN_UNUSED image_show(const struct image *image, struct wire_reply *reply, int *own, struct err *err);
+/* The root of its mount, to be closed; -errno. */
+int WARN_UNUSED image_root(const struct image *image);
 /* Nobody is known to use it: lets go of our own reference. Whoever still has one keeps it alive. */
 void image_leave(struct image *image);
 /* Frees an image that failed to open or whose mount has ended. */
@@ -188,6 +190,10 @@ void supervised_resume(struct supervised *serving);
 const struct imagefs_shared *supervised_shared(const struct supervised *serving);
 pid_t supervised_pid(const struct supervised *serving);
 unsigned supervised_replacements(const struct supervised *serving);
+/* After a SIGCHLD, too: buries the process that fetches rests, when it has ended. */
+void supervised_bury_fetcher(struct supervised *serving);
+/* Ends that process, which keeps the mount in use; there will be no other. */
+void supervised_leave(struct supervised *serving);
 /* Whether a run is known that uses it: without one nothing is read ahead. */
 void supervised_used(struct supervised *serving, bool used);
 void supervised_free(struct supervised *serving);
@@ -207,12 +213,12 @@ struct serving {
 	const int *devices;
 	int listening; /* see imagefs_listen(); or -1 */
 	const struct stat *identity; /* a file that has become another is not served */
-	int image, channel, record;
+	int image, channel, record, rests; /* rests: see imagefs_config */
 	uint64_t offset, size;
 	uint64_t hot_offset, hot_size;
 	const char *program, *search; /* that the first run starts, see server.h; empty: it is not known */
 };
-enum serving_says { SAYS_OPENED, SAYS_RECOVERED, SAYS_LOG, SAYS_WATCH };
+enum serving_says { SAYS_OPENED, SAYS_RECOVERED, SAYS_LOG, SAYS_WATCH, SAYS_FETCH };
 struct serving_message {
 	enum serving_says says;
 	int rc;         /* SAYS_OPENED: negative errno when it could not */
@@ -220,6 +226,8 @@ struct serving_message {
 };
 /* In the new process. Exit status 0: the mount has ended. */
 NORETURN void serving_main(const struct serving *serving);
+/* In another one, of the same parent: has the kernel ask ahead for what the image says that a run will want, then for rests. */
+NORETURN void fetching_main(pid_t parent, const struct image *image, struct imagefs_shared *shared, int mount, int rests);
 
 /* --- program_ahead.c --- */
 

@@ -6,6 +6,7 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mount.h>
@@ -33,6 +34,11 @@ static void say_log(void *ctx, const char *text)
 static void say_watch(void *ctx)
 {
 	say(ctx, &(struct serving_message) { .says = SAYS_WATCH });
+}
+
+static void say_fetch(void *ctx)
+{
+	say(ctx, &(struct serving_message) { .says = SAYS_FETCH });
 }
 
 static void say_recovered(void *ctx)
@@ -80,10 +86,22 @@ static void close_range_of_fds(unsigned first, unsigned last)
 		close((int)fd);
 }
 
+static void close_all_but(int *kept, unsigned count)
+{
+	unsigned next = STDERR_FILENO + 1;
+
+	qsort(kept, count, sizeof kept[0], compare_ints);
+	for (unsigned i = 0; i < count; i++) {
+		close_range_of_fds(next, (unsigned)kept[i] - 1);
+		next = (unsigned)kept[i] + 1;
+	}
+	close_range_of_fds(next, UINT32_MAX);
+}
+
 static void close_others(const struct serving *serving)
 {
-	int kept[IMAGEFS_WORKERS_MAX + 4];
-	unsigned count = serving->shared->workers, next = STDERR_FILENO + 1;
+	int kept[IMAGEFS_WORKERS_MAX + 5];
+	unsigned count = serving->shared->workers;
 
 	memcpy(kept, serving->devices, count * sizeof kept[0]);
 	kept[count++] = serving->image;
@@ -92,12 +110,9 @@ static void close_others(const struct serving *serving)
 		kept[count++] = serving->listening;
 	if (serving->record >= 0)
 		kept[count++] = serving->record;
-	qsort(kept, count, sizeof kept[0], compare_ints);
-	for (unsigned i = 0; i < count; i++) {
-		close_range_of_fds(next, (unsigned)kept[i] - 1);
-		next = (unsigned)kept[i] + 1;
-	}
-	close_range_of_fds(next, UINT32_MAX);
+	if (serving->rests >= 0)
+		kept[count++] = serving->rests;
+	close_all_but(kept, count);
 }
 
 static bool is_still(int fd, const struct stat *then)
@@ -110,16 +125,21 @@ static bool is_still(int fd, const struct stat *then)
 
 /* --- what a run will want, if the image says so --- */
 
+static uint64_t partition_size(const struct stat *file, uint64_t offset, uint64_t size)
+{
+	uint64_t whole = (uint64_t)file->st_size;
+
+	return size != 0 ? size : offset < whole ? whole - offset : 0;
+}
+
 /* A successor need not: what its predecessor had asked for has come. */
 static void advise(const struct serving *serving, struct hot_list *hot)
 {
-	uint64_t file = (uint64_t)serving->identity->st_size;
-	uint64_t partition = serving->size != 0 ? serving->size : serving->offset < file ? file - serving->offset : 0;
 	struct err err = { 0 };
 
 	if (serving->hot_size == 0)
 		return;
-	if (hot_list_read(hot, serving->image, serving->hot_offset, serving->hot_size, partition, &err) < 0)
+	if (hot_list_read(hot, serving->image, serving->hot_offset, serving->hot_size, partition_size(serving->identity, serving->offset, serving->size), &err) < 0)
 		say_log((void *)(uintptr_t)serving, err.detail); /* it would have been an advice */
 	else
 		hot_list_advise(hot, serving->image, serving->offset, serving->box->cache_bytes * ADVICE_PER_CACHE);
@@ -157,6 +177,8 @@ NORETURN void serving_main(const struct serving *serving)
 		.log = say_log,
 		.watch = say_watch,
 		.recovered = say_recovered,
+		.rests = serving->rests,
+		.fetch = say_fetch,
 		.ctx = (void *)(uintptr_t)serving,
 	};
 	struct serving_message opened = { .says = SAYS_OPENED };
@@ -178,6 +200,8 @@ NORETURN void serving_main(const struct serving *serving)
 	say(serving, &opened);
 	if (opened.rc < 0)
 		_exit(1);
+	if (hot.asks_size > 0 && !atomic_exchange(&serving->shared->fetching, true))
+		say_fetch((void *)(uintptr_t)serving);
 	if (hot.count > 0)
 		hot_list_load(&hot, config.squash, &serving->shared->unused);
 	else
@@ -186,4 +210,31 @@ NORETURN void serving_main(const struct serving *serving)
 		_exit(0);
 	say_log((void *)(uintptr_t)serving, opened.err.detail);
 	_exit(1);
+}
+
+static void fetch_hot(const struct image *image, struct imagefs_shared *shared, int mount)
+{
+	struct hot_list hot = { .pieces = NULL };
+
+	if (image->hot_size > 0)
+		(void)!hot_list_read(&hot, image->fd, image->hot_offset, image->hot_size, partition_size(&image->identity, image->offset, image->size), NULL);
+	close(image->fd);
+	hot_list_fetch(&hot, mount, image->box->cache_bytes * ADVICE_PER_CACHE, &shared->unused);
+	hot_list_free(&hot);
+}
+
+NORETURN void fetching_main(pid_t parent, const struct image *image, struct imagefs_shared *shared, int mount, int rests)
+{
+	int kept[] = { mount, rests, image->fd };
+
+	prctl(PR_SET_NAME, "tsrun-rests");
+	/* It is nothing without the server, and would keep the mount in use. */
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	if (getppid() != parent)
+		_exit(1);
+	close_all_but(kept, ARRAY_LEN(kept));
+	atomic_store(&shared->fetcher, (uint32_t)getpid());
+	fetch_hot(image, shared, mount);
+	imagefs_fetch_rests(mount, rests);
+	_exit(0);
 }

@@ -30,6 +30,9 @@ struct supervised {
 	unsigned parked_ticks; /* for so many there have been parked requests although a worker is free */
 	pid_t pid;
 	int channel;
+	int rests[2];      /* to the process that fetches rests, from the one that serves */
+	pid_t fetcher;     /* 0: there is none, or no longer */
+	bool has_fetched;  /* and will have no other one */
 	bool opened;       /* by this process or one before it */
 	unsigned failures, replacements;
 	bool hangs;        /* killed because of that */
@@ -82,6 +85,7 @@ static int start_process(struct supervised *serving)
 			.identity = &image->identity,
 			.image = image->fd,
 			.record = image->record,
+			.rests = serving->rests[1],
 			.channel = theirs,
 			.offset = image->offset,
 			.size = image->size,
@@ -94,6 +98,19 @@ static int start_process(struct supervised *serving)
 	serving->pid = pid;
 	serving->channel = steal_fd(&ours);
 	return 0;
+}
+
+/* Once: nobody misses it when it ends. */
+static void start_fetcher(struct supervised *serving)
+{
+	int cleanup_fd root = image_root(serving->image);
+	pid_t parent = getpid(), pid = serving->has_fetched || root < 0 || serving->rests[0] < 0 ? -1 : fork();
+
+	if (pid == 0)
+		fetching_main(parent, serving->image, serving->shared, root, serving->rests[0]);
+	if (pid > 0)
+		serving->fetcher = pid;
+	serving->has_fetched = true;
 }
 
 static void watch(struct supervised *serving)
@@ -136,10 +153,11 @@ int supervise_image(struct supervised **out, const struct image *image, int devi
 		close(device);
 		return fail(err, ENOMEM, SERVER_STEP_SERVER, "out of memory");
 	}
-	*serving = (struct supervised) { .image = image, .channel = -1, .due = INT64_MAX, .device_count = 1, .devices = { device }, .listening = -1 };
+	*serving = (struct supervised) { .image = image, .channel = -1, .due = INT64_MAX, .device_count = 1, .devices = { device }, .listening = -1, .rests = { -1, -1 } };
 	clone_devices(serving, worker_count());
 	serving->listening = imagefs_listening_device(image->box->device_path, device);
 	serving->shared = imagefs_shared_new(serving->device_count);
+	(void)!socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, serving->rests); /* without it blocks are decoded more often, that is all */
 	rc = serving->shared == NULL ? -ENOMEM : start_process(serving);
 	if (rc < 0) {
 		supervised_free(serving);
@@ -222,12 +240,16 @@ enum supervised_news supervised_hear(struct supervised *serving, struct err *err
 		return NEWS_NONE;
 	if (got != sizeof message)
 		return bury(serving, err);
+	message.err.step[sizeof message.err.step - 1] = message.err.detail[sizeof message.err.detail - 1] = '\0';
 	switch (message.says) {
 	case SAYS_OPENED:
 		if (message.rc < 0) {
 			*err = message.err;
 			serving->failures = FAILURES_MAX; /* trying again would not help */
-			return serving->opened ? NEWS_NONE : NEWS_FAILED;
+			if (!serving->opened)
+				return NEWS_FAILED;
+			server_log(serving->image->box, message.err.detail);
+			return NEWS_NONE;
 		}
 		if (serving->opened)
 			return NEWS_NONE;
@@ -237,11 +259,13 @@ enum supervised_news supervised_hear(struct supervised *serving, struct err *err
 		serving->failures = 0;
 		break;
 	case SAYS_LOG:
-		message.err.detail[sizeof message.err.detail - 1] = '\0';
 		server_log(serving->image->box, message.err.detail);
 		break;
 	case SAYS_WATCH:
 		watch(serving);
+		break;
+	case SAYS_FETCH:
+		start_fetcher(serving);
 		break;
 	}
 	return NEWS_NONE;
@@ -334,6 +358,21 @@ void supervised_resume(struct supervised *serving)
 	kill(serving->pid, SIGCONT);
 }
 
+void supervised_bury_fetcher(struct supervised *serving)
+{
+	if (serving->fetcher <= 0 || waitpid(serving->fetcher, NULL, WNOHANG) != serving->fetcher)
+		return;
+	atomic_store(&serving->shared->fetcher, 0);
+	serving->fetcher = 0;
+}
+
+void supervised_leave(struct supervised *serving)
+{
+	serving->has_fetched = true;
+	if (serving->fetcher > 0)
+		kill(serving->fetcher, SIGKILL);
+}
+
 void supervised_used(struct supervised *serving, bool used)
 {
 	atomic_store(&serving->shared->unused, !used);
@@ -354,6 +393,12 @@ void supervised_free(struct supervised *serving)
 		kill(serving->pid, SIGKILL);
 		RETRY(waitpid(serving->pid, NULL, 0));
 	}
+	if (serving->fetcher > 0) {
+		kill(serving->fetcher, SIGKILL);
+		RETRY(waitpid(serving->fetcher, NULL, 0));
+	}
+	close_fd(&serving->rests[0]);
+	close_fd(&serving->rests[1]);
 	imagefs_shared_free(serving->shared);
 	free(serving);
 }

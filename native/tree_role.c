@@ -9,7 +9,6 @@
 #include <sys/mount.h>
 #include <sys/stat.h>
 
-#include "mount.h"
 #include "tree_put.h"
 #include "tree_tar.h"
 #include "util.h"
@@ -125,19 +124,16 @@ static int report(int result, const struct err *err)
 	return result < 0;
 }
 
-/* Without what is mounted below it: that is this run's, and hides what the tree has there. (Before Linux 5.2 it does.) */
+/* Without what is mounted below it: that is this run's, and hides what the tree has there. Bound over itself, and reached there through "/..", which also
+ * leads to what lies over "/". Where the kernel keeps mounts together (/sys of the host), they are taken as they are. */
 static int take(const char *path, bool real_owners)
 {
-	const struct bind_flags flags = {.devices = true, .set_ids = true};
 	struct tree_records records = {.table = NULL, .real_owners = real_owners};
-	cleanup_source struct mount_source bare = MOUNT_SOURCE_NONE;
 	struct err err = {0};
-	char through[40];
+	char through[PATH_MAX];
 
-	if (mount_copy(&bare, AT_FDCWD, path, &flags) == 0) {
-		snprintf(through, sizeof through, "/proc/self/fd/%d/.", bare.fd);
+	if (snprintf(through, sizeof through, "/..%s", path) < (int)sizeof through && mount(path, path, NULL, MS_BIND, NULL) == 0)
 		path = through;
-	}
 	return report(tree_tar(path, STDOUT_FILENO, &records, &err), &err);
 }
 

@@ -46,7 +46,7 @@ const rounds = Number(values.rounds ?? (values.short ? 3 : 5));
 const work = join(values.data, 'work');
 mkdirSync(work, { recursive: true });
 
-const against = async (name: string, ours: string, theirs: string, limit: number): Promise<Question> => {
+const against = async (name: string, inputs: readonly string[], ours: string, theirs: string, limit: number): Promise<Question> => {
   say(`\n${name}`);
   const [left, right] = await compare(
     [
@@ -55,6 +55,7 @@ const against = async (name: string, ours: string, theirs: string, limit: number
     ],
     rounds,
     say,
+    inputs,
   );
   if (left === undefined || right === undefined) throw new Error('both sides have run');
   const ratio = pairedRatio(left, right);
@@ -91,18 +92,21 @@ const questions = async (data: Data, small: string): Promise<readonly Question[]
   return [
     await against(
       'gzip layers → zstd 3',
+      data.layers,
       build(`oci:${data.layout}`),
       `zcat ${layers} | tar2sqfs -q -f -c zstd -X level=3 ${sqfs}`,
       GOALS.gzipLayers,
     ),
     await against(
       'plain tar → zstd 3',
+      [data.tar],
       build(`tar:${data.tar}`),
       `tar2sqfs -q -f -c zstd -X level=3 ${sqfs} < ${data.tar}`,
       GOALS.plainTar,
     ),
     await against(
       'gzip layers → gzip 9, beside umoci and mksquashfs',
+      data.layers,
       build(`oci:${data.layout}`, '--compress gzip:9'),
       `rm -rf ${unpacked}; umoci raw unpack --image ${data.layout}:latest ${unpacked} && mksquashfs ${unpacked} ${sqfs} -noappend -quiet -no-progress -comp gzip`,
       GOALS.gzipBoth,

@@ -1,5 +1,5 @@
 /** Runs programs side by side: interleaved rounds, wall time, CPU time and peak memory of the whole process tree, medians and ratios. */
-import { spawn } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
 import { readdirSync, readFileSync } from 'node:fs';
 
 export type Contender = {
@@ -75,15 +75,22 @@ const listQuietly = (path: string): readonly string[] => {
   }
 };
 
-/** Every contender once in each round, so that what else happens on the machine meets all alike. */
+/**
+ * Every contender once in each round, so that what else happens on the machine meets all alike; each round begins with another one. Before each run what the one before it has
+ * written is on the disk, and `inputs` are in memory: some systems take the page cache back within seconds, and then the first to read would pay for the others.
+ */
 export const compare = async (
   contenders: readonly Contender[],
   rounds: number,
   onRun: (text: string) => void,
+  inputs: readonly string[] = [],
 ): Promise<readonly Summary[]> => {
   const samples = contenders.map((): Sample[] => []);
   for (let round = 1; round <= rounds; round++) {
-    for (const [at, contender] of contenders.entries()) {
+    for (let turn = 0; turn < contenders.length; turn++) {
+      const at = (turn + round - 1) % contenders.length;
+      const contender = contenders[at] as Contender;
+      execFileSync('sh', ['-c', 'sync; cat "$@" >/dev/null', 'sh', ...inputs], { stdio: ['ignore', 'ignore', 'inherit'] });
       const sample = await measureOnce(contender);
       samples[at]?.push(sample);
       onRun(`${round}/${rounds} ${contender.name}: ${sample.seconds.toFixed(2)} s, ${megabytes(sample.peakBytes)}`);

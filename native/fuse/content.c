@@ -21,6 +21,7 @@ void do_read(const struct request *r)
 	struct squash_pieces pieces;
 	struct squash_inode inode;
 	uint64_t end;
+	bool is_first = false;
 	struct err err = { 0 };
 	/* The mount's max_read keeps it from asking for more; less than asked for would mean the end of the file. */
 	int rc = r->arg_len < sizeof *in || in->size > SQUASH_READ_MAX ? -EINVAL : answer_stat(r, &inode, &err);
@@ -31,17 +32,21 @@ void do_read(const struct request *r)
 		answer_failure(r, rc, &err);
 		return;
 	}
-	hot_record_touch(r->fs->config.record, HOT_DATA, inode.ino, in->offset, (uint32_t)pieces.bytes);
 	memcpy(parts + 1, pieces.iov, pieces.count * sizeof parts[0]);
 	answer_vector(r, 0, parts, pieces.count + 1, pieces.bytes);
 	end = in->offset + pieces.bytes;
 	if (in->flags & O_DIRECT)
 		squash_release(r->sq, &pieces);
 	else
-		squash_give(r->sq, &pieces);
+		is_first = squash_give(r->sq, &pieces);
+	if (rests_is_fetcher(r->fs, r->in))
+		return; /* nobody has asked for these bytes yet */
+	hot_record_touch(r->fs->config.record, HOT_DATA, inode.ino, in->offset, (uint32_t)(end - in->offset));
 	if (reads_in_order(r, in->offset, end)) {
 		r->worker->ahead = inode;
 		r->worker->ahead_offset = end;
+	} else if (is_first) {
+		rests_want(r, &inode, in->offset, (size_t)(end - in->offset));
 	}
 }
 

@@ -82,6 +82,12 @@ void walk_note(struct imagefs *fs, const struct fuse_in_header *in);
 void walk_note_file(struct imagefs *fs);
 bool walk_wants_names_only(const struct imagefs *fs);
 
+/* rests.c: whether the request is the fetcher's; after a small read of a block that nothing had been read of: has the others fetched; answers a name that is there for the
+ * fetcher alone, false for another one */
+bool rests_is_fetcher(const struct imagefs *fs, const struct fuse_in_header *in);
+void rests_want(const struct request *r, const struct squash_inode *file, uint64_t offset, size_t read);
+bool rests_lookup(const struct request *r);
+
 /* names.c, content.c, xattrs.c */
 void do_lookup(const struct request *r);
 void do_readdir(const struct request *r, bool plus);

@@ -10,8 +10,11 @@ void do_lookup(const struct request *r)
 	struct err err = { 0 };
 	size_t len = strnlen(r->arg, r->arg_len);
 	uint64_t ref;
-	int rc = answer_stat(r, &inode, &err);
+	int rc;
 
+	if (rests_lookup(r))
+		return;
+	rc = answer_stat(r, &inode, &err);
 	if (rc == 0)
 		hot_record_touch(r->fs->config.record, HOT_NAMES, inode.ino, 0, 0);
 	if (rc == 0)

@@ -13,6 +13,8 @@ void walk_note(struct imagefs *fs, const struct fuse_in_header *in)
 
 	if (in->opcode == FUSE_FORGET || in->opcode == FUSE_BATCH_FORGET || in->opcode == FUSE_INTERRUPT)
 		return; /* nobody asks for these */
+	if (rests_is_fetcher(fs, in))
+		return;
 	if (atomic_exchange_explicit(&walk->asker, in->pid, memory_order_relaxed) != in->pid) {
 		atomic_store_explicit(&walk->listings, 0, memory_order_relaxed);
 		atomic_store_explicit(&walk->looks, false, memory_order_relaxed);

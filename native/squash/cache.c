@@ -296,12 +296,13 @@ bool cache_has(struct squash_cache *cache, const struct squash_key *key)
 	return has;
 }
 
-static void put(struct squash_cache *cache, struct squash_block *block, size_t given)
+static bool put(struct squash_cache *cache, struct squash_block *block, size_t given)
 {
 	struct shard *shard = shard_of(cache, key_hash(&block->key));
-	bool goes;
+	bool goes, first;
 
 	pthread_mutex_lock(&shard->lock);
+	first = block->given == 0;
 	block->given += given;
 	goes = --block->refs == 0 && block->given >= block->size && given > 0;
 	if (goes)
@@ -311,16 +312,17 @@ static void put(struct squash_cache *cache, struct squash_block *block, size_t g
 		block_free(block);
 	if (atomic_load(&cache->bytes) > cache->limit) /* what was in use when it was loaded could not go then */
 		shrink(cache);
+	return first;
 }
 
 void cache_put(struct squash_cache *cache, struct squash_block *block)
 {
-	put(cache, block, 0);
+	(void)put(cache, block, 0);
 }
 
-void cache_put_given(struct squash_cache *cache, struct squash_block *block, size_t bytes)
+bool cache_put_given(struct squash_cache *cache, struct squash_block *block, size_t bytes)
 {
-	put(cache, block, bytes);
+	return put(cache, block, bytes);
 }
 
 void cache_purge(struct squash_cache *cache, uint64_t image)

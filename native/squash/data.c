@@ -337,21 +337,23 @@ void squash_read_ahead(struct squash *sq, const struct squash_inode *file, uint6
 		load_ahead(sq, pos, stored);
 }
 
-static void put_pieces(struct squash *sq, struct squash_pieces *pieces, bool given)
+void squash_release(struct squash *sq, struct squash_pieces *pieces)
 {
 	for (unsigned i = 0; i < pieces->count; i++)
 		if (pieces->held[i] != NULL)
-			cache_put_given(sq->cache, pieces->held[i], given ? pieces->iov[i].iov_len : 0);
+			cache_put(sq->cache, pieces->held[i]);
 	pieces->count = 0;
 	pieces->bytes = 0;
 }
 
-void squash_release(struct squash *sq, struct squash_pieces *pieces)
+bool squash_give(struct squash *sq, struct squash_pieces *pieces)
 {
-	put_pieces(sq, pieces, false);
-}
+	bool is_first = false;
 
-void squash_give(struct squash *sq, struct squash_pieces *pieces)
-{
-	put_pieces(sq, pieces, true);
+	for (unsigned i = 0; i < pieces->count; i++)
+		if (pieces->held[i] != NULL && cache_put_given(sq->cache, pieces->held[i], pieces->iov[i].iov_len) && i == 0)
+			is_first = true;
+	pieces->count = 0;
+	pieces->bytes = 0;
+	return is_first;
 }

@@ -41,8 +41,8 @@ struct squash_block *cache_peek(struct squash_cache *cache, const struct squash_
 /* Whether the block is there, or being loaded. */
 bool cache_has(struct squash_cache *cache, const struct squash_key *key);
 void cache_put(struct squash_cache *cache, struct squash_block *block);
-/* The same of a block of which `bytes` more will not be asked for again, since the asker keeps them: with its last one it goes. */
-void cache_put_given(struct squash_cache *cache, struct squash_block *block, size_t bytes);
+/* The same of a block of which `bytes` more will not be asked for again, since the asker keeps them: with its last one it goes. Whether these were the first. */
+bool cache_put_given(struct squash_cache *cache, struct squash_block *block, size_t bytes);
 struct squash_cache_use cache_use(struct squash_cache *cache);
 /* Forgets an image's blocks; none may be in use. */
 void cache_purge(struct squash_cache *cache, uint64_t image);

@@ -118,8 +118,9 @@ struct squash_pieces {
 int WARN_UNUSED squash_read(struct squash *sq, const struct squash_inode *file, uint64_t offset, size_t len, struct squash_pieces *pieces,
 	struct err *err);
 void squash_release(struct squash *sq, struct squash_pieces *pieces);
-/* The same when whoever asked keeps them, as the kernel does, and will not ask again soon: a block of which every byte was given is not kept here, too. */
-void squash_give(struct squash *sq, struct squash_pieces *pieces);
+/* The same when whoever asked keeps them, as the kernel does, and will not ask again soon: a block of which every byte was given is not kept here, too. Whether nothing was
+ * given of the first block before. */
+bool squash_give(struct squash *sq, struct squash_pieces *pieces);
 
 /* For a file that is read in order, up to `offset` so far: tells the storage what will be wanted next, and decodes the block there into the cache. */
 void squash_read_ahead(struct squash *sq, const struct squash_inode *file, uint64_t offset);

@@ -39,6 +39,9 @@ const clampShadowDays = (bytes: Buffer, epoch: number): Buffer => {
   return Buffer.from(edited.join('\n'), 'latin1');
 };
 
+const withoutDate = (bytes: Buffer): Buffer =>
+  Buffer.from(bytes.toString('latin1').replace(/^(# AutoInstalled) generated .*/, '$1'), 'latin1');
+
 /** Hold everywhere, whatever the layer was made by: they belong to the clamped times. */
 export const TIME_RULES: readonly Rule[] = [
   {
@@ -61,7 +64,7 @@ export const NOISE_RULES: readonly Rule[] = [
   { path: /^etc\/(?:passwd|group|gshadow|subuid|subgid)-$/, action: DROP, why: 'what useradd keeps of the state before' },
   { path: /^var\/cache\/ldconfig\/aux-cache$/, action: DROP, why: 'inode numbers and change times of libraries; ldconfig makes it again' },
   {
-    path: /^var\/log\/(?:apt\/.*|(?:dpkg|alternatives|bootstrap|fontconfig|apk|pacman|yum|hawkey|dnf5?(?:\.\w+)?)\.log(?:\.\d+)?|faillog|lastlog|tallylog|wtmp|btmp)$/,
+    path: /^var\/log\/(?:apt\/.*|(?:dpkg|alternatives|bootstrap|fontconfig|apk|pacman|yum|hawkey|zypper|dnf5?(?:\.\w+)?)\.log(?:\.\d+)?|zypp\/history|faillog|lastlog|tallylog|wtmp|btmp)$/,
     action: DROP,
     why: 'logs with the time of the build',
   },
@@ -74,6 +77,16 @@ export const NOISE_RULES: readonly Rule[] = [
   { path: /^var\/cache\/man\/(?:.*\/)?index\.db$/, action: DROP, why: 'an index with times of manual pages; mandb makes it again' },
   { path: /^var\/lib\/(?:mlocate\/mlocate|plocate\/plocate)\.db$/, action: DROP, why: 'an index with times; updatedb makes it again' },
   { path: /^var\/lib\/systemd\/(?:catalog\/database|random-seed|credential\.secret)$/, action: DROP, why: 'made anew on each machine' },
+  {
+    path: /^var\/lib\/(?:zypp\/AnonymousUniqueId|YaST2\/cookies)$/,
+    action: DROP,
+    why: 'a random number, and what servers answered; zypper makes them again',
+  },
+  {
+    path: /^var\/lib\/zypp\/AutoInstalled$/,
+    action: { do: 'edit', head: 'whole', edit: withoutDate },
+    why: 'its first line says when zypper wrote it',
+  },
   { path: /^var\/lib\/rpm\/__db\.\d+$/, action: DROP, why: 'shared memory of a program that has ended' },
   { path: /^(?:root|home\/[^/]+)\/\.gnupg\/random_seed$/, action: DROP, why: 'a random number' },
   {

@@ -116,7 +116,7 @@ const recipeInput = (args: RecipeArguments, platform: Platform, env: Settings['e
 };
 
 /** "id=token,src=FILE", "id=token,env=NAME", "id=token" (the variable of that name, else the file). */
-export const secretOf = (text: string): readonly [string, Secret] => {
+const secretOf = (text: string): readonly [string, Secret] => {
   const fields = new Map(text.split(',').map((part) => [part.slice(0, part.indexOf('=')), part.slice(part.indexOf('=') + 1)] as const));
   const id = fields.get('id') ?? '';
   const file = fields.get('src') ?? fields.get('source');
@@ -143,7 +143,7 @@ const agentOf = (text: string, env: Settings['env']): readonly [string, string] 
 };
 
 /** "NAME=DIRECTORY", "NAME=docker-image://REFERENCE", "NAME=oci-layout://DIRECTORY[:TAG]". */
-export const namedContextOf = (text: string): readonly [string, NamedContext] => {
+const namedContextOf = (text: string): readonly [string, NamedContext] => {
   const [, name = '', value = ''] = /^([^=]+)=(.+)$/s.exec(text) ?? [];
   if (name === '')
     throw usage(`cannot use --build-context ${text}`, 'it is not NAME=VALUE', 'write NAME=DIRECTORY or NAME=docker-image://IMAGE');

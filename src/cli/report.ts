@@ -25,7 +25,7 @@ export const reportFailure = (error: unknown, debug: boolean, write: (text: stri
 
 const stackOf = (error: unknown): string => (error instanceof Error ? (error.stack ?? error.message) : String(error));
 
-export const writeStderr = (text: string): void => {
+const writeStderr = (text: string): void => {
   process.stderr.write(text);
 };
 

@@ -2,7 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { registryConfig } from '../registry/config.ts';
 import type { RegistryConfig } from '../registry/types.ts';
-import { type Config, parseConfig, SITE_CONFIG, userConfigPath } from '../request/from-config.ts';
+import { type Config, ofEachUser, parseConfig, SITE_CONFIG, userConfigPath } from '../request/from-config.ts';
 import { switchText } from '../request/parse.ts';
 import { storePlaces } from '../store/places.ts';
 import type { StorePlaces } from '../store/types.ts';
@@ -40,8 +40,9 @@ export const hostEnvironment = (env: Environment): Environment => {
 /** @throws TsrunError E_CONFIG, E_STORE_PLACE, E_USAGE */
 export const loadSettings = (env: Environment, given: Switches = {}): Settings => {
   const user = userConfigPath(new Map(Object.entries(env).filter((entry): entry is [string, string] => entry[1] !== undefined)));
-  const rest = { ...readConfig(SITE_CONFIG).rest, ...(user === undefined ? {} : readConfig(user).rest) };
-  const places = storePlaces(env, { store: textAt(rest, 'store'), local: textAt(rest, 'local') }, process.getuid?.() ?? 0);
+  const uid = process.geteuid?.() ?? 0;
+  const rest = { ...ofEachUser(readConfig(SITE_CONFIG).rest, () => uid), ...(user === undefined ? {} : readConfig(user).rest) };
+  const places = storePlaces(env, { store: textAt(rest, 'store'), local: textAt(rest, 'local') }, uid);
   const insecure = given.insecure === true || switchIn(env, 'TSRUN_INSECURE', 'APPTAINER_NOHTTPS', 'SINGULARITY_NOHTTPS');
   const registry = registryConfig({
     mirrors: listsAt(rest, 'mirrors'),

@@ -104,7 +104,7 @@ const IMAGE: Position = { name: 'IMAGE', kind: 'file', help: 'a SIF or SquashFS 
 const APP: Option = { name: 'app', value: 'NAME', help: 'of this app of the image' };
 const JSON_OUTPUT: Option = { name: 'json', short: 'j', help: 'as JSON' };
 
-export const VERBS = [
+const VERBS = [
   {
     name: 'build',
     positions: [

@@ -272,8 +272,6 @@ const parse = ({ head, fields, segments }: Opened): ElfInfo => {
 
 const MAGIC = '\x7fELF';
 
-export const isElf = (head: Uint8Array): boolean => byteString(head.subarray(0, 4)) === MAGIC;
-
 /** `take` of an ELF file; null when it is none or a damaged one (errors of `source` itself pass through). */
 const reading = <T>(source: ElfSource, take: (opened: Opened) => T): T | null => {
   if (source.size < 52) return null;

@@ -6,10 +6,9 @@
  * packages against the metadata it chose them by, and the lock has the digests of their headers, which cover what is in them.
  */
 import { existsSync } from 'node:fs';
-import { mkdir, readdir } from 'node:fs/promises';
+import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import { linksTo } from './kept-files.ts';
-import type { Package } from './packages.ts';
+import { directoriesOf, linksTo } from './kept-files.ts';
 import type { CommandScript, ToolSupply, Vendor } from './vendor.ts';
 
 /** Inside, in the memory-backed directory of the step. */
@@ -27,10 +26,9 @@ export const dnfSupply = async (purpose: Vendor['purpose'], directory: string, s
   }
   if (!existsSync(directory)) return {};
   // Not the indexes beside them, which dnf makes of them again: behind a link they cannot be written.
-  const repositories = (await readdir(directory, { withFileTypes: true })).filter((entry) => entry.isDirectory());
   const cache = join(scratch, 'dnf');
   await mkdir(cache);
-  for (const { name } of repositories) await linksTo(join(directory, name), join(cache, name), `${KEPT}/${name}`);
+  for (const name of await directoriesOf(directory)) await linksTo(join(directory, name), join(cache, name), `${KEPT}/${name}`);
   const why = 'packages kept before (--offline)';
   return {
     mounts: [
@@ -51,16 +49,3 @@ const commandOf =
       ? `#!/bin/sh\ncase " $* " in *' clean '*) exec ${program} "$@" ;; esac\nexec ${program} ${options.join(' ')} "$@"\n`
       : `#!/bin/sh\nexec ${program} "$@"\n`;
   };
-
-/** What was given to dnf as an address: its cache has it, and without a network it does not look there. */
-const GIVEN = /^commandline-/;
-
-/** @param directory DIR/dnf. Tells whether the archive of a package is there */
-export const keptRpms = async (directory: string): Promise<(each: Package) => boolean> => {
-  const names = new Set<string>();
-  for (const stage of await readdir(directory).catch(() => []))
-    for (const repository of await readdir(join(directory, stage)).catch(() => []))
-      if (!GIVEN.test(repository))
-        for (const name of await readdir(join(directory, stage, repository, 'packages')).catch(() => [])) names.add(name);
-  return ({ name, version, architecture }) => names.has(`${name}-${version.replace(/^\d+:/, '')}.${architecture}.rpm`);
-};

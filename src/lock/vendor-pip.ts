@@ -27,10 +27,11 @@ export const pipSupply = async (
     if (!existsSync(directory)) return {};
     return {
       mounts: [{ source: directory, target: INSIDE, readOnly: true, why: 'packages kept before (--offline)' }],
-      environment: new Map([
-        ['PIP_NO_INDEX', '1'],
-        ['PIP_FIND_LINKS', INSIDE],
-      ]),
+      environment: (own) =>
+        new Map([
+          ['PIP_NO_INDEX', '1'],
+          ['PIP_FIND_LINKS', [INSIDE, own.get('PIP_FIND_LINKS')].join(' ').trim()],
+        ]),
     };
   }
   const own = join(scratch, 'pip');
@@ -39,7 +40,7 @@ export const pipSupply = async (
   if (listener === undefined) return {};
   return {
     mounts: [{ source: own, target: INSIDE, readOnly: false, why: 'what pip fetches is kept (--vendor)' }],
-    environment: new Map([['PIP_REPORT', `${INSIDE}/report`]]),
+    environment: () => new Map([['PIP_REPORT', `${INSIDE}/report`]]),
     ended: async () => {
       const reports = listener.end();
       for (const each of localPackages(reports)) onLocal(each);

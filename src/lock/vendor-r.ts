@@ -10,18 +10,24 @@ import { access, chmod, copyFile, mkdir, readdir, rename, writeFile } from 'node
 import { join } from 'node:path';
 import { digestOfFile } from './digest.ts';
 import type { Package } from './packages.ts';
-import type { SupplyMount, ToolSupply, Vendor } from './vendor.ts';
+import type { StepSupply, SupplyMount, ToolSupply, Vendor } from './vendor.ts';
 
 /** Inside, in the memory-backed directory of the step. */
 const PROFILE = '/dev/.tsrun-r';
 const FILES = '/dev/.tsrun-r-files';
+/** A variable: the file that R would have read. */
+const OWN_PROFILE = 'TSRUN_R_PROFILE';
 
 export const rSupply = async (purpose: Vendor['purpose'], directory: string, scratch: string): Promise<ToolSupply> => {
   const [own, fetched] = [join(scratch, 'r'), join(scratch, 'r-files')];
   if (purpose === 'use' && !existsSync(directory)) return {};
   for (const each of [own, fetched]) await mkdir(each);
   await writeFile(join(own, 'profile'), profile(purpose));
-  const environment = new Map([['R_PROFILE', `${PROFILE}/profile`]]);
+  const environment: StepSupply['environment'] = (own) =>
+    new Map([
+      ['R_PROFILE', `${PROFILE}/profile`],
+      [OWN_PROFILE, own.get('R_PROFILE') ?? ''],
+    ]);
   const mounts = (source: string, why: string): readonly SupplyMount[] => [
     { source: own, target: PROFILE, readOnly: true, why },
     { source, target: FILES, readOnly: purpose === 'use', why },
@@ -48,7 +54,11 @@ const profile = (purpose: Vendor['purpose']): string => `local({
   }
   if ("utils" %in% loadedNamespaces()) put() else setHook(packageEvent("utils", "onLoad"), put)
 })
-if (file.exists(file.path(R.home("etc"), "Rprofile.site"))) sys.source(file.path(R.home("etc"), "Rprofile.site"), baseenv())
+local({
+  own <- Sys.getenv("${OWN_PROFILE}")
+  if (own == "") own <- file.path(R.home("etc"), "Rprofile.site")
+  if (file.exists(own)) sys.source(own, baseenv())
+})
 `;
 
 const KEEP = `function(url, destfile, ...) {

@@ -6,6 +6,7 @@
  *     DIR/apt/STAGE/          what apt fetched: vendor-apt.ts
  *     DIR/pip/                what pip fetched: vendor-pip.ts
  *     DIR/dnf/STAGE/          what dnf fetched: vendor-dnf.ts
+ *     DIR/zypp/STAGE/         what zypper fetched: vendor-zypper.ts
  *     DIR/r/                  what R fetched: vendor-r.ts
  *     DIR/files/              what ADD fetched: downloads.ts
  *
@@ -15,11 +16,13 @@
 import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { TsrunError } from '../util/errors.ts';
+import { keptRpms } from './kept-files.ts';
 import type { Package } from './packages.ts';
 import { aptSupply, keptArchives } from './vendor-apt.ts';
-import { dnfSupply, keptRpms } from './vendor-dnf.ts';
+import { dnfSupply } from './vendor-dnf.ts';
 import { keptDistributions, pipSupply } from './vendor-pip.ts';
 import { keptRArchives, rSupply } from './vendor-r.ts';
+import { zypperSupply } from './vendor-zypper.ts';
 
 export type Vendor = {
   /** Absolute. */
@@ -33,12 +36,15 @@ export type StepSupply = {
   readonly mounts: readonly SupplyMount[];
   /** Lines for the file that APT_CONFIG names. */
   readonly aptConfig: string;
-  readonly environment: ReadonlyMap<string, string>;
+  /** From the variables that the step has: what is set besides. */
+  readonly environment: (own: Variables) => Variables;
   /** Programs that the step finds, by their names, in place of the image's own; where that has none of the name, nor does the step. */
   readonly commands: ReadonlyMap<string, CommandScript>;
   /** To be called when the step's program has ended. */
   readonly ended: () => Promise<void>;
 };
+
+export type Variables = ReadonlyMap<string, string>;
 
 /** The text of a program that stands before the image's: `program` is that one's path, `behind` the file at the end of its links. */
 export type CommandScript = (found: { readonly program: string; readonly behind: string }) => string;
@@ -71,12 +77,13 @@ export const supplyOf = ({ directory, purpose }: Vendor, { stage, scratch }: Wan
       await aptSupply(purpose, join(directory, 'apt', String(stage)), scratch),
       await pipSupply(purpose, join(directory, 'pip'), scratch, sources),
       await dnfSupply(purpose, join(directory, 'dnf', String(stage)), scratch),
+      await zypperSupply(purpose, join(directory, 'zypp', String(stage)), scratch),
       await rSupply(purpose, join(directory, 'r'), scratch),
     ];
     return {
       mounts: tools.flatMap(({ mounts = [] }) => mounts),
       aptConfig: tools.map(({ aptConfig = '' }) => aptConfig).join(''),
-      environment: new Map(tools.flatMap(({ environment = [] }) => [...environment])),
+      environment: (own) => new Map(tools.flatMap(({ environment }) => [...(environment?.(own) ?? [])])),
       commands: new Map(tools.flatMap(({ commands = [] }) => [...commands])),
       ended: () =>
         inVendor(directory, async () => {
@@ -117,7 +124,7 @@ export type Kept = (each: Package) => string | undefined;
 export const keptIn = async (directory: string): Promise<Kept> => {
   const archives = await keptArchives(join(directory, 'apt'));
   const distributions = await keptDistributions(join(directory, 'pip'));
-  const rpms = await keptRpms(join(directory, 'dnf'));
+  const rpms = await keptRpms([join(directory, 'dnf'), join(directory, 'zypp')]);
   const sources = await keptRArchives(join(directory, 'r'));
   return (each) => {
     switch (each.manager) {

@@ -45,6 +45,3 @@ export const parseDigest = (text: string): Digest => {
 export const digestAlgorithm = (digest: Digest): DigestAlgorithm => (digest.startsWith('sha256:') ? 'sha256' : 'sha512');
 
 export const digestHex = (digest: Digest): string => digest.slice(digest.indexOf(':') + 1);
-
-/** `sha256:0123456789ab`: enough for a message. */
-export const shortDigest = (digest: Digest): string => digest.slice(0, digest.indexOf(':') + 13);

@@ -118,12 +118,22 @@ const readConfig = (host: Host, file: string): Config => {
   return parseConfig(file, text);
 };
 
+/** A place that the site names is there for everybody: each has a directory of their own in it. */
+export const ofEachUser = (rest: Config['rest'], uid: () => number): Config['rest'] => {
+  const own = (key: 'store' | 'local'): Config['rest'] => {
+    const entry = rest[key];
+    return typeof entry?.value === 'string' ? { [key]: { ...entry, value: `${entry.value.replace(/\/+$/, '')}/tsrun-${uid()}` } } : {};
+  };
+  return { ...rest, ...own('store'), ...own('local') };
+};
+
 /** Both files, and the variables that stand for their other keys. Errors: E_CONFIG. */
 export const givenByConfig = (host: Host, environment: Environment): Config => {
   const site = readConfig(host, SITE_CONFIG);
   const userFile = userConfigPath(environment);
   const user = userFile === undefined ? { given: [], rest: {} } : readConfig(host, userFile);
-  return { given: [...site.given, ...user.given], rest: { ...site.rest, ...user.rest, ...restByEnvironment(environment) } };
+  const rest = ofEachUser(site.rest, () => host.ids().euid);
+  return { given: [...site.given, ...user.given], rest: { ...rest, ...user.rest, ...restByEnvironment(environment) } };
 };
 
 /** Keys that are no flags and have a variable as well. (The places of the store are looked up where the store is.) */

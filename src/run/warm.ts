@@ -88,7 +88,7 @@ const invented = (image: ImageFacts): { readonly text: string; readonly size: nu
     number(4096, 8);
   const table =
     descriptor(DATA_TYPES['generic-json'], 1, DATA_OFFSET, facts.length, IMAGE_FACTS_OBJECT, '') +
-    descriptor(DATA_TYPES.partition, 2, root, 96, 'root', number(1, 4) + number(2, 4) + '02\0');
+    descriptor(DATA_TYPES.partition, 2, root, 96, 'root', `${number(1, 4)}${number(2, 4)}02\0`);
   const superblock = `hsqs${number(0, 24)}${number(4, 2)}${number(0, 2)}${number(0, 8)}${number(96, 8)}`.padEnd(96, '\0');
   const parts = `${header.padEnd(TABLE_OFFSET, '\0')}${table}`;
   const text = (parts.padEnd(DATA_OFFSET, '\0') + facts).padEnd(root, '\0').concat(superblock);

@@ -27,6 +27,7 @@ import { parseReference } from '../../src/oci/reference.ts';
 import { TsrunError } from '../../src/util/errors.ts';
 import { convert, unsquash } from '../helpers/convert.ts';
 import { makeTar, type TestEntry, writeLayout } from '../helpers/layers.ts';
+import { forNode } from '../helpers/proc.ts';
 import { listTree, must } from '../helpers/trees.ts';
 
 const test = suite('converter');
@@ -86,7 +87,7 @@ test('the image is the same in another directory, time zone, locale, umask, and 
       ['-c', `umask ${umask}; exec "$0" "$@"`, process.execPath, main, 'build', 'out.sif', `oci:${layout.slice(place.length + 1)}`],
       {
         cwd: directory,
-        env: { PATH: process.env['PATH'] ?? '', ...env },
+        env: { ...forNode(), ...env },
         encoding: 'utf8',
       },
     );

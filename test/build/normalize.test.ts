@@ -181,6 +181,8 @@ const NOISE = [
   'var/log/bootstrap.log',
   'var/log/lastlog',
   'var/log/dnf.librepo.log',
+  'var/log/zypp/history',
+  'var/lib/zypp/AnonymousUniqueId',
   'var/cache/apt/pkgcache.bin',
   'var/cache/fontconfig/abc-le64.cache-8',
   'root/.cache/fontconfig/x',
@@ -221,12 +223,23 @@ test('what a program left of the moment and the machine does not pass, what a pr
 });
 
 test('every rule is tried here', () => {
-  const tried = [...NOISE, 'etc/machine-id', 'etc/shadow'];
+  const tried = [...NOISE, 'etc/machine-id', 'etc/shadow', 'var/lib/zypp/AutoInstalled'];
   for (const { path } of NOISE_RULES)
     assert.ok(
       tried.some((name) => path.test(name)),
       String(path),
     );
+});
+
+test('the list of what zypper chose itself stays, without its date', async () => {
+  const [file] = await passed(
+    [{ path: 'var/lib/zypp/AutoInstalled', content: '# AutoInstalled generated Sun Nov 22 2026\n#\nlibtool-x\n' }],
+    {
+      epoch: EPOCH,
+      ran: true,
+    },
+  );
+  assert.is(file?.text, '# AutoInstalled\n#\nlibtool-x\n');
 });
 
 test('the machine id stays as an empty file', async () => {

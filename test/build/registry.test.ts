@@ -11,6 +11,7 @@ import { objectText, openSquashFile } from '../../src/build/squash-file.ts';
 import { archOfMachine, registryImageKey } from '../../src/image/identity.ts';
 import { imagePath } from '../../src/store/layout.ts';
 import { makeTar, writeLayout } from '../helpers/layers.ts';
+import { forNode } from '../helpers/proc.ts';
 import { startRegistry, type TestRegistry } from '../helpers/registry.ts';
 import { must } from '../helpers/trees.ts';
 
@@ -45,7 +46,7 @@ test.after(async () => {
 
 /** Asynchronous: the registry's output is read by this process. */
 const tsrun = (args: readonly string[], env: Readonly<Record<string, string>> = {}): { status: number | null; stderr: string } => {
-  const all = { PATH: process.env['PATH'] ?? '', HOME: place, TSRUN_STORE: join(place, 'store'), ...env };
+  const all = { ...forNode(), HOME: place, TSRUN_STORE: join(place, 'store'), ...env };
   const { status, stderr } = spawnSync(process.execPath, [main, ...args], { cwd: place, env: all, encoding: 'utf8' });
   return { status, stderr };
 };

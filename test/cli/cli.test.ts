@@ -9,6 +9,7 @@ import * as assert from 'uvu/assert';
 import { hostEnvironment, loadSettings } from '../../src/cli/settings.ts';
 import { VERSION } from '../../src/util/version.ts';
 import { makeTar, writeLayout } from '../helpers/layers.ts';
+import { forNode } from '../helpers/proc.ts';
 import { must } from '../helpers/trees.ts';
 
 const test = suite('command line');
@@ -19,7 +20,7 @@ const top = resolve(import.meta.dirname, '../..');
 type Ran = { readonly status: number | null; readonly stdout: string; readonly stderr: string };
 
 const tsrun = (args: readonly string[], input?: Buffer): Ran => {
-  const env = { PATH: process.env['PATH'] ?? '', HOME: place, TSRUN_STORE: join(place, 'store'), TSRUN_LOCAL: join(place, 'local') };
+  const env = { ...forNode(), HOME: place, TSRUN_STORE: join(place, 'store'), TSRUN_LOCAL: join(place, 'local') };
   const done = spawnSync(process.execPath, [join(top, 'src/cli/main.ts'), ...args], {
     cwd: place,
     env,
@@ -154,7 +155,7 @@ test('Ctrl-C while standard input keeps it waiting ends it by the signal and lea
   mkdirSync(directory);
   const child = spawn(process.execPath, [join(top, 'src/cli/main.ts'), 'build', 'x.sif', '-'], {
     cwd: directory,
-    env: { PATH: process.env['PATH'] ?? '', HOME: place },
+    env: { ...forNode(), HOME: place },
     stdio: ['pipe', 'ignore', 'pipe'],
   });
   let said = '';

@@ -9,7 +9,7 @@ import { archOfMachine, registryImageKey } from '../../src/image/identity.ts';
 import { imagePath } from '../../src/store/layout.ts';
 import { makeTar } from '../helpers/layers.ts';
 import { type MiniRegistry, miniRegistry } from '../helpers/mini-registry.ts';
-import { type RunResult, run, start } from '../helpers/proc.ts';
+import { forNode, type RunResult, run, start } from '../helpers/proc.ts';
 import { makeImage } from '../helpers/registry.ts';
 import { skip } from '../helpers/skip.ts';
 import { must } from '../helpers/trees.ts';
@@ -29,7 +29,7 @@ let count = 0;
 const freshStore = (): string => join(place, `store-${count++}`);
 
 const environment = (store: string, more: Readonly<Record<string, string>> = {}): Record<string, string> => ({
-  PATH: process.env['PATH'] ?? '',
+  ...forNode(),
   HOME: place,
   TSRUN_STORE: store,
   TSRUN_LOCAL: `${store}-local`,

@@ -297,6 +297,22 @@ test('what is taken from elsewhere and cannot be had is said with its place, and
   assert.match(fetched.stderr, /Dockerfile:2: cannot add http:\/\/127\.0\.0\.1:1\/x: .*connection refused \(E_FETCH\)/);
 });
 
+test('a base of another architecture is refused before a step, and serves where it is asked for', () => {
+  const other = process.arch === 'x64' ? 'arm64' : 'amd64';
+  const copied = (from: string) => context({ Dockerfile: `FROM ${from}\nCOPY word /word\n`, word: 'word\n' });
+  ok(build(copied('scratch'), 'other.sif', ['--arch', other]));
+  const image = join(place, 'other.sif');
+  const refused = build(copied(image), 'on-other.sif');
+  assert.is(refused.status, 125);
+  assert.match(
+    refused.stderr,
+    new RegExp(`other\\.sif on linux/\\w+: the image is there for linux/${other} \\(E_PLATFORM\\)\nhint: .*--arch`),
+  );
+  assertClean('on-other.sif');
+  ok(build(copied(image), 'on-other.sif', ['--arch', other]));
+  ok(build(copied(`--platform=linux/${other} ${image}`), 'on-other.sif'));
+});
+
 test('without a place to build in nothing is begun', () => {
   const directory = context({ Dockerfile: `FROM ${base}\nRUN true\n` });
   const ran = build(directory, 'nowhere.sif', [], { TSRUN_TMPDIR: '/proc/nowhere' });

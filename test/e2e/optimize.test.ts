@@ -257,6 +257,30 @@ test('the server has the blocks of the list ready before they are asked for; wit
   );
 });
 
+test('what the recorded run read the kernel has before it is asked for', async () => {
+  const bytesOf = async (image: string, atLeast: number): Promise<number> => {
+    let bytes = 0;
+    await whileWaiting(`fetched-${atLeast}`, at(image), (stats) => {
+      for (const end = Date.now() + 20_000; bytes <= atLeast && Date.now() < end; ) bytes = stats()?.bytes ?? 0;
+    });
+    return bytes;
+  };
+  // The waiting run reads nothing but its program.
+  const program = await bytesOf('in.sif', 0);
+  const part = 4 * 64 * 1024;
+  assert.ok((await bytesOf('out.sif', program + part)) > program + part);
+});
+
+test('asks that lie are no harm to the run', async () => {
+  const bytes = Buffer.from(readFileSync(at('out.sif')));
+  const start = bytes.lastIndexOf('tsrunhot');
+  assert.is(bytes.readUInt32LE(start + 8), 2);
+  const damaged = Buffer.from(bytes);
+  damaged.fill(0xff, start + 16 + 16 * bytes.readUInt32LE(start + 12), start + 16 + 16 * bytes.readUInt32LE(start + 12) + 40);
+  writeFileSync(at('asks-lie.sif'), damaged);
+  await whileWaiting('asks-lie', at('asks-lie.sif'), (stats) => assert.is(stats()?.failed, 0));
+});
+
 test('a hot list that lies is left alone and logged; the image runs', async () => {
   const bytes = Buffer.from(readFileSync(at('out.sif')));
   const start = bytes.lastIndexOf('tsrunhot');

@@ -88,6 +88,21 @@ test('an image that is written in place gives errors, never old and new mixed', 
   await untilNothingIsLeft('written');
 });
 
+test('a process that takes over after that begins with no other content', async () => {
+  if (!isRoot) return skip('needs root to find the process');
+  const spoiled = copyOfImage('taken-over');
+  const reader = await staying('taken-over', spoiled, READ_LATER);
+  const { serving } = processesOf(reader.pid ?? 0);
+  utimesSync(spoiled, 1, 1);
+  process.kill(serving, 'SIGKILL');
+  reader.stdin?.end('\n');
+  await endOf(reader);
+  // Its shell may end by SIGBUS, being a file of the image itself.
+  assert.not.match(reader.text(), /status 0/);
+  await until(() => /changed in place/.test(logOf('taken-over')));
+  await untilNothingIsLeft('taken-over');
+});
+
 test('an image that is replaced by rename is served to its end; the next run sees the new one', async () => {
   const replaced = copyOfImage('replaced');
   const reader = await staying('replaced', replaced, READ_LATER);

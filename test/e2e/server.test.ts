@@ -1,11 +1,12 @@
 /** The image server's processes as they run: what they may do, where they run, that they are replaced when they die, and that they end. */
+import { createHash } from 'node:crypto';
 import { mkdirSync, readdirSync, readlinkSync, statSync, writeFileSync } from 'node:fs';
 import { cpus } from 'node:os';
 import { join } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import type { ServerStats } from '../../src/cli/image-stats.ts';
-import { childrenOf, field, textOf } from '../helpers/processes.ts';
+import { childrenOf, field, sessionOf, textOf } from '../helpers/processes.ts';
 import { run as asUser, makeBusyboxImage, scratch, tsrunOk, tsrunPath } from '../helpers/product.ts';
 import { endOf, processesOf, runtimeIn, type Staying, startStaying, until } from '../helpers/servers.ts';
 import { skip } from '../helpers/skip.ts';
@@ -14,7 +15,12 @@ const test = suite('image server');
 const place = scratch('server');
 const DIRECTORIES = 40;
 const FILES = 20;
+const BLOCK = 128 << 10;
+const BLOCKS = 16;
+/** Compresses, and no page is like another. */
+const blocks = Buffer.from(Array.from({ length: (BLOCKS * BLOCK) / 16 }, (_, line) => `line ${String(line).padStart(10)}\n`).join(''));
 const image = makeBusyboxImage(place, (tree) => {
+  writeFileSync(join(tree, 'opt/blocks'), blocks);
   for (let directory = 0; directory < DIRECTORIES; directory++) {
     const path = join(tree, 'usr/many', String(directory));
     mkdirSync(path, { recursive: true });
@@ -27,27 +33,106 @@ const runtimeOf = (name: string): string => runtimeIn(place, name);
 const waiting = (name: string, script: string, before: readonly string[] = []): Promise<Staying> =>
   startStaying(runtimeOf(name), [image, 'sh', '-c', script], before);
 
-test('the process that reads the image is confined; neither it nor the server is bound to the core of the run that started them', async () => {
+test('the process that reads the image is confined; neither it nor the server has anything of the run that started them', async () => {
   if (!isRoot) return skip('needs root to look into the server');
-  const run = await waiting('confined', 'echo ready; read line', ['taskset', '-c', '0', 'sh', '-c', 'ulimit -Sn 100; exec "$@"', 'sh']);
+  const starter = 'ulimit -Sn 100; ulimit -Ss 1024; exec 7</etc/passwd; exec "$@"';
+  const run = await waiting('confined', 'echo ready; read line', ['taskset', '-c', '0', 'sh', '-c', starter, 'sh']);
   const { server, serving } = processesOf(run.pid ?? 0);
   assert.ok(server > 0 && serving > 0);
   assert.is(field(serving, 'Seccomp'), '2');
+  assert.is(asUser('readlink', [`/proc/${run.pid}/exe`]).status, 0);
   assert.is(field(serving, 'NoNewPrivs'), '1');
   const all = `0-${cpus().length - 1}`.replace(/^0-0$/, '0');
   assert.equal([field(server, 'Cpus_allowed_list'), field(serving, 'Cpus_allowed_list')], [all, all]);
   assert.is(field(run.pid ?? 0, 'Cpus_allowed_list'), '0');
-  const [, soft, hard] = /^Max open files\s+(\S+)\s+(\S+)/m.exec(textOf(`/proc/${serving}/limits`)) ?? [];
-  assert.is(soft, hard);
+  for (const pid of [server, serving]) {
+    assert.is.not(sessionOf(pid), sessionOf(run.pid ?? 0));
+    assert.is.not(asUser('readlink', [`/proc/${pid}/exe`]).status, 0, 'not even its user may look into it, nor trace it');
+    const limits = textOf(`/proc/${pid}/limits`).match(/^Max (?!core).*$/gm) ?? [];
+    assert.ok(limits.length > 10);
+    for (const limit of limits) assert.match(limit, /^Max .*?\s\s+(\S+)\s+\1(\s|$)/);
+  }
   assert.is(textOf(`/proc/${serving}/oom_score_adj`), textOf(`/proc/${process.pid}/oom_score_adj`));
-  const open = readdirSync(`/proc/${serving}/fd`).map((fd) =>
-    readlinkSync(`/proc/${serving}/fd/${fd}`).replace(/\[\d+\]|^\/dev(?=\/fuse)/, ''),
-  );
+  const openIn = (pid: number): readonly string[] =>
+    readdirSync(`/proc/${pid}/fd`).map((fd) => readlinkSync(`/proc/${pid}/fd/${fd}`).replace(/\[\d+\]|^\/dev(?=\/fuse)/, ''));
+  const open = openIn(serving);
+  assert.ok(openIn(run.pid ?? 0).includes('/etc/passwd') && !openIn(server).includes('/etc/passwd'));
   assert.equal([...new Set(open)].sort(), ['/dev/null', '/fuse', image, 'socket:'].sort());
-  assert.is(open.filter((target) => target === 'socket:').length, 1);
+  assert.is(open.filter((target) => target === 'socket:').length, 2);
   run.stdin?.end('\n');
   assert.is(await endOf(run), 0);
   await until(() => field(server, 'Name') === undefined && field(serving, 'Name') === undefined);
+});
+
+/** Reads page `page` of each block but the first. */
+const readPages = (page: number): string =>
+  `for i in $(seq 1 ${BLOCKS - 1}); do dd if=/opt/blocks bs=4096 count=1 skip=$((i * 32 + ${page})) 2>/dev/null; done | md5sum`;
+const sumOfPages = (page: number): string => {
+  const hash = createHash('md5');
+  for (let block = 1; block < BLOCKS; block++) hash.update(blocks.subarray(block * BLOCK + page * 4096, block * BLOCK + (page + 1) * 4096));
+  return hash.digest('hex');
+};
+
+test('the kernel gets the rest of a block of which a page was read here and there, and does not ask again', async () => {
+  const runtime = runtimeOf('rests');
+  const script = `${readPages(5)}; echo ready; read line; ${readPages(20)}; md5sum </opt/blocks; echo read; read line`;
+  const run = await startStaying(runtime, [image, 'sh', '-c', script]);
+  const stats = (): ServerStats['images'][0] => {
+    const all = JSON.parse(tsrunOk(['image', 'stats', '--json'], { env: { XDG_RUNTIME_DIR: runtime } })) as { servers: ServerStats[] };
+    const [first] = all.servers.find(({ directory }) => directory === `${runtime}/tsrun`)?.images ?? [];
+    if (first === undefined) throw new Error('no image is served');
+    return first;
+  };
+  await until(() => stats().bytes > (BLOCKS - 1) * BLOCK);
+  const before = stats();
+  run.stdin?.write('\n');
+  await until(() => run.text().includes('read\n', run.text().indexOf('ready\n') + 6));
+  const after = stats();
+  // Programs, and the first block.
+  assert.ok(after.read - before.read < BLOCKS, `${after.read - before.read} requests`);
+  const sums = [sumOfPages(5), sumOfPages(20), createHash('md5').update(blocks).digest('hex')];
+  assert.equal(run.text().match(/[0-9a-f]{32}/g), sums);
+  run.stdin?.end('\n');
+  assert.is(await endOf(run), 0);
+});
+
+test('who fetches the rest of blocks holds neither the image nor a device, and is not missed when it is killed; it ends with the server', async () => {
+  if (!isRoot) return skip('needs root to look into the server');
+  const run = await waiting('fetching', `${readPages(1)}; echo ready; while read page; do ${readPages(9).replace('+ 9', '+ page')}; done`);
+  await until(() => processesOf(run.pid ?? 0).fetching > 0);
+  const { server, serving, fetching } = processesOf(run.pid ?? 0);
+  const open = readdirSync(`/proc/${fetching}/fd`).map((fd) => readlinkSync(`/proc/${fetching}/fd/${fd}`));
+  assert.not.ok(
+    open.some((target) => target.includes('fuse') || target === image),
+    open.join(' '),
+  );
+  assert.is(open.filter((target) => target.startsWith('socket:')).length, 1);
+  const reads = async (page: number): Promise<void> => {
+    run.stdin?.write(`${page}\n`);
+    await until(() => run.text().includes(sumOfPages(page)));
+  };
+  await reads(2);
+  process.kill(fetching, 'SIGKILL');
+  await until(() => field(fetching, 'Name') === undefined);
+  await reads(9);
+  process.kill(server, 'SIGKILL');
+  await reads(30);
+  run.stdin?.end();
+  assert.is(await endOf(run), 0);
+  await until(() => field(serving, 'Name') === undefined);
+});
+
+test('a server that is killed takes who fetches along, and the run reads on', async () => {
+  if (!isRoot) return skip('needs root to find the processes');
+  const run = await waiting('fetching-killed', `${readPages(1)}; echo ready; read page; ${readPages(9)}`);
+  await until(() => processesOf(run.pid ?? 0).fetching > 0);
+  const { server, serving, fetching } = processesOf(run.pid ?? 0);
+  process.kill(server, 'SIGKILL');
+  await until(() => field(fetching, 'Name') === undefined);
+  run.stdin?.end('\n');
+  assert.is(await endOf(run), 0);
+  assert.ok(run.text().includes(sumOfPages(9)));
+  await until(() => field(serving, 'Name') === undefined);
 });
 
 test('a run reads on while the process that reads its image is killed again and again', async () => {

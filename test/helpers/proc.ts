@@ -2,6 +2,12 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { createServer } from 'node:net';
 
+/** What the program, run unbuilt, needs of the test's own environment. */
+export const forNode = (): Record<string, string> => ({
+  PATH: process.env['PATH'] ?? '',
+  NODE_COMPILE_CACHE: process.env['NODE_COMPILE_CACHE'] ?? '',
+});
+
 export type RunOptions = {
   readonly cwd?: string;
   /** The whole environment; the test's own when absent. */

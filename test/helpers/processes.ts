@@ -31,13 +31,19 @@ export const field = (pid: number, name: string): string | undefined =>
 export const childrenOf = (pid: number): number[] =>
   textOf(`/proc/${pid}/task/${pid}/children`).trim().split(/\s+/).filter(Boolean).map(Number);
 
-/** Hundredths of a second on a processor, in the program and for it (proc(5), fields 14 and 15). */
-export const ticksOf = (pid: number): number => {
-  const fields = textOf(`/proc/${pid}/stat`)
+/** Of proc(5)'s fields of `stat` those behind the name: the third is at 0. */
+const statOf = (pid: number): readonly string[] =>
+  textOf(`/proc/${pid}/stat`)
     .replace(/^.*\) /, '')
     .split(' ');
+
+/** Hundredths of a second on a processor, in the program and for it. */
+export const ticksOf = (pid: number): number => {
+  const fields = statOf(pid);
   return Number(fields[11]) + Number(fields[12]);
 };
+
+export const sessionOf = (pid: number): number => Number(statOf(pid)[3]);
 
 /** Those of a payload's user namespace beside it: the scope's server, and whatever else there is. */
 export const neighboursOf = (payload: number): readonly number[] => {

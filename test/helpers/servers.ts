@@ -8,11 +8,11 @@ import { testUser } from './user.ts';
 
 const user = testUser();
 
-/** Server and serving process of the payload's scope: found by their names in its user namespace. */
-export const processesOf = (payload: number): { readonly server: number; readonly serving: number } => {
+/** The processes of the payload's scope, by their names in its user namespace: the server, the one that serves, the one that fetches rests. 0: it is not there. */
+export const processesOf = (payload: number): { readonly server: number; readonly serving: number; readonly fetching: number } => {
   const mine = neighboursOf(payload);
   const named = (name: string): number => mine.find((pid) => nameOf(pid) === name) ?? 0;
-  return { server: named('tsrun-server'), serving: named('tsrun-image') };
+  return { server: named('tsrun-server'), serving: named('tsrun-image'), fetching: named('tsrun-rests') };
 };
 
 /** A runtime directory of its own in `place`: with it each test has servers of its own, and nobody else's are killed. */

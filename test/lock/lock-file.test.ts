@@ -175,7 +175,10 @@ test('a step finds archives and lists outside of the image, per stage; what is k
   const keep = await supplyOf({ directory: join(place, 'v'), purpose: 'keep' }, { stage: 2, scratch: first }, nothing);
   assert.equal(
     keep.mounts.map(({ source }) => source),
-    [join(first, 'apt'), join(place, 'v/apt/2'), join(first, 'pip'), join(place, 'v/dnf/2'), join(first, 'r'), join(first, 'r-files')],
+    [
+      ...[join(first, 'apt'), join(place, 'v/apt/2'), join(first, 'pip'), join(place, 'v/dnf/2')],
+      ...[join(first, 'zypp'), join(place, 'v/zypp/2'), join(first, 'r'), join(first, 'r-files')],
+    ],
   );
   assert.match(keep.aptConfig, /^Dir::Cache::archives "(\/dev\/[^"]*)\/archives";\nDir::State::lists "\1\/lists";\n/);
   const address = 'https%3A%2F%2Fh%2Fsrc%2Fcontrib%2Fa_1.tar.gz';
@@ -189,16 +192,25 @@ test('a step finds archives and lists outside of the image, per stage; what is k
   mkdirSync(join(place, 'v/dnf/2/own-1/packages'), { recursive: true });
   writeFileSync(join(place, 'v/dnf/2/own-1/packages/a-1-1.noarch.rpm'), '');
   writeFileSync(join(place, 'v/dnf/2/own.solv'), '');
+  for (const path of ['raw/own/repodata/repomd.xml', 'packages/own/noarch/b-1-1.noarch.rpm', 'packages/_tmpRPMcache_/c-1-1.noarch.rpm']) {
+    mkdirSync(join(place, 'v/zypp/2', path, '..'), { recursive: true });
+    writeFileSync(join(place, 'v/zypp/2', path), '');
+  }
   mkdirSync(join(place, 'v/pip'));
   const second = scratch();
   const use = await supplyOf({ directory: join(place, 'v'), purpose: 'use' }, { stage: 2, scratch: second }, nothing);
   assert.match(use.aptConfig, /Acquire::Retries "0"/);
   assert.equal(
     use.mounts.map(({ readOnly }) => readOnly),
-    [false, true, true, false, true, true, true],
+    [false, true, true, false, true, false, true, true, true],
   );
   assert.equal(readdirSync(join(second, 'dnf')), ['own-1']);
   assert.is(readlinkSync(join(second, 'dnf/own-1/packages/a-1-1.noarch.rpm')), `${use.mounts[4]?.target}/own-1/packages/a-1-1.noarch.rpm`);
+  assert.is(
+    readlinkSync(join(second, 'zypp/repositories/own/noarch/b-1-1.noarch.rpm')),
+    `${use.mounts[6]?.target}/packages/own/noarch/b-1-1.noarch.rpm`,
+  );
+  assert.equal(readdirSync(join(second, 'zypp/repositories/own')).sort(), ['noarch', 'repodata']);
   const script = (program: string, behind: string): string | undefined => use.commands.get('dnf')?.({ program, behind });
   assert.match(
     script('/usr/bin/dnf', '/usr/bin/dnf-3') ?? '',
@@ -209,11 +221,20 @@ test('a step finds archives and lists outside of the image, per stage; what is k
   const kept = await keptIn(join(place, 'v'));
   const digest = `sha256:${'0'.repeat(64)}`;
   assert.is(kept({ manager: 'rpm', name: 'a', version: '2:1-1', architecture: 'noarch', digest }), digest);
-  assert.is(kept({ manager: 'rpm', name: 'b', version: '1-1', architecture: 'noarch', digest }), undefined);
+  assert.is(kept({ manager: 'rpm', name: 'b', version: '1-1', architecture: 'noarch', digest }), digest);
+  assert.is(kept({ manager: 'rpm', name: 'c', version: '1-1', architecture: 'noarch', digest }), undefined);
   assert.is(kept({ manager: 'r', name: 'a', version: '1' }), sha256(Buffer.from('R')));
   assert.is(kept({ manager: 'r', name: 'a', version: '2' }), undefined);
   assert.is(readlinkSync(join(second, 'apt/archives/a_1_all.deb')), `${use.mounts[1]?.target}/archives/a_1_all.deb`);
-  assert.equal([...use.environment.keys()], ['PIP_NO_INDEX', 'PIP_FIND_LINKS', 'R_PROFILE']);
+  const own = use.environment(
+    new Map([
+      ['PIP_FIND_LINKS', '/wheels'],
+      ['R_PROFILE', '/own'],
+    ]),
+  );
+  assert.equal([...own.keys()], ['PIP_NO_INDEX', 'PIP_FIND_LINKS', 'R_PROFILE', 'TSRUN_R_PROFILE']);
+  assert.match(own.get('PIP_FIND_LINKS') ?? '', /^\/dev\/\S+ \/wheels$/);
+  assert.is(own.get('TSRUN_R_PROFILE'), '/own');
   writeFileSync(join(place, 'file'), '');
   await failure(() => supplyOf({ directory: join(place, 'file'), purpose: 'keep' }, { stage: 2, scratch: scratch() }, nothing), 'E_VENDOR');
   await failure(() => requireVendored(join(place, 'v')), 'E_VENDOR');

@@ -40,6 +40,8 @@ test('root installs and loads it for the real path of the program, once', async 
   assert.is(status, 0, stderr);
   const profile = readFileSync(profileOf(files), 'utf8');
   assert.ok(profile.includes(`profile tsrun "${files}/opt/tsrun-1/tsrun" flags=(unconfined) {\n  userns,`), profile);
+  const page = readFileSync(join(top, 'docs/administrators.md'), 'utf8');
+  assert.ok(page.includes(profile.replace(`${files}/opt/tsrun-1/tsrun`, '/opt/tsrun/*/bin/tsrun')), 'the page for administrators shows it');
   assert.is((await allow(files)).stderr, '');
   assert.is(readFileSync(join(files, 'loaded'), 'utf8'), `-r ${profileOf(files)}\n`);
 });

@@ -3,8 +3,11 @@
 #include "check.h"
 
 #include <fcntl.h>
+#include <stdio.h>
 #include <string.h>
+#include <sys/inotify.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 
 #define PARTITION (4u << 20)
 
@@ -91,7 +94,8 @@ static void checks_headers(void)
 	CHECK("as many as there may be", read_list(HOT_LIST_MAGIC, 1, HOT_PIECES_MAX, HOT_PIECES_MAX, 0) == 0);
 	CHECK("one more is too many", read_list(HOT_LIST_MAGIC, 1, HOT_PIECES_MAX + 1, HOT_PIECES_MAX + 1, 0) == -EUCLEAN);
 	CHECK("another magic is something else", read_list("tsruncol", 1, 0, 0, 0) == -EUCLEAN);
-	CHECK("another version is not understood", read_list(HOT_LIST_MAGIC, 2, 0, 0, 0) == -EUCLEAN);
+	CHECK("another version is not understood", read_list(HOT_LIST_MAGIC, 3, 0, 0, 0) == -EUCLEAN && read_list(HOT_LIST_MAGIC, 0, 0, 0, 0) == -EUCLEAN);
+	CHECK("from version 2 on asks may follow the pieces", read_list(HOT_LIST_MAGIC, 2, 2, 2, 7) == 0 && read_list(HOT_LIST_MAGIC, 2, 4, 3, 7) == -EUCLEAN);
 	CHECK("a count that is not the size's is damage",
 		read_list(HOT_LIST_MAGIC, 1, 4, 3, 0) == -EUCLEAN && read_list(HOT_LIST_MAGIC, 1, UINT32_MAX, 3, 0) == -EUCLEAN && read_list(HOT_LIST_MAGIC, 1, 2, 2, 7) == -EUCLEAN);
 	CHECK("a list may not be larger than any", hot_list_read(&list, fd, 0, UINT64_MAX, PARTITION, &err) == -EUCLEAN);
@@ -116,6 +120,103 @@ static void refuses_repetition(void)
 	fd = file_of(&file, sizeof file);
 	CHECK("more bytes than the partition has are not wanted", hot_list_read(&list, fd, 0, sizeof file, PARTITION, &err) == -EUCLEAN);
 	close(fd);
+}
+
+/* --- asks, made of a directory; who opens what is told by the kernel --- */
+
+struct asks {
+	char bytes[2048];
+	size_t size;
+};
+
+static void add_ask(struct asks *asks, enum hot_touch_kind kind, const char *path, uint64_t offset, uint32_t length)
+{
+	const struct hot_ask ask = { .offset = offset, .length = length, .kind = (uint16_t)kind, .path_len = (uint16_t)strlen(path) };
+
+	memcpy(asks->bytes + asks->size, &ask, sizeof ask);
+	memcpy(asks->bytes + asks->size + sizeof ask, path, ask.path_len);
+	asks->size += sizeof ask + ask.path_len;
+}
+
+static char top[] = "/tmp/tsrun-hot-test-XXXXXX";
+
+static const char *below(const char *name)
+{
+	static char path[128];
+
+	snprintf(path, sizeof path, "%s/%s", top, name);
+	return path;
+}
+
+static void make_file(const char *name)
+{
+	int fd = open(below(name), O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+
+	if (fd < 0 || write_full(fd, "content", 7) < 0)
+		abort();
+	close(fd);
+}
+
+/* How often something in the directory `watched` is opened meanwhile. */
+static unsigned opens(const struct asks *asks, size_t size, const char *watched, uint64_t limit, bool unused)
+{
+	const struct hot_list list = { .asks = asks->bytes, .asks_size = size };
+	const _Atomic bool is_unused = unused;
+	char events[4096];
+	int notify = inotify_init1(IN_CLOEXEC | IN_NONBLOCK), mount = open(below("image"), O_PATH | O_DIRECTORY | O_CLOEXEC);
+	unsigned count = 0;
+	ssize_t got;
+
+	if (notify < 0 || mount < 0 || inotify_add_watch(notify, below(watched), IN_OPEN) < 0)
+		abort();
+	hot_list_fetch(&list, mount, limit, &is_unused);
+	while ((got = read(notify, events, sizeof events)) > 0)
+		for (ssize_t at = 0; at < got; at += (ssize_t)(sizeof(struct inotify_event) + ((struct inotify_event *)(void *)(events + at))->len))
+			count++;
+	close(notify);
+	close(mount);
+	return count;
+}
+
+static void makes_asks(void)
+{
+	static const char *const made[] = { "image/in/one", "image/in/two", "image/in/link", "image/way", "image/in", "image", "outside/secret", "outside", "" };
+	struct asks asks = { .size = 0 }, hostile = { .size = 0 };
+
+	if (mkdtemp(top) == NULL || mkdir(below("image"), 0700) < 0 || mkdir(below("image/in"), 0700) < 0 || mkdir(below("outside"), 0700) < 0)
+		abort();
+	make_file("image/in/one");
+	make_file("image/in/two");
+	make_file("outside/secret");
+	if (symlink("../../outside/secret", below("image/in/link")) < 0 || symlink("../outside", below("image/way")) < 0)
+		abort();
+
+	add_ask(&asks, HOT_DATA, "in/one", 0, 4096);
+	add_ask(&asks, HOT_DATA, "", 4096, 4096);
+	add_ask(&asks, HOT_ENTRIES, "in", 0, 0);
+	add_ask(&asks, HOT_INODE, "in/two", 0, 0);
+	add_ask(&asks, HOT_DATA, "in/two", 0, 4096);
+	CHECK("each file that is read is opened once, and each directory that is listed", opens(&asks, asks.size, "image/in", 1u << 20, false) == 3);
+	CHECK("no more is read than may be", opens(&asks, asks.size, "image/in", 4096, false) == 1);
+	CHECK("nor when nobody uses the image", opens(&asks, asks.size, "image/in", 1u << 20, true) == 0);
+	CHECK("what is cut off ends the list", opens(&asks, asks.size - 1, "image/in", 1u << 20, false) == 2 && opens(&asks, asks.size - 20, "image/in", 1u << 20, false) == 2
+		&& opens(&asks, 15, "image/in", 1u << 20, false) == 0);
+
+	add_ask(&hostile, HOT_DATA, "in/link", 0, 4096);
+	add_ask(&hostile, HOT_DATA, "way/secret", 0, 4096);
+	add_ask(&hostile, HOT_DATA, "../outside/secret", 0, 4096);
+	add_ask(&hostile, HOT_DATA, below("outside/secret"), 0, 4096);
+	add_ask(&hostile, HOT_ENTRIES, "way", 0, 0);
+	add_ask(&hostile, HOT_DATA, "", UINT64_MAX - 5, UINT32_MAX);
+	add_ask(&hostile, HOT_DATA, "in/one", UINT64_MAX - 5, UINT32_MAX);
+	CHECK("nothing outside is opened", opens(&hostile, hostile.size, "outside", 1u << 20, false) == 0);
+	CHECK("after paths that lead there the list goes on", opens(&hostile, hostile.size, "image/in", 1u << 20, false) == 1);
+	hostile.size = 0;
+	add_ask(&hostile, HOT_NAMES, "in", 0, 0);
+	add_ask(&hostile, HOT_DATA, "in/one", 0, 4096);
+	CHECK("a kind that is not known ends it", opens(&hostile, hostile.size, "image/in", 1u << 20, false) == 0);
+	for (size_t i = 0; i < ARRAY_LEN(made); i++)
+		remove(below(made[i]));
 }
 
 static void records(void)
@@ -156,6 +257,7 @@ int main(void)
 	checks_pieces();
 	checks_headers();
 	refuses_repetition();
+	makes_asks();
 	records();
 	return check_end();
 }

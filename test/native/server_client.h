@@ -182,6 +182,13 @@ __attribute__((unused)) static bool comes_true(bool (*fact)(void *), void *ctx)
 	return true;
 }
 
+/* Runs start this program as the server. */
+__attribute__((unused)) static void be_server_if_asked(int argc, char **argv)
+{
+	if (argc > 1 && strcmp(argv[1], "@server") == 0)
+		_exit(server_main(argc - 1, argv + 1)); /* the leak check at a usual end wants /proc, which the server has left behind */
+}
+
 /* Begins a test: directories, and being where servers end up, so that their ends are seen. Skips it (false) where it cannot run. */
 __attribute__((unused)) static bool begin_server_test(void)
 {

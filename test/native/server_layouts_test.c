@@ -187,14 +187,7 @@ int main(int argc, char **argv)
 {
 	pid_t server;
 
-	if (argc > 1 && strcmp(argv[1], "@server") == 0) {
-		int rc = server_main(argc - 1, argv + 1);
-
-#ifdef __SANITIZE_ADDRESS__
-		_exit(rc); /* the leak check wants /proc, which the server has left behind */
-#endif
-		return rc;
-	}
+	be_server_if_asked(argc, argv);
 	if (!begin_server_test())
 		return check_end();
 	sample_image(root, image, "");

@@ -63,16 +63,21 @@ static pid_t start(const char *key, int image_fd, int (*what)(unsigned), unsigne
 	return pid;
 }
 
+static bool serves(pid_t pid)
+{
+	return sample_run("! grep -qs rests /proc/%d/comm", pid) == 0;
+}
+
 /* The (only) serving process of a server; 0 while there is none. */
 static pid_t serving_pid(pid_t server)
 {
 	FILE *list = fopen(sample_text("/proc/%d/task/%d/children", server, server), "re");
-	int pid = 0;
+	int pid = 0, child;
 
 	if (list == NULL)
 		return 0;
-	if (fscanf(list, "%d", &pid) != 1)
-		pid = 0;
+	while (pid == 0 && fscanf(list, "%d", &child) == 1)
+		pid = serves(child) ? child : 0;
 	fclose(list);
 	return pid;
 }
@@ -537,11 +542,9 @@ static void test_ends(void)
 
 int main(int argc, char **argv)
 {
-	if (argc > 2 && strcmp(argv[1], "@server") == 0) {
-		if (strcmp(argv[2], STOPS_AT_START) == 0)
-			raise(SIGSTOP);
-		_exit(server_main(argc - 1, argv + 1)); /* the leak check wants /proc, which the server has left behind */
-	}
+	if (argc > 2 && strcmp(argv[2], STOPS_AT_START) == 0)
+		raise(SIGSTOP);
+	be_server_if_asked(argc, argv);
 	if (!begin_server_test())
 		return check_end();
 	progress = mmap(NULL, sizeof *progress, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);

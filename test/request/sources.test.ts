@@ -1,6 +1,6 @@
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { parseConfig, userConfigPath } from '../../src/request/from-config.ts';
+import { ofEachUser, parseConfig, userConfigPath } from '../../src/request/from-config.ts';
 import { givenByEnvironment, parseEnviron } from '../../src/request/from-env.ts';
 import { codeOf, envOf, errorOf, mountedAt, only, opsOf, planned } from '../helpers/planning.ts';
 
@@ -145,10 +145,25 @@ test('linger is in seconds, cache memory in bytes or with a unit', () => {
 
 test('the store of the config is where facts and images are looked for', () => {
   const run = planned('exec IMG p', {
-    files: { [SITE]: 'store: /home/me/.cache/tsrun' },
+    files: { [USER]: 'store: /home/me/.cache/tsrun' },
     env: { TSRUN_STORE: '', XDG_CACHE_HOME: '/elsewhere' },
   });
   assert.ok(run.machine.calls.some((call) => call.startsWith('read /home/me/.cache/tsrun/facts/')));
+});
+
+test('in the places that a site names each user has a directory of their own; a user names their own', () => {
+  const staged = (files: Readonly<Record<string, string>>) => only(planned('exec --stage IMG p', { files }), 'stage').path;
+  assert.match(staged({ [SITE]: 'local: /local/' }), /^\/local\/tsrun-1000\/staged\//);
+  assert.match(staged({ [SITE]: 'local: /local', [USER]: 'local: /mine' }), /^\/mine\/staged\//);
+  const { rest } = parseConfig(SITE, 'store: /scratch\nlinger: 3');
+  assert.equal(
+    ofEachUser(rest, () => 7),
+    { store: { value: '/scratch/tsrun-7', origin: SITE }, linger: { value: 3, origin: SITE } },
+  );
+  assert.is(
+    codeOf(() => staged({ [SITE]: 'local: here' })),
+    'E_CONFIG',
+  );
 });
 
 test('a user config that cannot be read is as good as none, a site config is not', () => {

@@ -7,17 +7,21 @@ import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { chmodSync, chownSync, copyFileSync, existsSync, mkdirSync, mkdtempSync, writeFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
+import { whyNotLinux61 } from '../helpers/linux-6.1.ts';
 import { allProcesses, childrenOf, linkOf, nameOf, textOf } from '../helpers/processes.ts';
 import { tsrunPath } from '../helpers/product.ts';
 import { testUser } from '../helpers/user.ts';
+
+/** `cgroup` is version 1, as this machine has it. */
+export type Tracking = 'linuxproc' | 'cgroup' | 'cgroup-v2';
 
 export type Settings = {
   /** 2 by default. */
   readonly nodes?: number;
   /** Tasks can be bound to cores; a node then has as many as the machine, else it says it has four. */
   readonly bound?: boolean;
-  /** Who follows the processes of a step: their parents (the default), or control groups (version 1), which bar what is not the step's, too. */
-  readonly tracking?: 'linuxproc' | 'cgroup';
+  /** Who follows the processes of a step: their parents (the default), or control groups, which bar what is not the step's, too. */
+  readonly tracking?: Tracking;
   /**
    * All of it runs on one processor. Linux 6.18 counts mount namespaces on each processor by itself and refuses (EINVAL) to mount the file of one whose number is
    * lower than the mounter's own, though it is younger: which job_container/tmpfs does for each job.
@@ -43,17 +47,18 @@ export type Cluster = {
 };
 
 /** Why there can be no cluster here; undefined when there can. */
-export const whyNot = (tracking: 'linuxproc' | 'cgroup' = 'linuxproc'): string | undefined => {
+export const whyNot = (tracking: Tracking = 'linuxproc'): string | undefined => {
   if (process.getuid?.() !== 0) return 'needs root to make the nodes of a cluster';
   const missing = ['/usr/sbin/munged', '/usr/sbin/slurmctld', '/usr/sbin/slurmd', '/usr/bin/srun'].filter((path) => !existsSync(path));
   if (missing.length > 0) return `needs Slurm: ${missing.join(', ')} missing`;
+  if (tracking === 'cgroup-v2') return whyNotLinux61();
   if (tracking === 'cgroup' && !existsSync('/sys/fs/cgroup/freezer/tasks')) return 'needs control groups of version 1';
   return undefined;
 };
 
 const configuration = (directory: string, controller: string, nodes: readonly string[], settings: Settings): string => {
-  const cgroup = settings.tracking === 'cgroup';
-  const bound = settings.bound === true || cgroup;
+  const cgroup = settings.tracking !== undefined && settings.tracking !== 'linuxproc';
+  const bound = settings.bound === true || settings.tracking === 'cgroup';
   const cpus = bound ? availableParallelism() : 4;
   const gres = settings.gpus === undefined ? '' : ` Gres=gpu:lab:${settings.gpus}`;
   const taskPlugins = [...(bound ? ['task/affinity'] : []), ...(cgroup ? ['task/cgroup'] : [])];
@@ -97,13 +102,34 @@ ${(settings.lines ?? []).join('\n')}
 `;
 };
 
-const CGROUP = `CgroupMountpoint=/sys/fs/cgroup
+/** Version 2 without systemd, which makes the groups above elsewhere, and without processors to choose from: user-mode Linux has one. */
+const CGROUP = {
+  cgroup: `CgroupMountpoint=/sys/fs/cgroup
 CgroupPlugin=cgroup/v1
 CgroupAutomount=no
 ConstrainCores=yes
 ConstrainRAMSpace=yes
 ConstrainDevices=yes
-`;
+`,
+  'cgroup-v2': `CgroupMountpoint=/sys/fs/cgroup
+CgroupPlugin=cgroup/v2
+IgnoreSystemd=yes
+ConstrainRAMSpace=yes
+`,
+} as const;
+
+/** What `cluster.sh` finds in its directory. `at`: where that directory will be seen by the cluster. */
+export const prepare = (directory: string, at: string, controller: string, nodes: readonly string[], settings: Settings): void => {
+  for (const name of ['munge', 'state', 'log', 'shared', ...nodes.map((node) => `spool-${node}`)]) mkdirSync(join(directory, name));
+  for (const path of [directory, join(directory, 'munge')]) chmodSync(path, 0o755);
+  copyFileSync(tsrunPath, join(directory, 'shared/tsrun'));
+  const hosts = [['127.0.0.1', 'localhost'], ['10.99.0.254', controller], ...nodes.map((node, i) => [`10.99.0.${i + 1}`, node])];
+  writeFileSync(join(directory, 'hosts'), hosts.map((words) => `${words.join(' ')}\n`).join(''));
+  writeFileSync(join(directory, 'slurm.conf'), configuration(at, controller, nodes, settings));
+  const { tracking = 'linuxproc' } = settings;
+  if (tracking !== 'linuxproc') writeFileSync(join(directory, 'cgroup.conf'), CGROUP[tracking]);
+  writeFileSync(join(directory, 'job_container.conf'), `AutoBasePath=true\nBasePath=${at}/jobs\n`);
+};
 
 const until = (child: ChildProcess, word: string): Promise<void> =>
   new Promise((resolve, reject) => {
@@ -123,14 +149,8 @@ export const startCluster = async (settings: Settings = {}): Promise<Cluster> =>
   const nodes = Array.from({ length: settings.nodes ?? 2 }, (_, i) => `lab${process.pid}n${i + 1}`);
   const controller = `lab${process.pid}`;
   const shared = join(directory, 'shared');
-  for (const name of ['munge', 'state', 'log', 'shared', ...nodes.map((node) => `spool-${node}`)]) mkdirSync(join(directory, name));
-  for (const path of [directory, join(directory, 'munge')]) chmodSync(path, 0o755);
+  prepare(directory, directory, controller, nodes, settings);
   chownSync(shared, user.uid, user.gid);
-  copyFileSync(tsrunPath, join(shared, 'tsrun'));
-  const hosts = [['127.0.0.1', 'localhost'], ['10.99.0.254', controller], ...nodes.map((node, i) => [`10.99.0.${i + 1}`, node])];
-  writeFileSync(join(directory, 'hosts'), hosts.map((words) => `${words.join(' ')}\n`).join(''));
-  writeFileSync(join(directory, 'slurm.conf'), configuration(directory, controller, nodes, settings));
-  if (settings.tracking === 'cgroup') writeFileSync(join(directory, 'cgroup.conf'), CGROUP);
   const gpus = Array.from({ length: settings.gpus ?? 0 }, (_, i) => join(directory, `fakegpu${i}`));
   // Of a number that no driver has: opening one is refused, being allowed to is not.
   for (const [i, path] of gpus.entries()) spawnSync('mknod', ['-m', '666', path, 'c', '240', String(i)]);
@@ -138,7 +158,6 @@ export const startCluster = async (settings: Settings = {}): Promise<Cluster> =>
     join(directory, 'gres.conf'),
     `AutoDetect=off\n${gpus.map((path) => `Name=gpu Type=lab File=${path} Flags=nvidia_gpu_env\n`).join('')}`,
   );
-  writeFileSync(join(directory, 'job_container.conf'), `AutoBasePath=true\nBasePath=${directory}/jobs\n`);
 
   const words = ['unshare', '--mount', '--net', '--uts', '--pid', '--fork', '--kill-child', '--mount-proc', 'bash'];
   const script = join(import.meta.dirname, 'cluster.sh');

@@ -219,6 +219,50 @@ env -i PATH="$PATH" HOME="$HOME" TSRUN_LINGER=0 tsrun exec ${image} sh -c 'echo 
     await nothingIsLeft();
   });
 
+  it('heterogeneous jobs, several programs in a step, a step beside another one, a task prolog, a copy sent by Slurm', async () => {
+    writeFileSync(join(cluster.shared, 'programs.conf'), `0 tsrun exec ${image} echo zero\n1 tsrun exec ${image} echo one %t\n`);
+    writeFileSync(join(cluster.shared, 'prolog'), '#!/bin/sh\necho "export BY_THE_PROLOG=yes"\n', { mode: 0o755 });
+    const beside = `srun --quiet -n1 tsrun exec ${image} sh -c 'echo up; until [ -e ${cluster.shared}/beside-${tracking} ]; do sleep 0.05; done' &
+      srun --quiet -n1 --overlap tsrun exec ${image} sh -c 'cat /opt/tool/data.txt > ${cluster.shared}/beside-${tracking}'; wait`;
+    const cases: readonly (readonly [readonly string[], readonly string[]])[] = [
+      [
+        [
+          'salloc',
+          '--quiet',
+          '-n1',
+          ':',
+          '-n1',
+          'srun',
+          '--quiet',
+          'tsrun',
+          'exec',
+          image,
+          'echo',
+          'a',
+          ':',
+          'tsrun',
+          'exec',
+          image,
+          'echo',
+          'b',
+        ],
+        ['a', 'b'],
+      ],
+      [
+        ['srun', '--quiet', '-n2', '--overcommit', '--multi-prog', 'programs.conf'],
+        ['one 1', 'zero'],
+      ],
+      [['salloc', '--quiet', '-n1', 'sh', '-c', beside], ['up']],
+      [['srun', '--quiet', `--task-prolog=${cluster.shared}/prolog`, 'tsrun', 'exec', image, 'sh', '-c', 'echo $BY_THE_PROLOG'], ['yes']],
+      [['srun', '--quiet', `--bcast=/tmp/tsrun-${tracking}`, 'tsrun', 'exec', image, 'cat', '/opt/tool/data.txt'], ['from the image']],
+    ];
+    for (const [words, expected] of cases) {
+      const ran = await login(words);
+      assert.equal([linesOf(ran.stdout), ran.status], [expected, 0], `${words.join(' ')}\n${ran.stderr}`);
+    }
+    await nothingIsLeft();
+  });
+
   it('srun --pty gives a shell with a terminal', async () => {
     const ran = await run(forLogin(cluster, ['script', '-qec', `srun --quiet --pty tsrun shell ${image}`, '/dev/null']), {
       input: 'tty; cat /opt/tool/data.txt; exit 5\n',

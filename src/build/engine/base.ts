@@ -1,9 +1,11 @@
 /** What a stage begins with: an image's layers for the result, and the same unpacked once for the steps that run in it. */
 import type { Stats } from 'node:fs';
 import { lstat, open, readdir, stat, unlink } from 'node:fs/promises';
+import type { Platform } from '../../oci/descriptor.ts';
 import type { OciImage } from '../../oci/image.ts';
 import type { LayerSource } from '../../oci/layer.ts';
 import { DEFAULT_LIMITS } from '../../oci/limits.ts';
+import { parsePlatform, refusePlatform } from '../../oci/platform.ts';
 import { TsrunError } from '../../util/errors.ts';
 import { type ConvertOptions, writeImage } from '../convert.ts';
 import { OBJECTS } from '../records.ts';
@@ -57,7 +59,9 @@ export const scratchBase = (engine: Engine): Base => {
 
 export const imageBase = async (engine: Engine, reference: string, platform: string | undefined): Promise<Base> => {
   const source = await engine.open(reference, platform);
-  return source.kind === 'squashfs' ? squashBase(engine, reference, source) : layersBase(engine, reference, source.image);
+  return source.kind === 'squashfs'
+    ? squashBase(engine, reference, source, platform === undefined ? engine.platform : parsePlatform(platform))
+    : layersBase(engine, reference, source.image);
 };
 
 const layersBase = async (engine: Engine, reference: string, image: OciImage): Promise<Base> => {
@@ -83,8 +87,15 @@ const layersBase = async (engine: Engine, reference: string, image: OciImage): P
   };
 };
 
-const squashBase = async (engine: Engine, reference: string, { path }: Extract<Source, { kind: 'squashfs' }>): Promise<Base> => {
+const squashBase = async (
+  engine: Engine,
+  reference: string,
+  { path }: Extract<Source, { kind: 'squashfs' }>,
+  platform: Platform,
+): Promise<Base> => {
   const file = openSquashFile(path);
+  const arch = file.sif?.header.arch ?? 'unknown';
+  if (arch !== 'unknown' && arch !== platform.architecture) refusePlatform(reference, platform, [`linux/${arch}`]);
   const key = keyOf({ base: 'squashfs', of: fileIdentity(await stat(path)) });
   const produce = once(() =>
     produceBase(

@@ -163,7 +163,7 @@ const givenTo = async (
   const supply = await suppliesOf(engine, step, workplace);
   for (const { source, target, readOnly, why } of supply?.mounts ?? [])
     ready.push({ kind: 'bind', source, target, readOnly, isFile: false, optional: false, why });
-  for (const [name, value] of supply?.environment ?? []) environment.set(name, value);
+  for (const [name, value] of supply?.environment(environment) ?? []) environment.set(name, value);
   const commands = await commandsOf(engine, tree, supply, environment);
   for (const [name, content] of commands)
     ready.push({ kind: 'file', target: `${COMMANDS}/${name}`, mode: 0o755, content, why: 'what it fetches is kept (--vendor)' });
