@@ -32,10 +32,7 @@ test('the scope is announced before the rest is planned, also when that fails; n
   const failing = worldOf('exec -B /nope /images/x.sqfs p', {});
   assert.throws(() => plan(failing, ''));
   assert.equal(failing.announced, run.announced);
-  for (const world of [
-    worldOf('exec --explain /images/x.sqfs p', {}),
-    worldOf('exec /images/x.sqfs p', { files: { '/dev/fuse': undefined } }),
-  ]) {
+  for (const world of [worldOf('exec --explain /images/x.sqfs p', {}), worldOf('exec /images/x.sqfs p', { files: { '/dev/fuse': undefined } })]) {
     plan(world, '');
     assert.equal(world.announced, []);
   }
