@@ -181,14 +181,6 @@ int64_t host_call_random(struct host *host UNUSED, const struct host_value *args
 	return 0;
 }
 
-/* Texts of a call end with NUL. */
-int64_t host_call_announce(struct host *host, const struct host_value *args, struct host_reply *reply UNUSED)
-{
-	if (host->announce != NULL)
-		host->announce(args[0].bytes, args[1].bytes, (uint64_t)args[2].number);
-	return 0;
-}
-
 /* Names from outside may hold terminal controls: they are shown as "?". */
 int64_t host_call_log(struct host *host UNUSED, const struct host_value *args, struct host_reply *reply)
 {
@@ -235,7 +227,6 @@ static bool answers_number(uint32_t number, const struct host_value *args)
 	case HOST_isatty:
 	case HOST_access:
 	case HOST_open_keep:
-	case HOST_announce:
 	case HOST_log:
 		return true;
 	case HOST_trace:

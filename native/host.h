@@ -49,7 +49,6 @@ struct host {
 	int argc;
 	char *const *argv;
 	char *const *envp;
-	void (*announce)(const char *dir, const char *key, uint64_t cache_bytes); /* NULL: nobody wants to know */
 	struct host_kept kept[HOST_KEPT_MAX];
 	int kept_count;
 	bool tracing;

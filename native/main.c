@@ -183,7 +183,7 @@ static int plan_in_node(int argc, char **argv, char **envp, struct err *err)
 
 static int planner_main(int argc, char **argv, char **envp)
 {
-	struct host host = {.argc = argc, .argv = argv, .envp = envp, .announce = server_ahead};
+	struct host host = {.argc = argc, .argv = argv, .envp = envp};
 	struct host_ops ops = host_ops_of(&host);
 	struct engine *engine;
 	struct err err = {0};

@@ -209,9 +209,8 @@ int server_main(int argc, char **argv)
 		ready.rc = prepare_loop(&server, &ready.err);
 	if (ready.rc < 0)
 		server_leave_directory(&server.box);
-	/* Who started it has failed meanwhile, and asks for nothing. */
-	if (write_full(WIRE_READY_FD, &ready, sizeof ready) < 0)
-		server.bare_deadline = server_now_ms();
+	if (write_full(WIRE_READY_FD, &ready, sizeof ready) < 0 && ready.rc < 0)
+		return 1; /* nobody left to tell */
 	close(WIRE_READY_FD);
 	close(WIRE_LOCK_FD);
 	if (ready.rc < 0)

@@ -68,10 +68,6 @@ struct server_reply { /* descriptors are close-on-exec; -1: not there */
  * only if it forks on; this function forks and waits for its own child. Needs /proc. The program itself must answer `@server` (below). */
 int WARN_UNUSED server_join(const struct server_request *request, struct server_reply *reply, struct err *err);
 
-/* For who knows the scope before he knows all that he will ask for: where there is no server yet, one begins to start. Whether it could, server_join() will tell.
- * Once in a process. */
-void server_ahead(const char *dir, const char *key, uint64_t cache_bytes);
-
 /* Leaves this process's own mount namespace to the server, which lets go of it when this process (and what else is in it) has ended. Then what is mounted there is
  * unmounted by the server, not at the end of the process, while its parent waits. `host_mounts`: where it is finished and others may enter it, the caller's
  * mountinfo, opened before the namespace was made (the kernel tells a poll of it of each change); else -1. Closes server_fd. */

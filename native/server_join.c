@@ -21,7 +21,6 @@
 #define ANSWER_SECONDS 60
 #define WAKE_SECONDS 1 /* after so long a server may be one that somebody has stopped, with a whole job maybe */
 #define TRIES 64
-#define SPAWN_STACK_BYTES (32u << 10)
 
 static int open_dir(const char *path, struct err *err)
 {
@@ -87,13 +86,6 @@ static int connect_at_once(const char *dir, const char *key)
 	return steal_fd(&sock);
 }
 
-static bool has_socket(const char *dir, const char *name)
-{
-	char path[PATH_MAX];
-
-	return snprintf(path, sizeof path, "%s/%s", dir, name) >= (int)sizeof path || access(path, F_OK) == 0;
-}
-
 static bool is_absent(int rc)
 {
 	return rc == -ENOENT || rc == -ECONNREFUSED;
@@ -135,37 +127,24 @@ static NORETURN void become_server(char *const argv[], int ready, int dir, int l
 	_exit(125);
 }
 
-struct spawning {
-	char *const *argv;
-	int ready, dir, lock;
-};
-
-static int be_server(void *ctx)
-{
-	const struct spawning *spawning = ctx;
-
-	become_server(spawning->argv, spawning->ready, spawning->dir, spawning->lock);
-}
-
-/* Twice a new process, so that the server is nobody's child that would have to wait for it. The second one is the first until it becomes another program, for which
- * that one waits: no memory is copied for it. */
-static NORETURN void be_between(struct spawning *spawning)
-{
-	static _Alignas(16) char stack[SPAWN_STACK_BYTES];
-
-	setsid();
-	_exit(clone(be_server, stack + sizeof stack, CLONE_VM | CLONE_VFORK | SIGCHLD, spawning) < 0);
-}
-
-/* Returns the process between, to be waited for; the server's process group has its number. Who traces the run and its children (strace -f) does not get the
- * server: it would wait for a page of the image when it reads their memory, and who has to answer would wait for it. */
-static pid_t spawn(struct spawning *spawning)
+/* Twice forked, so that the server is nobody's child that would have to wait for it. Returns the process between, to be waited for. Who traces the run and its
+ * children (strace -f) does not get the server: it would wait for a page of the image when it reads their memory, and who has to answer would wait for it. */
+static pid_t spawn(char *const argv[], int ready, int dir, int lock)
 {
 	pid_t child = (pid_t)syscall(SYS_clone, CLONE_UNTRACED | SIGCHLD, NULL, NULL, NULL, NULL);
 
-	if (child == 0)
-		be_between(spawning);
-	return child < 0 ? -errno : child;
+	if (child < 0)
+		return -errno;
+	if (child == 0) {
+		pid_t server;
+
+		setsid();
+		server = fork();
+		if (server == 0)
+			become_server(argv, ready, dir, lock);
+		_exit(server < 0);
+	}
+	return child;
 }
 
 /* `group`: the server's process group. */
@@ -188,19 +167,15 @@ static int await_ready(int ready, pid_t group, struct err *err)
 	return reply.rc;
 }
 
-/* A server that has not said yet that it listens. */
-struct start {
-	pid_t between; /* see spawn() */
-	int ready, lock;
-};
-
 /* With the scope's lock held. The server holds it, too, until it listens: nobody else starts one, even if this process is killed now. */
-static int begin_start(struct start *start, const struct server_request *request, int dir, int lock, struct err *err)
+static int start_server(const struct server_request *request, int dir, int lock, struct err *err)
 {
 	char name[] = "tsrun", role[] = "@server", key[96], uid[16], gid[16], cache[24];
 	char *argv[] = { name, role, key, uid, gid, cache, NULL };
 	int cleanup_fd ready_in = -1, cleanup_fd ready_out = -1;
 	int fds[2];
+	pid_t between;
+	int rc;
 
 	snprintf(key, sizeof key, "%s", request->key);
 	snprintf(uid, sizeof uid, "%u", request->uid);
@@ -210,29 +185,19 @@ static int begin_start(struct start *start, const struct server_request *request
 		return fail(err, errno, SERVER_STEP_SERVER, "making a pipe");
 	ready_in = fds[0];
 	ready_out = fds[1];
-	start->between = spawn(&(struct spawning) { argv, ready_out, dir, lock });
-	if (start->between < 0)
-		return fail(err, -start->between, SERVER_STEP_SERVER, "starting a process");
-	start->ready = steal_fd(&ready_in);
-	start->lock = lock;
-	return 0;
-}
-
-static int end_start(struct start *start, struct err *err)
-{
-	int rc = await_ready(start->ready, start->between, err);
-
-	/* It has ended by now: waiting for it first would only be one more turn at the processor. */
-	RETRY(waitpid(start->between, NULL, 0));
-	close_fd(&start->ready);
-	close_fd(&start->lock);
+	between = spawn(argv, ready_out, dir, lock);
+	close_fd(&ready_out);
+	if (between < 0)
+		return fail(err, -between, SERVER_STEP_SERVER, "starting a process");
+	/* It has ended by the time that the server is ready: waiting for it first would only be one more turn at the processor. */
+	rc = await_ready(ready_in, between, err);
+	RETRY(waitpid(between, NULL, 0));
 	return rc;
 }
 
 static int connect_or_start(const struct server_request *request, int dir, struct err *err)
 {
 	int cleanup_fd lock = -1;
-	struct start start;
 	int rc = connect_server(dir, request->key);
 
 	if (!is_absent(rc))
@@ -244,46 +209,8 @@ static int connect_or_start(const struct server_request *request, int dir, struc
 	rc = connect_server(dir, request->key);
 	if (!is_absent(rc))
 		return rc;
-	rc = begin_start(&start, request, dir, lock, err);
-	if (rc == 0) {
-		steal_fd(&lock);
-		rc = end_start(&start, err);
-	}
+	rc = start_server(request, dir, lock, err);
 	return rc < 0 ? rc : connect_server(dir, request->key);
-}
-
-/* --- starting one before it is asked for --- */
-
-static struct {
-	char dir[PATH_MAX], key[WIRE_NAME_MAX];
-	struct start start;
-} ahead = { .start = { .ready = -1, .lock = -1 } };
-
-void server_ahead(const char *dir, const char *key, uint64_t cache_bytes)
-{
-	const struct server_request request = { .key = key, .uid = geteuid(), .gid = getegid(), .cache_bytes = cache_bytes };
-	char name[WIRE_NAME_MAX];
-	int cleanup_fd fd = -1, cleanup_fd lock = -1;
-
-	if (ahead.key[0] != '\0' || !wire_key_ok(key) || snprintf(ahead.dir, sizeof ahead.dir, "%s", dir) >= (int)sizeof ahead.dir)
-		return;
-	wire_name(name, key, WIRE_SOCKET);
-	/* A socket that is there has a server, nearly always; who asks will see. */
-	if (has_socket(dir, name) || (fd = open_dir(dir, NULL)) < 0)
-		return;
-	lock = wire_try_lock(fd, key);
-	if (lock < 0 || faccessat(fd, name, F_OK, 0) == 0 || begin_start(&ahead.start, &request, fd, lock, NULL) < 0)
-		return;
-	steal_fd(&lock);
-	snprintf(ahead.key, sizeof ahead.key, "%s", key);
-}
-
-/* 0 also where none was started: then one is looked for as ever. */
-static int await_ahead(const struct server_request *request, struct err *err)
-{
-	bool waits = ahead.start.ready >= 0 && strcmp(request->key, ahead.key) == 0 && strcmp(request->dir, ahead.dir) == 0;
-
-	return waits ? end_start(&ahead.start, err) : 0;
 }
 
 /* --- asking --- */
@@ -368,11 +295,9 @@ static void say_if_unsaid(struct err *err, int rc)
 
 static int join(const struct server_request *request, struct server_reply *reply, uint64_t *view_of, struct err *err)
 {
-	int rc = await_ahead(request, err);
+	int rc = -ECONNRESET;
 	int cleanup_fd dir = -1;
 
-	if (rc == 0)
-		rc = -ECONNRESET;
 	/* A server that was about to end has hung up: then there is none now, or another. */
 	for (int i = 0; i < TRIES && (rc == -ECONNRESET || is_absent(rc)); i++) {
 		int cleanup_fd sock = i == 0 ? connect_at_once(request->dir, request->key) : -1;

@@ -131,22 +131,12 @@ static int lock_file(int dir, const char *name, int how)
 	}
 }
 
-static int lock_scope(int dir, const char *key, int how)
+int wire_lock(int dir, const char *key)
 {
 	char name[WIRE_NAME_MAX];
 
 	wire_name(name, key, WIRE_LOCK);
-	return lock_file(dir, name, how);
-}
-
-int wire_lock(int dir, const char *key)
-{
-	return lock_scope(dir, key, LOCK_EX);
-}
-
-int wire_try_lock(int dir, const char *key)
-{
-	return lock_scope(dir, key, LOCK_EX | LOCK_NB);
+	return lock_file(dir, name, LOCK_EX);
 }
 
 /* --- what others have left --- */

@@ -76,8 +76,6 @@ struct sockaddr_un;
 int WARN_UNUSED wire_address(struct sockaddr_un *address, int dir, const char *key);
 /* Opens and locks the scope's lock file, waiting for whoever has it; returns its descriptor. */
 int WARN_UNUSED wire_lock(int dir, const char *key);
-/* -EWOULDBLOCK: somebody has it. */
-int WARN_UNUSED wire_try_lock(int dir, const char *key);
 /* Removes what killed servers have left (the end of a job's control group or PID namespace gives them no time): sockets that nobody listens to, with their
  * locks, of all scopes and versions; and logs of last week. */
 void wire_clear(int dir);

@@ -59,16 +59,13 @@ export const planImage = (situation: Situation): Op[] => {
     ];
   }
   const record = request.record === undefined ? undefined : absoluteIn(situation, request.record.text);
-  const scope = scopeKey(host, identity.ids);
-  // A server that has run before is not asked again for what the kernel keeps.
-  const key = record === undefined ? scope : `record.${fnv64(`${scope}\n${record}`)}`;
-  const dir = runtimeDirectory(host, environment, identity.ids);
-  host.announce(dir, key, request.site.cacheBytes);
+  const key = scopeKey(host, identity.ids);
   return [
     {
       op: 'scope',
-      dir,
-      key,
+      dir: runtimeDirectory(host, environment, identity.ids),
+      // A server that has run before is not asked again for what the kernel keeps.
+      key: record === undefined ? key : `record.${fnv64(`${key}\n${record}`)}`,
       uid,
       gid,
       lingerMs: record === undefined ? request.site.lingerMs : 0,

@@ -20,7 +20,6 @@ export const CALLS = {
   open_keep: 20,
   pread: 21,
   fstat: 22,
-  announce: 23,
   getent: 30,
   random: 31,
   log: 32,

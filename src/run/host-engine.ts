@@ -46,9 +46,6 @@ export const engineHost = (door: { readonly __host: HostCall }): Host => {
     pread: (handle, offset, length) => text(door.__host(CALLS.pread, handle, offset, length)),
     fstat: (handle) => parsed(door.__host(CALLS.fstat, handle), parseStat),
     keepsHandles: true,
-    announce: (dir, key, cacheBytes) => {
-      door.__host(CALLS.announce, dir, key, cacheBytes);
-    },
     getent: (database, key) => text(door.__host(CALLS.getent, database, key)),
     log: (line) => {
       door.__host(CALLS.log, line);

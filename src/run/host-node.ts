@@ -173,7 +173,6 @@ export const nodeHost = ({ args, environment = process.env }: NodeHostOptions): 
   pread: (handle, offset, length) => attempt(() => readUpTo(handle, offset, length)),
   fstat: (handle) => attempt(() => toStat(fs.fstatSync(handle, { bigint: true }))),
   keepsHandles: false,
-  announce: () => {},
   getent: (database, key) => {
     const { status, stdout, error } = spawnSync('getent', [database, key], {
       encoding: 'latin1',

@@ -88,12 +88,6 @@ export type Host = {
   /** False where handles mean nothing to the launcher (Node): the plan then names the path. */
   readonly keepsHandles: boolean;
 
-  /**
-   * Said of the scope that the plan will join, as soon as it is known: the launcher may look for its server, or start it, while the rest is planned. An advice:
-   * what comes of it shows when the plan is carried out.
-   */
-  announce(dir: string, key: string, cacheBytes: number): void;
-
   /** One line of getent(1). */
   getent(database: 'passwd' | 'group', key: string): string | Errno;
   /** One line to stderr. */

@@ -40,8 +40,6 @@ export const recordingHost = (host: Host, reads: Read[]): Host => {
     openKeep: (path) => note('open', path, host.openKeep(path)),
     pread: (handle, offset, length) => note('pread', `${length} bytes at ${offset}`, host.pread(handle, offset, length)),
     fstat: (handle) => note('fstat', 'the image', host.fstat(handle)),
-    // Who asks for an explanation runs nothing.
-    announce: () => {},
     getent: (database, key) => note('getent', `${database} ${key}`, host.getent(database, key)),
   };
 };

@@ -94,10 +94,6 @@ const textCalls = (host: Host): HostCall => {
     [CALLS.open_keep]: (path) => host.openKeep(path),
     [CALLS.pread]: (handle, offset, length) => host.pread(Number(handle), offset, length),
     [CALLS.fstat]: (handle) => statText(host.fstat(Number(handle))),
-    [CALLS.announce]: (dir, key, cacheBytes) => {
-      host.announce(dir, String(key), cacheBytes);
-      return 0;
-    },
     [CALLS.getent]: (database, key) => host.getent(database as 'passwd', String(key)),
     [CALLS.log]: (line) => {
       host.log(line);

@@ -60,8 +60,6 @@ export type Machine = Host & {
   /** "call path" of every question, in order. */
   readonly calls: string[];
   readonly logged: string[];
-  /** Scopes: directory, key and bytes of cache. */
-  readonly announced: string[];
 };
 
 const TMPFS = 0x01021994;
@@ -87,7 +85,6 @@ export const machine = (options: MachineOptions = {}): Machine => {
   const numbers = new Map([...tree.keys()].map((path, at) => [path, at + 100]));
   const calls: string[] = [];
   const logged: string[] = [];
-  const announced: string[] = [];
   const kept: string[] = [];
 
   /** The path behind `path`; `follow` says whether a link at the end counts too. */
@@ -162,7 +159,6 @@ export const machine = (options: MachineOptions = {}): Machine => {
   return {
     calls,
     logged,
-    announced,
     args: () => args,
     environ: () => Object.entries(env).map(([name, value]) => `${name}=${value}`),
     getcwd: () => (cwd === null ? ENOENT : cwd),
@@ -217,9 +213,6 @@ export const machine = (options: MachineOptions = {}): Machine => {
     },
     fstat: (handle) => asked('fstat', String(handle), kept[handle] === undefined ? -9 : statOf(kept[handle], true)),
     keepsHandles: options.keepsHandles ?? true,
-    announce: (dir, key, cacheBytes) => {
-      announced.push(`${dir} ${key} ${cacheBytes}`);
-    },
     getent: (database, key) => asked('getent', `${database} ${key}`, options.getent?.[`${database} ${key}`] ?? ENOENT),
     log: (line) => {
       logged.push(line);

@@ -241,19 +241,6 @@ static void log_lines(void)
 	close(ends[1]);
 }
 
-static char announced[64];
-static void note_announced(const char *dir, const char *key, uint64_t cache_bytes)
-{
-	snprintf(announced, sizeof announced, "%s %s %llu", dir, key, (unsigned long long)cache_bytes);
-}
-
-static void announcements(void)
-{
-	CHECK("a scope may be announced where nobody wants to know", ASK(HOST_announce, text("/run/x"), text("1000.1"), number(7)) == 0 && !reply.text);
-	host.announce = note_announced;
-	CHECK("a scope that is announced is told", ASK(HOST_announce, text("/run/x"), text("1000.1"), number(7)) == 0 && strcmp(announced, "/run/x 1000.1 7") == 0);
-}
-
 int main(void)
 {
 	char command[128];
@@ -267,7 +254,6 @@ int main(void)
 	directories();
 	kept_files();
 	the_rest();
-	announcements();
 	log_lines();
 	snprintf(command, sizeof command, "rm -r %s", directory);
 	if (system(command) != 0)

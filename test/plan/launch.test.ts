@@ -24,20 +24,6 @@ test('an image file is served over FUSE, by a scope', () => {
   assert.equal([image.path, image.offset, image.size, image.handle], ['/images/x.sqfs', 0, 4096, 0]);
 });
 
-test('the scope is announced before the rest is planned, also when that fails; not where nothing will be joined', () => {
-  const run = worldOf('exec /images/x.sqfs p', {});
-  const made = plan(run, '');
-  const [scope] = made.kind === 'plan' ? made.plan.ops.filter((op) => op.op === 'scope') : [];
-  assert.equal(run.announced, [`${scope?.dir} ${scope?.key} ${scope?.cacheBytes}`]);
-  const failing = worldOf('exec -B /nope /images/x.sqfs p', {});
-  assert.throws(() => plan(failing, ''));
-  assert.equal(failing.announced, run.announced);
-  for (const world of [worldOf('exec --explain /images/x.sqfs p', {}), worldOf('exec /images/x.sqfs p', { files: { '/dev/fuse': undefined } })]) {
-    plan(world, '');
-    assert.equal(world.announced, []);
-  }
-});
-
 test('without a usable /dev/fuse it is extracted once, never into the home', () => {
   for (const files of [{ '/dev/fuse': undefined }, { '/dev/fuse': closed(file('')) }]) {
     const run = planned('exec IMG p', { files });
