@@ -179,7 +179,10 @@ void server_welcome(struct server *server, struct connection *connection, struct
 		fds[1] = layout->namespace;
 	} else if (image != NULL && (fds[1] = image_show(image, &reply, &own, &err)) < 0) {
 		linger(server, image);
-		refuse(connection, fds[1], &err);
+		if (fds[1] == -EMFILE)
+			hang_up(connection); /* it asks again; by then others have their answers */
+		else
+			refuse(connection, fds[1], &err);
 		return;
 	}
 	if (image != NULL)
