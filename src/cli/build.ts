@@ -15,6 +15,7 @@ import type { Compressor } from '../squashfs/types.ts';
 import { showBuild } from '../ui/show-build.ts';
 import { TsrunError } from '../util/errors.ts';
 import { requireDirectory } from '../util/output-file.ts';
+import { printableLine } from '../util/printable.ts';
 import { buildFromRecipe, type RecipeArguments, recipeOf } from './build-recipe.ts';
 import { interruptible, type Tidying } from './interrupt.ts';
 import { createProgress } from './progress.ts';
@@ -111,6 +112,7 @@ const carryOut = async (recipe: RecipeArguments, target: string, args: BuildArgu
       await buildFromRecipe({ ...work, args: anew, target: path, siblings, hear: second.hear }).finally(() => second.end());
     };
     requireSame(await buildTwiceAndCompare({ target, again, signal }), target);
+    note(`two builds of ${printableLine(target)} do not differ`, args.quiet);
   }, tidying);
 };
 

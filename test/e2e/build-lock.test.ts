@@ -184,6 +184,7 @@ test('an image, its lock and what is kept may lie beside the files that are copi
   const here = { cwd: directory, env: within('store') };
   const made = tsrun(['build', '--check', '--lock', '--vendor', 'vendor', 'all.sif', '.'], here);
   assert.is(made.status, 0, made.stderr);
+  assert.match(made.stderr, /^tsrun: two builds of .*all\.sif do not differ$/m);
   assert.is(tsrunOk(['exec', '--containall', join(directory, 'all.sif'), 'ls', '/all']), 'Dockerfile\n');
   const again = tsrun(['build', '--locked', '--offline', '--vendor', 'vendor', 'again.sif', '.'], here);
   assert.is(again.status, 0, again.stderr);
