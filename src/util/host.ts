@@ -38,7 +38,6 @@ export type Ids = {
 export type DirectoryEntry = { readonly kind: FileKind | 'unknown'; readonly name: string };
 
 /** access(2). */
-export const MAY_EXECUTE = 1;
 export const MAY_WRITE = 2;
 export const MAY_READ = 4;
 

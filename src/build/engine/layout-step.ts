@@ -5,15 +5,12 @@
 
 import { type RenderedFile, renderSingularity } from '../../image/singularity.ts';
 import { parseRunConfig } from '../../oci/config.ts';
-import type { Step } from '../../recipe/spec.ts';
 import { EMPTY_ENTRY, type TarEntry } from '../../tar/entry.ts';
 import { type TarItem, writeTar } from '../../tar/write.ts';
 import type { Workplace } from './cache.ts';
 import type { Engine } from './engine.ts';
 import { configBytes, type StageState } from './stage-state.ts';
 import { lookAt, namesIn, putInto, readTexts, type Tree } from './tree.ts';
-
-export type LayoutStep = Extract<Step, { kind: 'layout' }>;
 
 const DEFINITION = '/.singularity.d/Singularity';
 const HISTORY = '/.singularity.d/bootstrap_history';
