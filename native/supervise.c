@@ -14,6 +14,7 @@
 struct supervisor {
 	pid_t init;
 	pid_t payload;    /* 0 until it runs */
+	int terminal;     /* whose foreground we are, or -1 */
 	struct owners *owners;
 	struct owner_service *service; /* NULL until there is a listener */
 	int status;       /* how the payload ended */
@@ -73,12 +74,34 @@ static NORETURN void end_like(int status)
 	_exit(128 + sig);
 }
 
+static int own_terminal(void)
+{
+	for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++) {
+		if (tcgetpgrp(fd) == getpgrp())
+			return fd;
+	}
+	return -1;
+}
+
+/*
+ * A shell that ran jobs would give the terminal back to the group that had it, which it does not see from its namespace. Who waits for us could not
+ * read from it then. Taken only from a group in which nobody is left: another shell may have put us into the background.
+ */
+static void take_terminal_back(int terminal)
+{
+	pid_t group = terminal < 0 ? -1 : tcgetpgrp(terminal);
+
+	if (group > 1 && kill(-group, 0) < 0 && errno == ESRCH)
+		(void)tcsetpgrp(terminal, getpgrp());
+}
+
 static NORETURN void end_with_init(const struct supervisor *supervisor)
 {
 	int status = 125 << 8;
 
 	/* When PID 1 can be waited for, nothing of its namespace is left. */
 	(void)RETRY(waitpid(supervisor->init, &status, 0));
+	take_terminal_back(supervisor->terminal);
 	end_like(supervisor->ended ? supervisor->status : status);
 }
 
@@ -204,11 +227,14 @@ static void note_ignored(sigset_t *ignored)
 	}
 }
 
-static void keep_only(int channel, int signals, const struct owners *owners)
+static void keep_only(const struct supervisor *supervisor, int channel, int signals)
 {
-	int keep[5] = {channel, signals};
+	const struct owners *owners = supervisor->owners;
+	int keep[6] = {channel, signals};
 	size_t count = 2;
 
+	if (supervisor->terminal >= 0)
+		keep[count++] = supervisor->terminal;
 	if (owners != NULL) {
 		keep[count++] = owners->proc;
 		keep[count++] = owner_table_fd(owners->table);
@@ -230,7 +256,7 @@ static void die_with_parent(pid_t parent, const struct supervisor *supervisor)
 
 NORETURN void supervise(pid_t init_pid, int channel, const struct init *init)
 {
-	struct supervisor supervisor = {.init = init_pid, .blocked = init->mask, .owners = init->owners};
+	struct supervisor supervisor = {.init = init_pid, .terminal = own_terminal(), .blocked = init->mask, .owners = init->owners};
 	sigset_t all;
 	int signals;
 
@@ -244,7 +270,7 @@ NORETURN void supervise(pid_t init_pid, int channel, const struct init *init)
 	}
 	if (init->leash > 0)
 		die_with_parent(init->leash, &supervisor);
-	keep_only(channel, signals, init->owners);
+	keep_only(&supervisor, channel, signals);
 	/* Nor must the caller's directory stay in use. */
 	(void)!chdir("/");
 	for (;;) {

@@ -292,14 +292,16 @@ for (const [name, more, owners] of [
 }
 
 for (const term of ['dumb', 'xterm']) {
-  test(`${term}: --debug-shell is a shell on the terminal, in the state in which the step failed`, () => {
+  test(`${term}: --debug-shell is a shell on the terminal, in the state in which the step failed; who waits for it has the terminal then`, () => {
     const directory = context({ Dockerfile: `FROM ${base}\nENV WORD=given\nWORKDIR /deep\nRUN echo state > left; exit 3\n` });
-    const words = onTerminal('tsrun build> ', 'echo "<$(cat left) $WORD $(pwd) $(tty) $(id -u)>"; exit 0\n', [
+    const words = onTerminal('tsrun build> ', 'echo "<$(cat left) $WORD $(pwd) $(tty) $(id -u)>"; exit 0\nafter\n', [
+      ...['sh', '-c', '"$@"; status=$?; read answer; echo "read <$answer>"; exit $status', 'sh'],
       ...[tsrunPath, 'build', '--force', '--debug-shell', join(place, 'shell.sif'), directory],
     ]);
     const ran = run(words[0] ?? '', words.slice(1), { env: { ...env, TERM: term }, cwd: directory });
     assert.match(ran.stdout, /<state given \/deep (?:\/dev\/\S+|not a tty) 0>/, ran.stderr);
     assert.match(ran.stdout, /the step failed: RUN echo state.*its exit status is 3 \(E_STEP\)/);
+    assert.match(ran.stdout, /read <after>/);
     assert.is(ran.status, 125);
     assert.not.ok(existsSync(join(place, 'shell.sif')));
     assert.equal(readdirSync(join(space, 'build/single/begun')), []);
