@@ -76,7 +76,12 @@ test('owners, set-id bits and modes that keep everybody out reach the image', ()
 
 test('one id and the ids of /etc/subuid give the same image', () => {
   if (!readFileSync('/etc/subuid', 'utf8').includes(`${user.name}:`)) throw new Error(`no line for ${user.name} in /etc/subuid`);
-  const directory = context({ Dockerfile: FULL, 'a.txt': 'A\n', 'dir/b': 'B\n', 'dir/in/c': 'C\n' });
+  const directory = context({
+    Dockerfile: `${FULL}USER root\nRUN env | sort > /variables && cat "$APT_CONFIG" > /apt.conf\n`,
+    'a.txt': 'A\n',
+    'dir/b': 'B\n',
+    'dir/in/c': 'C\n',
+  });
   ok(build(directory, 'one.sif'));
   ok(build(directory, 'many.sif', [], { TSRUN_BUILD_IDS: 'ranges' }));
   assert.is(tsrunOk(['image', 'diff', join(place, 'one.sif'), join(place, 'many.sif')], { env }), '');

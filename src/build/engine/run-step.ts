@@ -168,12 +168,11 @@ const givenTo = async (
   for (const [name, content] of commands)
     ready.push({ kind: 'file', target: `${COMMANDS}/${name}`, mode: 0o755, content, why: 'what it fetches is kept (--vendor)' });
   if (commands.length > 0) environment.set('PATH', `${COMMANDS}:${environment.get('PATH')}`);
-  if (engine.ids.kind === 'single' || supply !== undefined) {
-    // apt would become another user for its downloads and then look whether it did; and what is kept is to stay the caller's.
-    const content = `APT::Sandbox::User "root";\n${supply?.aptConfig ?? ''}`;
-    ready.push({ kind: 'file', target: APT_CONFIG, mode: 0o644, content, why: 'how apt works in a build' });
-    if (!environment.has('APT_CONFIG')) environment.set('APT_CONFIG', APT_CONFIG);
-  }
+  // apt would become another user for its downloads, which one id does not allow, and give that user directories of the image, which is to be the
+  // same with any ids. And what is kept of it (--vendor) is to stay the caller's.
+  const content = `APT::Sandbox::User "root";\n${supply?.aptConfig ?? ''}`;
+  ready.push({ kind: 'file', target: APT_CONFIG, mode: 0o644, content, why: 'how apt works in a build' });
+  if (!environment.has('APT_CONFIG')) environment.set('APT_CONFIG', APT_CONFIG);
   if (step.command.form === 'script') {
     ready.push({ kind: 'file', target: SCRIPT, mode: 0o755, content: step.command.text, why: 'the text of the step' });
   }
