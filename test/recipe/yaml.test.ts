@@ -240,7 +240,21 @@ test('the schema for editors has the keys that are read', () => {
   const stage = schema.$defs.stage.properties;
   assert.equal(Object.keys(stage).sort(), [...STAGE_KEYS].sort());
   assert.equal([...Object.keys(stage), ...Object.keys(schema.properties)].sort(), [...TOP_KEYS].sort());
-  assert.equal(Object.keys(stage.files.oneOf[1].items.properties).sort(), [...FILE_KEYS].sort());
+  const { properties } = stage.files.oneOf[1].items;
+  assert.equal(Object.keys(properties).sort(), [...FILE_KEYS].sort());
+  for (const [mode, isOne] of [
+    ['0644', true],
+    ['755', true],
+    ['04755', true],
+    ['9x', false],
+    ['u+x', false],
+    ['64', false],
+  ] as const) {
+    assert.is(new RegExp(properties.mode.pattern).test(mode), isOne, mode);
+    const read = (): BuildSpec => parse(`from: scratch\nfiles: [{src: a, dst: /a, mode: "${mode}"}]`);
+    if (isOne) assert.ok(read());
+    else refused(read, 'E_RECIPE', /is no mode/);
+  }
   for (const tool of Object.keys(stage.packages.oneOf[1].properties)) assert.is(bodies(`packages: {${tool}: [x]}`).length, 1);
 });
 
