@@ -1,6 +1,9 @@
 /* Hot lists and records: what is accepted of files that anybody may have written. */
 #include "../../native/hot.h"
+#include "../../native/image.h"
+#include "../../native/squash/squash.h"
 #include "check.h"
+#include "sample_tree.h"
 
 #include <fcntl.h>
 #include <stdio.h>
@@ -219,6 +222,72 @@ static void makes_asks(void)
 		remove(below(made[i]));
 }
 
+/* --- the list of an image --- */
+
+#define BLOCK (16u << 10)
+
+/* What is written of whole reads of these files, each of a name with one letter, in this order; at most 8 kB. */
+static size_t list_of(const char *image, const char *files, struct hot_list *list)
+{
+	int in = file_of("", 0), out = file_of("", 0), status = -1;
+	char line[64];
+	struct err err = { 0 };
+	struct stat st;
+	pid_t pid;
+
+	for (; *files != '\0'; files++) {
+		int len = snprintf(line, sizeof line, "%d%c/%c%c0%c%u%c", HOT_DATA, 0, *files, 0, 0, 4 * BLOCK, 0);
+
+		if (write_full(in, line, (size_t)len) < 0)
+			abort();
+	}
+	pid = fork();
+	if (pid == 0) {
+		struct squash_cache *cache = squash_cache_new(1 << 20);
+		struct squash *sq;
+
+		if (lseek(in, 0, SEEK_SET) < 0 || dup2(in, 0) < 0 || dup2(out, 1) < 0 || squash_open(&sq, cache, open(image, O_RDONLY | O_CLOEXEC), 0, 0, &err) < 0)
+			_exit(1);
+		status = image_hot(sq, &err);
+		_exit(status < 0 || fflush(stdout) != 0);
+	}
+	if (waitpid(pid, &status, 0) != pid || status != 0 || fstat(out, &st) < 0 || hot_list_read(list, out, 0, (uint64_t)st.st_size, PARTITION, &err) < 0)
+		abort();
+	close(in);
+	close(out);
+	return list->asks_size;
+}
+
+static void keeps_the_order(void)
+{
+	char place[] = "/tmp/tsrun-hot-order-XXXXXX", image[128];
+	const char *const orders[] = { "abc", "cab" };
+
+	if (mkdtemp(place) == NULL)
+		abort();
+	for (const char *name = "abc"; *name != '\0'; name++)
+		sample_file(sample_text("%s/%c", place, *name), (unsigned)*name, 4 * BLOCK, 0644);
+	snprintf(image, sizeof image, "%s.image", place);
+	sample_image(place, image, "-b 16K");
+	for (unsigned i = 0; i < ARRAY_LEN(orders); i++) {
+		struct hot_list list;
+		uint64_t first[3] = { 0 };
+		unsigned blocks = 0, asks = 0;
+
+		for (size_t at = 0, size = list_of(image, orders[i], &list); at < size && asks < 3; at += sizeof(struct hot_ask) + 1, asks++)
+			CHECK("what was asked for first is asked for first", list.asks[at + sizeof(struct hot_ask)] == orders[i][asks]);
+		for (uint32_t k = 0; k < list.count; k++)
+			if (list.pieces[k].kind == HOT_PIECE_DATA && blocks++ % 4 == 0 && blocks < 12)
+				first[blocks / 4] = list.pieces[k].position;
+		CHECK("all of it, once", asks == 3 && blocks == 12);
+		/* mksquashfs packs them by name. */
+		for (unsigned k = 0; k < 2; k++)
+			CHECK("and its blocks come first", (first[k] < first[k + 1]) == (orders[i][k] < orders[i][k + 1]));
+		hot_list_free(&list);
+	}
+	sample_run("rm -rf %s %s", place, image);
+}
+
 static void records(void)
 {
 	char image[HOT_SUPERBLOCK] = "hsqs of one", other[HOT_SUPERBLOCK] = "hsqs of another";
@@ -258,6 +327,7 @@ int main(void)
 	checks_headers();
 	refuses_repetition();
 	makes_asks();
+	keeps_the_order();
 	records();
 	return check_end();
 }

@@ -3,6 +3,7 @@
 #define TSRUN_SERVER_CLIENT_H
 
 #include "check.h"
+#include "guard.h"
 #include "sample_tree.h"
 
 #include "../../native/server.h"
@@ -106,19 +107,6 @@ __attribute__((unused)) static pid_t start_as_user(int (*what)(void *), void *ct
 	return pid;
 }
 
-__attribute__((unused)) static int status_of(pid_t pid)
-{
-	int status = -1;
-
-	waitpid(pid, &status, 0);
-	return WIFEXITED(status) ? WEXITSTATUS(status) : 1000 + WTERMSIG(status);
-}
-
-__attribute__((unused)) static int as_user(int (*what)(void *), void *ctx)
-{
-	return status_of(start_as_user(what, ctx));
-}
-
 /* --- waiting without sleeping: for files of the runtime directory to go, and for processes to end --- */
 
 __attribute__((unused)) static pid_t server_pid(const char *key)
@@ -143,6 +131,26 @@ __attribute__((unused)) static bool ends_within(pid_t pid, int milliseconds)
 	if (wait.fd >= 0)
 		close(wait.fd);
 	return ended;
+}
+
+/* Its exit status; 1000 + signal; -1: it does not end, and is left to the guard. */
+__attribute__((unused)) static int status_within(pid_t pid, int milliseconds)
+{
+	int status = -1;
+
+	if (!ends_within(pid, milliseconds) || waitpid(pid, &status, 0) != pid)
+		return -1;
+	return WIFEXITED(status) ? WEXITSTATUS(status) : 1000 + WTERMSIG(status);
+}
+
+__attribute__((unused)) static int status_of(pid_t pid)
+{
+	return status_within(pid, PATIENCE_MS);
+}
+
+__attribute__((unused)) static int as_user(int (*what)(void *), void *ctx)
+{
+	return status_of(start_as_user(what, ctx));
 }
 
 __attribute__((unused)) static bool runtime_is_empty(void)
@@ -182,6 +190,25 @@ __attribute__((unused)) static bool comes_true(bool (*fact)(void *), void *ctx)
 	return true;
 }
 
+/* Waits for all children; false: some do not end. */
+__attribute__((unused)) static bool all_end(unsigned *failed, unsigned *killed)
+{
+	int64_t end = now_ms() + PATIENCE_MS;
+	int status;
+	pid_t pid;
+
+	*failed = *killed = 0;
+	while ((pid = waitpid(-1, &status, WNOHANG)) >= 0) {
+		if (pid == 0 && now_ms() > end)
+			return false;
+		if (pid == 0)
+			poll(NULL, 0, 1);
+		*killed += pid > 0 && WIFSIGNALED(status);
+		*failed += pid > 0 && WIFEXITED(status) && WEXITSTATUS(status) != 0;
+	}
+	return true;
+}
+
 /* Runs start this program as the server. */
 __attribute__((unused)) static void be_server_if_asked(int argc, char **argv)
 {
@@ -189,7 +216,7 @@ __attribute__((unused)) static void be_server_if_asked(int argc, char **argv)
 		_exit(server_main(argc - 1, argv + 1)); /* the leak check at a usual end wants /proc, which the server has left behind */
 }
 
-/* Begins a test: directories, and being where servers end up, so that their ends are seen. Skips it (false) where it cannot run. */
+/* Begins a test: guard, directories, and being where servers end up, so that their ends are seen. Skips it (false) where it cannot run. */
 __attribute__((unused)) static bool begin_server_test(void)
 {
 	user = geteuid() == 0 ? USER : geteuid();
@@ -202,6 +229,7 @@ __attribute__((unused)) static bool begin_server_test(void)
 	umask(022);
 	if (mkdtemp(top) == NULL || chmod(top, 0755) < 0)
 		sample_fail("mkdtemp");
+	guard_begin(top);
 	snprintf(root, sizeof root, "%s/root", top);
 	snprintf(runtime, sizeof runtime, "%s/run", top);
 	snprintf(image, sizeof image, "%s/image", top);

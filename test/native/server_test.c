@@ -1,4 +1,5 @@
 /* The image server, for real: as an ordinary user, joined by processes that attach the image as the launcher does. */
+#include "locks.h"
 #include "server_client.h"
 
 static int join_image(const char *key)
@@ -320,6 +321,28 @@ static void test_races(void)
 	CHECK("runs that come while the server goes always find one", failed == 0);
 }
 
+static bool is_to_end(void *key)
+{
+	return lock_is_awaited(sample_text("%s/%s.%d.lock", runtime, (const char *)key, WIRE_PROTOCOL));
+}
+
+/* Whoever starts a server has the lock, and looks first whether there is one. */
+static void test_last_moment(void)
+{
+	char key[] = "moment";
+	struct stay stay;
+	pid_t keeper = start_staying(&stay, key), server = server_pid(key);
+	int dir = open(runtime, O_RDONLY | O_DIRECTORY | O_CLOEXEC), lock = wire_lock(dir, key);
+
+	close(stay.go[1]);
+	CHECK("its last run ends", lock >= 0 && status_of(keeper) == 0);
+	CHECK("a server that is to end waits for the lock", comes_true(is_to_end, key));
+	CHECK("who has it still finds the server", server_pid(key) == server && server > 0);
+	close(lock);
+	CHECK("which ends when nobody has it", ends_within(server, PATIENCE_MS));
+	close(dir);
+}
+
 static int error_of(const char *dir, int fd, uint64_t offset, const char *key, const char *step, const char *detail)
 {
 	struct server_request request = request_for(key, fd);
@@ -448,14 +471,9 @@ static void test_errors(void)
 /* Sanitizers tell of what they found by the exit status. One server was killed, one could not start. */
 static void test_ends(void)
 {
-	unsigned killed = 0, failed = 0;
-	int status;
+	unsigned killed, failed;
 
-	while (waitpid(-1, &status, 0) > 0) {
-		killed += WIFSIGNALED(status);
-		failed += WIFEXITED(status) && WEXITSTATUS(status) != 0;
-	}
-	CHECK("every other server ended by itself, without an error", failed == 1 && killed == 1);
+	CHECK("every other server ended by itself, without an error", all_end(&failed, &killed) && failed == 1 && killed == 1);
 }
 
 int main(int argc, char **argv)
@@ -469,6 +487,7 @@ int main(int argc, char **argv)
 	test_daemon();
 	test_death();
 	test_races();
+	test_last_moment();
 	test_errors();
 
 	for (const char *const *key = (const char *const[]) { "tree", "bare", "race", "errors", "replaced", NULL }; *key != NULL; key++) {
@@ -478,6 +497,5 @@ int main(int argc, char **argv)
 	}
 	test_ends();
 	CHECK("no file is left", runtime_is_empty());
-	sample_run("rm -rf %s", top);
 	return check_end();
 }
