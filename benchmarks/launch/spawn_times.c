@@ -1,14 +1,15 @@
 /* Starts commands in turn and says how long each took, from before the fork to after the wait.
  *
- *   spawn_times ROUNDS [CPU] -- COMMAND ARG… -- COMMAND ARG… …
+ *   spawn_times ROUNDS [IN-A-ROW] -- COMMAND ARG… -- COMMAND ARG… …
  *
- * Each round starts every command once, so that what else the machine does meets all alike; in an order of its own, since a start is slower after some commands
- * than after others (they leave other things in the processor's caches, and work of theirs to the kernel). The orders are the same each time. "%" in an argument becomes
- * the round's number: calls that all differ. Standard input and output are /dev/null. Prints one line for each start: COMMAND-NUMBER WALL-NS USER-US SYSTEM-US. A command that
- * fails ends everything with status 1. It is C and small because the fork of a big process is slow by itself. */
+ * Each round has every command, so that what else the machine does meets all alike; in an order of its own (the same orders each time). A command is started
+ * so many times in a row (1), of which the last one counts: a start is slower after some commands than after others, which leave other things in the processor's
+ * caches, and work of theirs to the kernel. "%" in an argument becomes the number of the start: calls that all differ. Standard input and output are /dev/null. Prints one
+ * line for each start that counts: COMMAND-NUMBER WALL-NS USER-US SYSTEM-US. A command that fails ends everything with status 1. It is C and small because
+ * the fork of a big process is slow by itself. */
 #define _GNU_SOURCE
 #include <fcntl.h>
-#include <sched.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -35,19 +36,19 @@ static long long microseconds(struct timeval t)
 	return t.tv_sec * 1000000LL + t.tv_usec;
 }
 
-static char *with_round(const char *text, int round)
+static char *with_number(const char *text, int number)
 {
 	const char *mark = strchr(text, '%');
 	char *out;
 
 	if (mark == NULL)
 		return strdup(text);
-	if (asprintf(&out, "%.*s%d%s", (int)(mark - text), text, round, mark + 1) < 0)
+	if (asprintf(&out, "%.*s%d%s", (int)(mark - text), text, number, mark + 1) < 0)
 		exit(1);
 	return out;
 }
 
-static void start_once(int command, int round)
+static void start_once(int command, int number, bool counts)
 {
 	char *argv[MAX_ARGS + 1] = {NULL};
 	struct rusage usage;
@@ -56,7 +57,7 @@ static void start_once(int command, int round)
 	pid_t pid;
 
 	for (int i = 0; arguments[command][i] != NULL; i++)
-		argv[i] = with_round(arguments[command][i], round);
+		argv[i] = with_number(arguments[command][i], number);
 	begin = now();
 	pid = vfork();
 	if (pid == 0) {
@@ -67,7 +68,8 @@ static void start_once(int command, int round)
 		perror("spawn_times");
 		exit(1);
 	}
-	printf("%d %lld %lld %lld\n", command, now() - begin, microseconds(usage.ru_utime), microseconds(usage.ru_stime));
+	if (counts)
+		printf("%d %lld %lld %lld\n", command, now() - begin, microseconds(usage.ru_utime), microseconds(usage.ru_stime));
 	if (status != 0) {
 		fprintf(stderr, "spawn_times: %s: wait status %d\n", argv[0], status);
 		exit(1);
@@ -91,24 +93,20 @@ int main(int argc, char **argv)
 {
 	int order[MAX_COMMANDS];
 	int rounds = argc > 1 ? atoi(argv[1]) : 0;
-	int count = 0, length = 0, out;
+	int in_a_row = 1, count = 0, length = 0, out;
 
 	for (int i = 2; i < argc; i++) {
 		if (strcmp(argv[i], "--") == 0) {
 			count++;
 			length = 0;
 		} else if (count == 0) {
-			cpu_set_t set;
-
-			CPU_ZERO(&set);
-			CPU_SET(atoi(argv[i]), &set);
-			sched_setaffinity(0, sizeof set, &set);
+			in_a_row = atoi(argv[i]);
 		} else if (count <= MAX_COMMANDS && length < MAX_ARGS) {
 			arguments[count - 1][length++] = argv[i];
 		}
 	}
-	if (rounds <= 0 || count == 0 || count > MAX_COMMANDS) {
-		fprintf(stderr, "usage: spawn_times ROUNDS [CPU] -- COMMAND ARG… …\n");
+	if (rounds <= 0 || in_a_row <= 0 || count == 0 || count > MAX_COMMANDS) {
+		fprintf(stderr, "usage: spawn_times ROUNDS [IN-A-ROW] -- COMMAND ARG… …\n");
 		return 2;
 	}
 	/* What is printed must not go to the commands. */
@@ -121,7 +119,8 @@ int main(int argc, char **argv)
 	for (int round = 0; round < rounds; round++) {
 		shuffle(order, count);
 		for (int i = 0; i < count; i++)
-			start_once(order[i], round);
+			for (int turn = 1; turn <= in_a_row; turn++)
+				start_once(order[i], round * in_a_row + turn - 1, turn == in_a_row);
 	}
 	return fflush(stdout) == 0 ? 0 : 1;
 }

@@ -65,7 +65,7 @@ const local = [directory(place), kernelSquash(place), tsrun(place), tsrun(place,
 const questions = [await compare('import, cold, local disk', local, 0.85)];
 for (const side of local) side.end();
 
-const disk = slowDisk(join(data, 'slow'), DISK_MEGABYTES, DELAY_MICROSECONDS, (path) => {
+const disk = slowDisk(join(data, 'slow-2'), DISK_MEGABYTES, DELAY_MICROSECONDS, (path) => {
   execFileSync('cp', ['-a', options.data.tree, join(path, 'tree')]);
   for (const image of [options.data.image, optimized]) execFileSync('cp', [image, path]);
 });
