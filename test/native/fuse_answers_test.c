@@ -5,12 +5,14 @@
 
 #include "../../native/fuse/imagefs.h"
 
+#include <inttypes.h>
 #include <linux/fuse.h>
 #include <signal.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 
 #define OWNER 4711
+#define ASKER 1 /* pid */
 #define BLOCK (128u << 10) /* of the image */
 
 static char top[] = "/tmp/tsrun-fuse-test-XXXXXX";
@@ -86,7 +88,7 @@ struct answer {
 static struct answer ask(const struct session *session, uint32_t opcode, uint64_t node, const void *arg, size_t len)
 {
 	static uint64_t unique;
-	struct fuse_in_header in = { .len = (uint32_t)(sizeof in + len), .opcode = opcode, .unique = ++unique, .nodeid = node, .pid = 1 };
+	struct fuse_in_header in = { .len = (uint32_t)(sizeof in + len), .opcode = opcode, .unique = ++unique, .nodeid = node, .pid = ASKER };
 	struct iovec parts[2] = { { &in, sizeof in }, { (void *)(uintptr_t)arg, len } };
 	struct answer answer = { 0 };
 	ssize_t got;
@@ -157,6 +159,34 @@ static void test_names(void)
 	answer = ask(&session, FUSE_GETATTR, dir.body.entry.nodeid, &(struct fuse_getattr_in) { 0 }, sizeof(struct fuse_getattr_in));
 	CHECK("and so are attributes", answer.head.error == 0 && answer.body.attr.attr_valid == UINT64_MAX && answer.body.attr.attr.ino == dir.body.entry.attr.ino);
 	CHECK("a node that is none is refused", lookup(&session, 0, "files").head.error < 0 && lookup(&session, UINT64_MAX, "files").head.error < 0);
+	end(&session);
+}
+
+static struct answer lookup_node(const struct session *session, uint64_t node)
+{
+	char name[40];
+
+	snprintf(name, sizeof name, ".tsrun-node-%" PRIx64, node);
+	return lookup(session, FUSE_ROOT_ID, name);
+}
+
+static void test_fetcher(void)
+{
+	struct session session = begin();
+	struct answer answer;
+	uint64_t dir, file;
+
+	ask_init(&session, 31, ~0u);
+	dir = lookup(&session, FUSE_ROOT_ID, "files").body.entry.nodeid;
+	file = lookup(&session, dir, "10").body.entry.nodeid;
+	atomic_store(&session.shared->fetcher, ASKER + 1);
+	answer = lookup_node(&session, file);
+	CHECK("no program finds a file by its node", answer.head.error == 0 && answer.body.entry.nodeid == 0);
+	atomic_store(&session.shared->fetcher, ASKER);
+	answer = lookup_node(&session, file);
+	CHECK("but the one that fetches rests; and what it finds is not kept for others", answer.head.error == 0 && answer.body.entry.nodeid == file && answer.body.entry.entry_valid == 0);
+	CHECK("it finds files only", lookup_node(&session, dir).head.error == -ENOENT && lookup_node(&session, FUSE_ROOT_ID).head.error == -ENOENT
+		&& lookup_node(&session, UINT64_MAX).head.error == -ENOENT);
 	end(&session);
 }
 
@@ -250,6 +280,7 @@ int main(void)
 	sample_image(root, image, "-comp zstd -b 128K");
 	test_init();
 	test_names();
+	test_fetcher();
 	test_opens();
 	test_reads();
 	test_devices();
