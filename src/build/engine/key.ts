@@ -5,7 +5,7 @@
 import { createHash } from 'node:crypto';
 
 /** Bumped when the same step would give another result than an earlier tsrun gave. */
-const VERSION = 2;
+const VERSION = 3;
 
 /** What keys are made of: plain data; the order of members does not matter, that of lists does. */
 export type KeyPart = string | number | boolean | null | undefined | readonly KeyPart[] | { readonly [name: string]: KeyPart };
