@@ -51,8 +51,7 @@ static void hear_of_children(struct server *server)
 	struct signalfd_siginfo told;
 
 	(void)!read(server->children, &told, sizeof told);
-	for (const struct image *image = server->images; image != NULL; image = image->next)
-	{
+	for (const struct image *image = server->images; image != NULL; image = image->next) {
 		supervised_resume(image->serving);
 		supervised_bury_fetcher(image->serving);
 	}
