@@ -1,4 +1,3 @@
-// time limit: 300 s
 /** The command line run unbuilt: verbs, their output, errors with code and cure, exit statuses. */
 import { spawn, spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, watch, writeFileSync } from 'node:fs';
