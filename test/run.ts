@@ -15,7 +15,8 @@ import type { FileReport } from './one.ts';
 const AT_ONCE = 2;
 /** Some hundred processes read the same sources: their types are taken out once, whoever comes first. Kept by content. */
 const COMPILED = join(import.meta.dirname, '../build/compiled');
-const DEFAULT_LIMIT_SECONDS = 120;
+/** Ends what hangs; on one slow processor a file may need ten times its usual time. */
+const DEFAULT_LIMIT_SECONDS = 300;
 
 type Outcome = {
   readonly file: string;

@@ -273,7 +273,7 @@ export const pullTarget = (reference: string): string => {
       throw usage(
         `cannot pull ${JSON.stringify(reference.slice(0, 200))}`,
         'it is not an image of a registry or archive',
-        'use tsrun build OUT.sif SOURCE',
+        `${/^[a-z0-9][\w./-]*(:[\w.-]+)?$/.test(reference) ? `an image in a registry is written docker://${reference}; for others ` : ''}use tsrun build OUT.sif SOURCE`,
       );
   }
 };

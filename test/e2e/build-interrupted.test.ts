@@ -1,4 +1,3 @@
-// time limit: 120 s
 /** Builds that are interrupted or killed, and two at once: nothing is left, and what was finished is of use. */
 import { spawnSync } from 'node:child_process';
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';

@@ -1,4 +1,4 @@
-// time limit: 300 s
+// time limit: 900 s
 /** What steps of `tsrun build` may do, what becomes of them when the build dies, and what is believed of earlier builds. As an ordinary user. */
 import { type ChildProcess, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
@@ -251,18 +251,20 @@ const together = (
     ),
   );
 
-const ALONE = (sharing: string) => (word: string) =>
-  `RUN --mount=type=cache,target=/c,id=one,mode=0750,sharing=${sharing} ls -ld /c | grep '^drwxr-x---' && test ! -e /c/busy && touch /c/busy && sleep 2 && rm /c/busy && echo ${word} >> /c/words`;
+/** Alone in its cache for as long as `meanwhile` takes. */
+const ALONE = (sharing: string, meanwhile: (word: string) => string) => (word: string) =>
+  `RUN --mount=type=cache,target=/c,id=one,mode=0750,sharing=${sharing} --mount=type=cache,target=/both,id=both ls -ld /c | grep '^drwxr-x---' && test ! -e /c/busy && touch /c/busy && ${meanwhile(word)} && rm /c/busy && echo ${word} >> /c/words`;
 
 test('a cache that is locked has one step at a time, a private one is one of several, and a new one has the mode of the recipe', async () => {
-  for (const [sharing, names] of [
-    ['locked', ['6f6e65']],
-    ['private', ['6f6e65', '6f6e65-1']],
+  const metTheOther = (word: string): string => `touch /both/${word} && until [ -e /both/a -a -e /both/b ]; do sleep 0.1; done`;
+  for (const [sharing, meanwhile, names] of [
+    ['locked', () => 'sleep 2', ['6f6e65']],
+    ['private', metTheOther, ['6f6e65', '6f6e65-1']],
   ] as const) {
     const own = { TSRUN_TMPDIR: join(place, `sharing-${sharing}`) };
-    for (const [status, stderr] of await together(ALONE(sharing), own)) assert.is(status, 0, stderr);
+    for (const [status, stderr] of await together(ALONE(sharing, meanwhile), own)) assert.is(status, 0, stderr);
     const mounts = join(place, `sharing-${sharing}`, 'build/single/mounts');
-    assert.equal(readdirSync(mounts).sort(), names);
+    assert.equal(readdirSync(mounts).sort(), ['626f7468', ...names]);
     const words = names.map((name) => readFileSync(join(mounts, name, 'words'), 'utf8')).join('');
     assert.equal(words.trim().split('\n').sort(), ['a', 'b']);
     assert.equal(readdirSync(join(place, `sharing-${sharing}`, 'build/single/keys')), []);
