@@ -4,6 +4,7 @@ import { nameOf } from '../util/paths.ts';
 import { leftOutLine, planEnv } from './env.ts';
 import { putEtcFiles } from './etc-files.ts';
 import { planImage } from './image-ops.ts';
+import { entryAt } from './image-tree.ts';
 import { inMountOrder, newTable } from './mount-table.ts';
 import { putBinds, putHome, putKernel, putTemporary, settleHome } from './mounts.ts';
 import { noticeOps } from './notices.ts';
@@ -72,7 +73,7 @@ const uncovered = (situation: Situation): Op[] => {
   const name = nameOf(chooseCommand(situation).file);
   if (request.writableTmpfs || ASKING.some((each) => name.startsWith(each))) return [];
   return ['/usr', '/opt']
-    .filter((target) => image.facts.tree[target] === 'd')
+    .filter((target) => entryAt(image.facts, target) === 'd')
     .map((target) => ({ op: 'uncovered', target, why: 'programs lie there: looking at files is cheaper without the overlay' }));
 };
 
@@ -81,6 +82,6 @@ const ASKING = ['python', 'pypy', 'ipython', 'jupyter', 'perl'];
 /** With --no-home HOME still names a directory: an empty one, where the image has none. */
 const homePlace = ({ request, image }: Situation, home: string): Op[] => {
   const leftOut = request.home === undefined && (request.noHome || request.noMount.includes('home'));
-  if (!leftOut || home === '/' || image.facts.tree[home] !== undefined) return [];
+  if (!leftOut || home === '/' || entryAt(image.facts, home) !== undefined) return [];
   return [{ op: 'directory', target: home, mode: 0o755, why: 'HOME names it; left out as asked, so it is empty' }];
 };

@@ -119,9 +119,9 @@ const ENVIRON = [
   '_=/usr/bin/tsrun',
 ];
 
-/** One line of native/host.def's stat: type, mode, owner, size, times, device, inode, links. */
+/** One line of native/host.def's stat. */
 const statLine = (type: number, size: number): string =>
-  `${type} 700 1000 1000 ${size} 1700000000 123456789 1700000000 123456789 2049 131073 1`;
+  `${type + 0o700} 1000 1000 ${size} 1700000000.123456789 1700000000.123456789 2049 131073`;
 
 /** Answers in the form in which the native program gives them, so that reading them is warm as well. */
 const inventedCall = (facts: ImageFacts, cwd: string, environ: readonly string[], args: readonly string[]): HostCall => {
@@ -146,16 +146,18 @@ const inventedCall = (facts: ImageFacts, cwd: string, environ: readonly string[]
       case CALLS.getcwd:
         return cwd;
       case CALLS.ids:
-        return '1000 1000 1000 1000 1000 1000 22 1000 2000';
+        return '1000 1000 1000 1000 1000 2000';
       case CALLS.uname:
         return list('Linux', 'node', '6.1.0', 'x86_64');
       case CALLS.self_exe:
         return '/usr/bin/tsrun';
       case CALLS.stat:
       case CALLS.lstat:
-        return statLine(40000, 4096);
+        return statLine(0o040000, 4096);
       case CALLS.fstat:
-        return statLine(100000, image.size);
+        return statLine(0o100000, image.size);
+      case CALLS.fnv64:
+        return '0123456789abcdef';
       case CALLS.access:
       case CALLS.isatty:
       case CALLS.open_keep:
