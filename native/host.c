@@ -101,11 +101,14 @@ int64_t host_call_environ(struct host *host, const struct host_value *args UNUSE
 
 int64_t host_call_getcwd(struct host *host UNUSED, const struct host_value *args UNUSED, struct host_reply *reply)
 {
-	char path[PATH_MAX];
-
-	if (getcwd(path, sizeof path) == NULL)
-		return -errno;
-	return host_reply_add(reply, path, strlen(path));
+	while (getcwd(reply->data, reply->room) == NULL) {
+		if (errno != ERANGE || reply->room > PATH_MAX)
+			return -errno;
+		if (host_reply_room(reply, reply->room * 2) != 0)
+			return -ENOMEM;
+	}
+	reply->len = strlen(reply->data);
+	return 0;
 }
 
 int64_t host_call_ids(struct host *host UNUSED, const struct host_value *args UNUSED, struct host_reply *reply)

@@ -14,14 +14,19 @@
 
 int64_t host_link_text(const char *path, struct host_reply *reply)
 {
-	char text[PATH_MAX];
-	ssize_t len = readlink(path, text, sizeof text);
+	ssize_t len;
 
+	/* Into what room there is: a path's length on the stack would be a page more that a start touches. */
+	while ((len = readlink(path, reply->data, reply->room)) == (ssize_t)reply->room) {
+		if (len > PATH_MAX)
+			return -ENAMETOOLONG;
+		if (host_reply_room(reply, reply->room * 2) != 0)
+			return -ENOMEM;
+	}
 	if (len < 0)
 		return -errno;
-	if ((size_t)len == sizeof text)
-		return -ENAMETOOLONG;
-	return host_reply_add(reply, text, (size_t)len);
+	reply->len = (size_t)len;
+	return 0;
 }
 
 static int64_t print_stat(const struct stat *st, struct host_reply *reply)

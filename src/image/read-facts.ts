@@ -13,10 +13,16 @@ const isPathOrNothing = (value: unknown): value is string => isText(value) && (v
 /** The text's size bounds the number of entries. */
 const isTree = (value: unknown): value is Record<string, unknown> => typeof value === 'object' && value !== null && !Array.isArray(value);
 
-const isRecordOfTexts = <Key extends string>(value: unknown, keys: readonly Key[]): value is Record<Key, string> =>
-  typeof value === 'object' && value !== null && keys.every((key) => isText((value as Record<string, unknown>)[key]));
+type Parts = { readonly [Name in 'id' | 'version' | 'name' | 'kind']?: unknown } | null;
 
-const LIBC_KINDS: readonly unknown[] = ['glibc', 'musl', 'none'];
+const isOs = (value: Parts): boolean =>
+  typeof value === 'object' && value !== null && isText(value.id) && isText(value.version) && isText(value.name);
+
+const isLibc = (value: Parts): boolean =>
+  typeof value === 'object' &&
+  value !== null &&
+  (value.kind === 'glibc' || value.kind === 'musl' || value.kind === 'none') &&
+  isText(value.version);
 
 /** True for a value with every field of ImageFacts, of this version. */
 const isFacts = (value: unknown): value is ImageFacts => {
@@ -37,9 +43,8 @@ const isFacts = (value: unknown): value is ImageFacts => {
     isTree(facts.tree) &&
     isText(facts.passwd) &&
     isText(facts.group) &&
-    isRecordOfTexts(facts.os, ['id', 'version', 'name']) &&
-    isRecordOfTexts(facts.libc, ['kind', 'version']) &&
-    LIBC_KINDS.includes(facts.libc.kind) &&
+    isOs(facts.os as Parts) &&
+    isLibc(facts.libc as Parts) &&
     isTexts(facts.locales) &&
     isPathOrNothing(facts.caBundle) &&
     isTexts(facts.mpi)

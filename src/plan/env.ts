@@ -3,7 +3,7 @@
  * explicitly over both, and a few that are tsrun's. Every value keeps its origin.
  */
 import { parseEnvFile } from '../request/env-spec.ts';
-import { ownNames, PREFIXES } from '../request/from-env.ts';
+import { PREFIXES } from '../request/from-env.ts';
 import { errnoText } from '../util/errno.ts';
 import { EXIT_TSRUN, TsrunError } from '../util/errors.ts';
 import { failed } from '../util/host.ts';
@@ -130,14 +130,14 @@ const imageVariables = (situation: Situation): Map<string, Variable> => {
 // --- explicit
 
 const explicitVariables = (situation: Situation): Map<string, Variable> => {
-  const { environment, request } = situation;
+  const { environment, own, request } = situation;
   const variables = new Map<string, Variable>();
   const set = (name: string, value: string | undefined, why: string): void => {
     const actual = value ?? environment.get(name);
     if (actual !== undefined) variables.set(name, { value: actual, why });
   };
   for (const { name, value, origin } of request.configEnv) set(name, value, origin);
-  const asked = ownNames(environment).filter((name) => name.includes('ENV_'));
+  const asked = own.filter((name) => name.includes('ENV_'));
   for (const prefix of asked.length === 0 ? [] : PREFIXES.toReversed()) {
     const start = `${prefix}ENV_`;
     for (const name of asked) {

@@ -72,9 +72,12 @@ const uncovered = (situation: Situation): Op[] => {
   const { request, image } = situation;
   const name = nameOf(chooseCommand(situation).file);
   if (request.writableTmpfs || ASKING.some((each) => name.startsWith(each))) return [];
-  return ['/usr', '/opt']
-    .filter((target) => entryAt(image.facts, target) === 'd')
-    .map((target) => ({ op: 'uncovered', target, why: 'programs lie there: looking at files is cheaper without the overlay' }));
+  const ops: Op[] = [];
+  for (const target of ['/usr', '/opt']) {
+    if (entryAt(image.facts, target) !== 'd') continue;
+    ops.push({ op: 'uncovered', target, why: 'programs lie there: looking at files is cheaper without the overlay' });
+  }
+  return ops;
 };
 
 const ASKING = ['python', 'pypy', 'ipython', 'jupyter', 'perl'];

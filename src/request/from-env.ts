@@ -49,11 +49,10 @@ const flagsNamed = (names: readonly string[]): readonly (typeof ALL_FLAGS)[numbe
 
 /**
  * The weakest first. SINGULARITY_ values count only where no APPTAINER_ value is given for the same flag; TSRUN_ ones win over both,
- * and add to them in lists.
+ * and add to them in lists. @param names ownNames(environment)
  * Errors: E_USAGE for a switch that is neither yes nor no.
  */
-export const givenByEnvironment = (environment: Environment): Given[] => {
-  const names = ownNames(environment);
+export const givenByEnvironment = (environment: Environment, names: readonly string[]): Given[] => {
   if (names.length === 0) return [];
   const given: Given[] = [];
   for (const flag of flagsNamed(names)) {
