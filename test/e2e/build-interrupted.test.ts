@@ -37,6 +37,10 @@ test('an interrupted build leaves no image, process, mount or directory, and kee
     });
     const ended = await interrupted(directory, 'interrupted.sif', 'is running', signal);
     assert.is(ended.signal, signal, ended.stderr);
+    const target = join(place, 'interrupted.sif');
+    const last = ended.stderr.trimEnd().split('\n').at(-1) ?? '';
+    assert.match(last, /^tsrun: interrupted in \[2\/2\] RUN mkdir .*: \S+ was not written; 1 step before it is kept for the next build$/);
+    assert.ok(last.includes(target), last);
     assert.is(processesOf('sleep 98765'), '');
     assert.not.ok(existsSync(join(place, 'interrupted.sif')));
     assertClean('interrupted.sif');

@@ -97,7 +97,7 @@ test('the kernel gets the rest of a block of which a page was read here and ther
   assert.is(await endOf(run), 0);
 });
 
-test('who fetches the rest of blocks holds neither the image nor a device, and is not missed when it is killed; it ends with the server', async () => {
+test('who fetches the rest of blocks is confined, holds neither the image nor a device, and is not missed when it is killed; it ends with the server', async () => {
   if (!isRoot) return skip('needs root to look into the server');
   const run = await waiting('fetching', `${readPages(1)}; echo ready; while read page; do ${readPages(9).replace('+ 9', '+ page')}; done`);
   await until(() => processesOf(run.pid ?? 0).fetching > 0);
@@ -108,6 +108,7 @@ test('who fetches the rest of blocks holds neither the image nor a device, and i
     open.join(' '),
   );
   assert.is(open.filter((target) => target.startsWith('socket:')).length, 1);
+  assert.is(field(fetching, 'Seccomp'), '2');
   const reads = async (page: number): Promise<void> => {
     run.stdin?.write(`${page}\n`);
     await until(() => run.text().includes(sumOfPages(page)));

@@ -59,7 +59,7 @@ export const buildRecipe = async (engine: Engine, output: Output): Promise<Built
     const order = neededStages(spec);
     const stages = order.map((index) => stageInfo(spec.stages[index] as Stage, index));
     const steps = stages.reduce((sum, stage) => sum + stage.steps, 0);
-    emit({ kind: 'plan', at: started, target: output.target, stages, steps });
+    emit({ kind: 'plan', at: started, target: output.target, stages, steps, keeps: engine.overlays });
     if (output.kind === 'sif') refuseExisting(output.target, output.convert.force);
     await sweep(engine.cache);
     const built = await buildStages(engine, order, bases, places);

@@ -94,13 +94,14 @@ const inStep = async <T>(run: StepRun, carryOut: (given: Given) => Promise<T>): 
 };
 
 /** Runs it; returns its exit status. */
-export const runProgram = (run: StepRun, onLine: (stream: 'stdout' | 'stderr', line: string) => void): Promise<number> =>
-  inStep(run, async (given) => {
-    const { engine, tree, place } = run;
-    const status = await withPlan(engine, tree, { ...given, place }, (plan) => runPlan(plan, { signal: engine.signal, onLine }));
-    if (status === 0 && given.network === 'host') await engine.options.supply?.left(place.files, await tree.base.directory());
-    return status;
-  });
+export const runProgram = async (run: StepRun, onLine: (stream: 'stdout' | 'stderr', line: string) => void): Promise<number> => {
+  const { engine, step, tree, place } = run;
+  const status = await inStep(run, (given) =>
+    withPlan(engine, tree, { ...given, place }, (plan) => runPlan(plan, { signal: engine.signal, onLine })),
+  );
+  if (status === 0 && networkOf(engine, step) === 'host') await engine.options.supply?.left(place.files, await tree.base.directory());
+  return status;
+};
 
 /** A shell in the terminal, in the state in which the step failed. */
 export const debugShell = (run: StepRun): Promise<void> =>
