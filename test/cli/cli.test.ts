@@ -241,8 +241,8 @@ test('image ls, cat, extract, facts and objects look into an image', () => {
   assert.match(ok(['image', 'facts', image]), /^system: +A ü$[\s\S]*^tree digest: +sha256:[0-9a-f]{64}$/m);
   assert.equal(JSON.parse(ok(['image', 'facts', '--json', image])).cmd, ['/bin/tool']);
   assert.match(ok(['image', 'objects', image]), /^\d+ +\|1 +\|NONE +\|\d+-\d+ +\|FS \(Squashfs\/\*System\/amd64\) image\.squashfs$/m);
-  refused(['image', 'cat', image, '/missing'], 'E_IMAGE_READ', /missing/);
-  refused(['image', 'extract', image, join(place, 'extracted')], 'E_IMAGE_READ', /not empty/);
+  refused(['image', 'cat', image, '/missing'], 'E_IMAGE_READ', /missing[\s\S]*\nhint: tsrun image ls .*image\.sif lists its names/);
+  refused(['image', 'extract', image, join(place, 'extracted')], 'E_IMAGE_READ', /not empty[\s\S]*\nhint: name a directory that is empty/);
 });
 
 test("Apptainer's words for the objects of a SIF work", () => {
