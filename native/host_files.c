@@ -146,8 +146,8 @@ static int open_plain(const char *path, bool directory_too, struct stat *st)
 	st->st_mode = 0;
 	for (int look = from_shell || begins(path, "/dev/") ? 0 : 1; look < 2; look++) {
 		if (look == 1) {
-			/* Without O_NONBLOCK a pipe without writer would hang; with it, reading has to wait itself. */
-			fd = RETRY(open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | (S_ISFIFO(st->st_mode) ? 0 : O_NONBLOCK)));
+			/* Without O_NONBLOCK a pipe without writer would hang; with it, reading has to wait itself. (musl's open sets O_CLOEXEC twice, openat once.) */
+			fd = RETRY(openat(AT_FDCWD, path, O_RDONLY | O_CLOEXEC | O_NOCTTY | (S_ISFIFO(st->st_mode) ? 0 : O_NONBLOCK)));
 			/* ENXIO: a socket, or a device that is none. */
 			if (fd < 0)
 				return errno == ENXIO ? -ENOTSUP : -errno;

@@ -136,6 +136,8 @@ static int call(struct engine *engine, const char *function, const char *in, siz
 	engine_release_scratch(engine, argv, sizeof argument);
 	engine_free_value(engine, argument);
 	engine_free_value(engine, callee);
+	/* The last that was allocated: what comes now finds its pages touched. */
+	host_reply_free(&engine->reply);
 	if (TAG(result) == TAG_EXCEPTION)
 		return engine_exception(engine, function, err);
 	error = answer(engine, function, result, out, out_len, err);

@@ -1,5 +1,6 @@
 /** Who runs this: the caller's name, home and groups. The native program is static and cannot load name service modules. */
 import type { Environment } from '../request/from-env.ts';
+import { contains } from '../util/contains.ts';
 import { failed, type Host, type Ids } from '../util/host.ts';
 
 export type Identity = {
@@ -20,6 +21,7 @@ export type Identity = {
 /** Fields of the first line of a passwd or group text whose field `index` is `value`; undefined when there is none. */
 export const findLine = (text: string, index: number, value: string): string[] | undefined => {
   const needle = index === 0 ? `${value}:` : `:${value}:`;
+  if (!contains(text, needle)) return undefined;
   for (let at = text.indexOf(needle); at >= 0; at = text.indexOf(needle, at + 1)) {
     const start = text.lastIndexOf('\n', at) + 1;
     const end = text.indexOf('\n', at + 1);

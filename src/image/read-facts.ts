@@ -1,4 +1,5 @@
 /** Image facts from their JSON text. The text comes from an image, so every field is checked before anything uses it. */
+import { contains } from '../util/contains.ts';
 import { IMAGE_FACTS_MAX_BYTES, IMAGE_FACTS_VERSION, type ImageFacts } from './facts.ts';
 
 const MAX_ENTRIES = 16_384;
@@ -56,8 +57,7 @@ const BAD_ESCAPE = /(?:^|[^\\])(?:\\\\)*\\u(?!00(?!00))/;
 
 /** Null when the text is no facts of this version: they are then found out anew. */
 export const parseFacts = (text: string): ImageFacts | null => {
-  // In the embedded engine split() looks for the first char, includes() compares at each place: ten times the work.
-  if (text.length > IMAGE_FACTS_MAX_BYTES || (text.split('\\u', 2).length > 1 && BAD_ESCAPE.test(text))) return null;
+  if (text.length > IMAGE_FACTS_MAX_BYTES || (contains(text, '\\u') && BAD_ESCAPE.test(text))) return null;
   try {
     const value: unknown = JSON.parse(text);
     return isFacts(value) ? value : null;

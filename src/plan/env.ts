@@ -198,7 +198,7 @@ export const planEnv = (situation: Situation, table: MountTable, home: string, p
   const explicit = explicitVariables(situation);
 
   // An image that sets its locale must not have it overruled by the host's LC_ALL.
-  const imageHasLocale = LOCALE_VARIABLES.some((name) => fromImage.has(name));
+  const imageHasLocale = [...fromImage.keys()].some((name) => LOCALE_VARIABLES.includes(name));
   for (const name of LOCALE_VARIABLES) {
     const variable = host.get(name);
     if (variable === undefined) continue;

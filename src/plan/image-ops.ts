@@ -60,7 +60,7 @@ export const planImage = (situation: Situation): Op[] => {
   const record = request.record === undefined ? undefined : absoluteIn(situation, request.record.text);
   const user = userNamespace(host);
   const key = scopeKey(host, identity.ids, user);
-  return [
+  const ops: Op[] = [
     {
       op: 'scope',
       dir: runtimeDirectory(host, environment, identity.ids, user),
@@ -72,13 +72,11 @@ export const planImage = (situation: Situation): Op[] => {
       cacheBytes: request.site.cacheBytes,
       why: 'runs of one job share a user namespace and an image server',
     },
-    ...(record === undefined
-      ? []
-      : [{ op: 'record', path: record, why: '--record: what is touched of the image is written there' } as const]),
-    ...(image.hot === undefined || record !== undefined
-      ? []
-      : [{ op: 'hot', offset: image.hot.offset, size: image.hot.size, why: 'the image says what a run wants first' } as const]),
-    ...(request.stage === 'no' ? [] : stageOps(request.stage, situation, image, placesOf(situation).local.path)),
-    { op: 'image_mount', handle, path, offset, size, why: `${where}, served over FUSE` },
   ];
+  if (record !== undefined) ops.push({ op: 'record', path: record, why: '--record: what is touched of the image is written there' });
+  else if (image.hot !== undefined)
+    ops.push({ op: 'hot', offset: image.hot.offset, size: image.hot.size, why: 'the image says what a run wants first' });
+  if (request.stage !== 'no') ops.push(...stageOps(request.stage, situation, image, placesOf(situation).local.path));
+  ops.push({ op: 'image_mount', handle, path, offset, size, why: `${where}, served over FUSE` });
+  return ops;
 };

@@ -48,7 +48,7 @@ export const plan = (machine: Host, input: string): Answer => {
 };
 
 /** Kept, so that it is not taken apart value by value just before the process becomes another program. */
-const kept: { situation?: Situation } = {};
+const kept: { situation?: Situation | undefined } = {};
 
 /** What the machine and the image say. */
 const look = (
@@ -98,6 +98,12 @@ export const failureOf = (error: unknown): Answer => {
 
 /** The plan that is being carried out, for the words about a failure. One run per process. */
 let current: Plan | undefined;
+
+/** Before the engine's image is made: else each start would take apart what the warm-up has kept. */
+export const forget = (): void => {
+  kept.situation = undefined;
+  current = undefined;
+};
 
 /** globalThis.tsrunStart: the encoded answer. */
 export const start = (host: Host, input: string): string => {

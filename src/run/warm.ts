@@ -7,7 +7,7 @@ import { DATA_OFFSET, DATA_TYPES, DESCRIPTOR_SIZE, TABLE_OFFSET, TABLE_SLOTS } f
 import { EINVAL, ENOENT, type Host } from '../util/host.ts';
 import { CALLS } from './host-calls.ts';
 import type { HostCall } from './host-engine.ts';
-import { failure } from './start.ts';
+import { failure, forget } from './start.ts';
 
 const FACTS: ImageFacts = {
   version: IMAGE_FACTS_VERSION,
@@ -218,5 +218,6 @@ export const warm = (host: Host, global: Global): string => {
   }
   failure(host, '0\0exec\x002\0run the program\0python3: it is in no directory of PATH\0');
   global.__host = real;
+  forget();
   return '';
 };

@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
+import { contains } from '../../src/util/contains.ts';
 import { fnv64 } from '../../src/util/fnv.ts';
 import { nearest } from '../../src/util/nearest.ts';
 import { cleanPath, depthOf, isClean, isWithin, nameOf, parentOf, resolveFrom } from '../../src/util/paths.ts';
@@ -83,6 +84,12 @@ test('what is no UTF-8 is refused, as TextDecoder does', () => {
     }),
     { numRuns: 2000 },
   );
+});
+
+test('what a text contains is what includes() says', () => {
+  for (const text of ['', 'a', 'ab', 'aab', 'a\\u00e9', 'x'.repeat(500), `${'x'.repeat(500)}ab`]) {
+    for (const part of ['a', 'ab', '\\u', 'xx', 'y']) assert.is(contains(text, part), text.includes(part), `${text} ${part}`);
+  }
 });
 
 test('FNV-1a gives the published values', () => {
