@@ -170,7 +170,7 @@ static uint64_t cache_size(uint64_t asked)
 
 static int prepare_loop(struct server *server, struct err *err)
 {
-	static enum watched listener = LISTENER, children = CHILDREN;
+	static enum watched children = CHILDREN;
 	struct rlimit files;
 	sigset_t child;
 	int rc;
@@ -185,36 +185,57 @@ static int prepare_loop(struct server *server, struct err *err)
 	if (getrlimit(RLIMIT_NOFILE, &files) == 0)
 		server->fd_limit = files.rlim_cur > INT_MAX ? INT_MAX : (int)(files.rlim_cur / 4 * 3);
 	server->bare_deadline = server_now_ms() + START_GRACE_MS;
+	rc = server_watch(server, server->children, &children);
+	return rc < 0 ? fail(err, -rc, SERVER_STEP_SERVER, "watching its descriptors") : 0;
+}
+
+static int let_others_in(struct server *server, struct err *err)
+{
+	static enum watched listener = LISTENER;
+	int rc = server_listen(&server->box, err);
+
+	if (rc < 0)
+		return rc;
+	close(WIRE_LOCK_FD);
 	rc = server_watch(server, server->box.listener, &listener);
-	if (rc == 0)
-		rc = server_watch(server, server->children, &children);
 	return rc < 0 ? fail(err, -rc, SERVER_STEP_SERVER, "watching its descriptors") : 0;
 }
 
 int server_main(int argc, char **argv)
 {
 	struct server server = { 0 };
-	struct wire_reply ready = { .protocol = WIRE_PROTOCOL };
+	struct connection *starter;
+	struct err err = { 0 };
 	uint64_t cache_bytes;
+	int rc;
 
 	if (argc != 5) {
 		dprintf(STDERR_FILENO, "tsrun: @server is started by tsrun itself\n");
 		return 2;
 	}
 	cache_bytes = cache_size(strtoull(argv[4], NULL, 10));
-	ready.rc = server_enter_box(&server.box, argv[1], argv[2], argv[3], &ready.err);
+	rc = server_enter_box(&server.box, argv[1], argv[2], argv[3], &err);
 	server.box.cache_bytes = cache_bytes;
-	if (ready.rc == 0)
-		ready.rc = prepare_loop(&server, &ready.err);
-	if (ready.rc < 0)
-		server_leave_directory(&server.box);
-	if (write_full(WIRE_READY_FD, &ready, sizeof ready) < 0 && ready.rc < 0)
-		return 1; /* nobody left to tell */
-	close(WIRE_READY_FD);
-	close(WIRE_LOCK_FD);
-	if (ready.rc < 0)
+	starter = server_starter(&server);
+	if (starter == NULL)
 		return 1;
-	wire_clear(server.box.dir);
+	if (rc == 0)
+		rc = prepare_loop(&server, &err);
+	if (rc < 0) {
+		wire_leave_unread(WIRE_STARTER_FD);
+		server_refuse(starter, rc, &err);
+		server_leave_directory(&server.box);
+		return 1;
+	}
+	server_answer(&server, starter);
+	/* While the process that was just started opens the image. */
+	rc = let_others_in(&server, &err);
+	for (struct image *image = server.images; rc < 0 && image != NULL; image = image->next)
+		server_answer_waiters(&server, image, rc, &err);
+	if (rc < 0) {
+		server_leave_directory(&server.box);
+		return 1;
+	}
 	serve_scope(&server);
 	return 0;
 }

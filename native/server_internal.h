@@ -12,8 +12,9 @@
 
 struct server_box {
 	int dir;      /* runtime directory */
+	int home;     /* working directory: images are mounted there where they must be attached */
 	int listener; /* on the scope's socket */
-	ino_t socket_ino;
+	ino_t socket_ino; /* 0: it does not listen yet */
 	int userns;   /* the scope's user namespace */
 	/* On kernels without the mount calls of Linux 5.2: the server's mount namespace, which runs enter, and the inode of the one it was copied from.
 	 * Else -1: the server has a root with next to nothing in it. */
@@ -25,9 +26,10 @@ struct server_box {
 	const char *device_path; /* /dev/fuse as it is to be found from in here */
 	uint64_t cache_bytes;    /* for each image */
 };
-/* From a freshly exec'ed process to one that listens in its own namespaces. The lock is the starter's and this process's. The working directory is
- * then a tmpfs where images can be mounted. */
+/* From a freshly exec'ed process to one in namespaces of its own. The working directory is then a tmpfs where images can be mounted. */
 int WARN_UNUSED server_enter_box(struct server_box *box, const char *key, const char *uid, const char *gid, struct err *err);
+/* Listens on the scope's socket; clears the runtime directory. With the lock held, so a socket that is there belongs to a server that is not. */
+int WARN_UNUSED server_listen(struct server_box *box, struct err *err);
 /* Removes socket and lock file, if they are still this server's. With the lock held. */
 void server_leave_directory(const struct server_box *box);
 /* One line, with the time, to the scope's log. */
@@ -129,8 +131,11 @@ void server_unwatch(struct server *server, int fd);
 void server_watch_image(struct server *server, struct image *image);
 /* Returns whether somebody was there. */
 bool server_accept_one(struct server *server);
+/* The connection of the run that started the server, whose question is there; NULL: out of memory. */
+struct connection *server_starter(struct server *server);
 /* The question has arrived. */
 void server_answer(struct server *server, struct connection *connection);
+void server_refuse(struct connection *connection, int rc, const struct err *err);
 /* The runs that wait for an image: it is there, or (`rc`) cannot be had. */
 void server_answer_waiters(struct server *server, struct image *image, int rc, const struct err *err);
 void server_end_run(struct server *server, struct run *run);

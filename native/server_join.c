@@ -86,6 +86,12 @@ static int connect_at_once(const char *dir, const char *key)
 	return steal_fd(&sock);
 }
 
+/* A question is on its way to a server. */
+struct asked {
+	int sock;
+	pid_t group; /* of a server that was started for it; 0: it was there */
+};
+
 static bool is_absent(int rc)
 {
 	return rc == -ENOENT || rc == -ECONNREFUSED;
@@ -104,130 +110,83 @@ static void raise_limit_of_descriptors(void)
 	}
 }
 
-/* In the new process; no allocation from here to exec. */
-static NORETURN void become_server(char *const argv[], int ready, int dir, int lock)
+struct birth {
+	char *const *argv;
+	int starter, dir, lock; /* for the server's WIRE_…_FD */
+	char *stack;            /* of the process that does the next step */
+	int failure;            /* errno */
+};
+#define STACK_BYTES ((size_t)16 << 10)
+
+/* A process that uses this one's memory, and this one waits until it does no longer: because it has become another program, or ended. To copy the memory of a planner
+ * that has just planned would take as long as all the rest. */
+static pid_t lend_memory(int (*main)(void *), struct birth *birth, int flags)
+{
+	birth->stack += STACK_BYTES;
+	return clone(main, birth->stack, CLONE_VM | CLONE_VFORK | SIGCHLD | flags, birth);
+}
+
+/* In the new process. */
+static int become_server(void *context)
 {
 	static char *const empty[] = { NULL };
+	const struct birth *birth = context;
 	struct wire_reply failed = { .protocol = WIRE_PROTOCOL };
-	int null, high_ready, high_dir, high_lock;
+	int null, high_starter, high_dir, high_lock;
 
 	raise_limit_of_descriptors();
 	null = open("/dev/null", O_RDWR);
-	high_ready = fcntl(ready, F_DUPFD, WIRE_FIRST_FREE_FD);
-	high_dir = fcntl(dir, F_DUPFD, WIRE_FIRST_FREE_FD);
-	high_lock = fcntl(lock, F_DUPFD, WIRE_FIRST_FREE_FD);
-	if (null < 0 || high_ready < 0 || high_dir < 0 || high_lock < 0 || dup2(null, 0) < 0 || dup2(null, 1) < 0 || dup2(null, 2) < 0
-		|| dup2(high_ready, WIRE_READY_FD) < 0 || dup2(high_dir, WIRE_DIR_FD) < 0 || dup2(high_lock, WIRE_LOCK_FD) < 0) {
+	high_starter = fcntl(birth->starter, F_DUPFD, WIRE_FIRST_FREE_FD);
+	high_dir = fcntl(birth->dir, F_DUPFD, WIRE_FIRST_FREE_FD);
+	high_lock = fcntl(birth->lock, F_DUPFD, WIRE_FIRST_FREE_FD);
+	if (null < 0 || high_starter < 0 || high_dir < 0 || high_lock < 0 || dup2(null, 0) < 0 || dup2(null, 1) < 0 || dup2(null, 2) < 0
+		|| dup2(high_starter, WIRE_STARTER_FD) < 0 || dup2(high_dir, WIRE_DIR_FD) < 0 || dup2(high_lock, WIRE_LOCK_FD) < 0) {
 		failed.rc = fail(&failed.err, errno, SERVER_STEP_SERVER, "opening /dev/null and placing its descriptors");
 	} else {
-		execve("/proc/self/exe", argv, empty);
+		execve("/proc/self/exe", birth->argv, empty);
 		failed.rc = fail(&failed.err, errno, SERVER_STEP_SERVER, "starting it from /proc/self/exe");
 	}
-	(void)!write_full(high_ready >= 0 ? high_ready : ready, &failed, sizeof failed);
+	if (high_starter < 0)
+		high_starter = birth->starter;
+	wire_leave_unread(high_starter);
+	(void)!send(high_starter, &failed, sizeof failed, MSG_NOSIGNAL);
 	_exit(125);
 }
 
-/* Twice forked, so that the server is nobody's child that would have to wait for it. Returns the process between, to be waited for. Who traces the run and its
- * children (strace -f) does not get the server: it would wait for a page of the image when it reads their memory, and who has to answer would wait for it. */
-static pid_t spawn(char *const argv[], int ready, int dir, int lock)
+static int start_session(void *context)
 {
-	pid_t child = (pid_t)syscall(SYS_clone, CLONE_UNTRACED | SIGCHLD, NULL, NULL, NULL, NULL);
+	struct birth *birth = context;
 
-	if (child < 0)
-		return -errno;
-	if (child == 0) {
-		pid_t server;
-
-		setsid();
-		server = fork();
-		if (server == 0)
-			become_server(argv, ready, dir, lock);
-		_exit(server < 0);
-	}
-	return child;
+	setsid();
+	if (lend_memory(become_server, birth, 0) < 0)
+		birth->failure = errno;
+	_exit(0);
 }
 
-/* `group`: the server's process group. */
-static int await_ready(int ready, pid_t group, struct err *err)
+/* By a process between, so that the server is nobody's child that would have to wait for it. Who traces the run and its children (strace -f) does not get the server: it
+ * would wait for a page of the image when it reads their memory, and who has to answer would wait for it. Returns the server's process group. */
+static pid_t spawn(char *const argv[], int starter, int dir, int lock)
 {
-	struct pollfd wait = { .fd = ready, .events = POLLIN };
-	struct wire_reply reply;
-	int n = RETRY(poll(&wait, 1, WAKE_SECONDS * 1000));
-
-	if (n == 0) {
-		kill(-group, SIGCONT); /* see wake() */
-		n = RETRY(poll(&wait, 1, ANSWER_SECONDS * 1000));
-	}
-	if (n == 0)
-		return fail(err, ETIMEDOUT, SERVER_STEP_SERVER, "it did not start within %d seconds", ANSWER_SECONDS);
-	if (n < 0 || read_full(ready, &reply, sizeof reply) < 0)
-		return fail(err, EIO, SERVER_STEP_SERVER, "it died while starting");
-	if (reply.rc < 0 && err != NULL)
-		*err = reply.err;
-	return reply.rc;
-}
-
-/* With the scope's lock held. The server holds it, too, until it listens: nobody else starts one, even if this process is killed now. */
-static int start_server(const struct server_request *request, int dir, int lock, struct err *err)
-{
-	char name[] = "tsrun", role[] = "@server", key[96], uid[16], gid[16], cache[24];
-	char *argv[] = { name, role, key, uid, gid, cache, NULL };
-	int cleanup_fd ready_in = -1, cleanup_fd ready_out = -1;
-	int fds[2];
+	_Alignas(16) char stacks[2 * STACK_BYTES];
+	struct birth birth = { .argv = argv, .starter = starter, .dir = dir, .lock = lock, .stack = stacks };
+	sigset_t all, before;
 	pid_t between;
-	int rc;
 
-	snprintf(key, sizeof key, "%s", request->key);
-	snprintf(uid, sizeof uid, "%u", request->uid);
-	snprintf(gid, sizeof gid, "%u", request->gid);
-	snprintf(cache, sizeof cache, "%" PRIu64, request->cache_bytes);
-	if (pipe2(fds, O_CLOEXEC) < 0)
-		return fail(err, errno, SERVER_STEP_SERVER, "making a pipe");
-	ready_in = fds[0];
-	ready_out = fds[1];
-	between = spawn(argv, ready_out, dir, lock);
-	close_fd(&ready_out);
+	/* Were it stopped from the terminal now, this process could not be. */
+	sigfillset(&all);
+	sigprocmask(SIG_BLOCK, &all, &before);
+	between = lend_memory(start_session, &birth, CLONE_UNTRACED);
 	if (between < 0)
-		return fail(err, -between, SERVER_STEP_SERVER, "starting a process");
-	/* It has ended by the time that the server is ready: waiting for it first would only be one more turn at the processor. */
-	rc = await_ready(ready_in, between, err);
-	RETRY(waitpid(between, NULL, 0));
-	return rc;
-}
-
-static int connect_or_start(const struct server_request *request, int dir, struct err *err)
-{
-	int cleanup_fd lock = -1;
-	int rc = connect_server(dir, request->key);
-
-	if (!is_absent(rc))
-		return rc;
-	lock = wire_lock(dir, request->key);
-	if (lock < 0)
-		return fail(err, -lock, SERVER_STEP_DIRECTORY, "locking %s", request->key);
-	/* Whoever had the lock before has probably started it. */
-	rc = connect_server(dir, request->key);
-	if (!is_absent(rc))
-		return rc;
-	rc = start_server(request, dir, lock, err);
-	return rc < 0 ? rc : connect_server(dir, request->key);
+		birth.failure = errno;
+	sigprocmask(SIG_SETMASK, &before, NULL);
+	if (between > 0)
+		RETRY(waitpid(between, NULL, 0));
+	return birth.failure != 0 ? -birth.failure : between;
 }
 
 /* --- asking --- */
 
-/* Other runs wait for it as well. If it is only slow, it does not notice. */
-static void wake(int sock)
-{
-	struct timeval patience = { .tv_sec = ANSWER_SECONDS };
-	struct ucred peer;
-	socklen_t len = sizeof peer;
-
-	setsockopt(sock, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
-	if (getsockopt(sock, SOL_SOCKET, SO_PEERCRED, &peer, &len) == 0 && peer.pid > 0)
-		kill(peer.pid, SIGCONT);
-}
-
-static int ask(int sock, const struct server_request *request, struct server_reply *out, uint64_t *view_of, struct err *err)
+static int put_question(int sock, const struct server_request *request)
 {
 	struct wire_request question = {
 		.protocol = WIRE_PROTOCOL,
@@ -240,23 +199,40 @@ static int ask(int sock, const struct server_request *request, struct server_rep
 		.hot_size = request->hot_size,
 	};
 	size_t name_len = request->image_name == NULL ? 0 : strlen(request->image_name);
-	static const struct wire_reply none;
-	struct wire_reply reply = none;
 	const struct iovec parts[] = { { &question, sizeof question }, { (void *)(uintptr_t)request->layout, request->layout_len } };
 	int sent[2] = { request->image_fd, request->image_fd >= 0 && request->record_fd > 0 ? request->record_fd : -1 };
-	int fds[2];
-	int rc;
 
 	if (name_len > 0)
 		snprintf(question.name, sizeof question.name, "%s", request->image_name + (name_len < sizeof question.name ? 0 : name_len - sizeof question.name + 1));
 	snprintf(question.program, sizeof question.program, "%s", request->program == NULL ? "" : request->program);
 	snprintf(question.search, sizeof question.search, "%s", request->search == NULL ? "" : request->search);
-	rc = wire_send_parts(sock, parts, ARRAY_LEN(parts), sent, ANSWER_SECONDS * 1000);
-	if (rc == 0)
-		rc = wire_receive(sock, &reply, sizeof reply, sizeof reply, fds, 0);
+	return wire_send_parts(sock, parts, ARRAY_LEN(parts), sent, ANSWER_SECONDS * 1000);
+}
+
+/* Other runs wait for it as well. If it is only slow, it does not notice. */
+static void wake(const struct asked *asked)
+{
+	struct timeval patience = { .tv_sec = ANSWER_SECONDS };
+	struct ucred peer;
+	socklen_t len = sizeof peer;
+
+	setsockopt(asked->sock, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+	if (asked->group > 0)
+		kill(-asked->group, SIGCONT);
+	else if (getsockopt(asked->sock, SOL_SOCKET, SO_PEERCRED, &peer, &len) == 0 && peer.pid > 0)
+		kill(peer.pid, SIGCONT);
+}
+
+static int take_answer(const struct asked *asked, const struct server_request *request, struct server_reply *out, uint64_t *view_of, struct err *err)
+{
+	static const struct wire_reply none;
+	struct wire_reply reply = none;
+	int fds[2];
+	int rc = wire_receive(asked->sock, &reply, sizeof reply, sizeof reply, fds, 0);
+
 	if (rc == -EAGAIN) {
-		wake(sock);
-		rc = wire_receive(sock, &reply, sizeof reply, sizeof reply, fds, 0);
+		wake(asked);
+		rc = wire_receive(asked->sock, &reply, sizeof reply, sizeof reply, fds, 0);
 	}
 	if (rc == -EAGAIN)
 		return fail(err, ETIMEDOUT, SERVER_STEP_SERVER, "it did not answer within %d seconds", ANSWER_SECONDS);
@@ -287,6 +263,60 @@ static int ask(int sock, const struct server_request *request, struct server_rep
 	return snprintf(out->path, sizeof out->path, "%s/%u", request->dir, reply.number) < (int)sizeof out->path ? 0 : -ENAMETOOLONG;
 }
 
+/* With the scope's lock held. The server holds it, too, until it listens: nobody else starts one, even if this process is killed now. It finds the question in its end of
+ * a pair of sockets, and so begins with the image before it listens for others. */
+static int start_server(const struct server_request *request, int dir, int lock, struct asked *asked, struct err *err)
+{
+	char name[] = "tsrun", role[] = "@server", key[96], uid[16], gid[16], cache[24];
+	char *argv[] = { name, role, key, uid, gid, cache, NULL };
+	struct timeval patience = { .tv_sec = WAKE_SECONDS };
+	int cleanup_fd ours = -1, cleanup_fd theirs = -1;
+	int pair[2], rc;
+
+	snprintf(key, sizeof key, "%s", request->key);
+	snprintf(uid, sizeof uid, "%u", request->uid);
+	snprintf(gid, sizeof gid, "%u", request->gid);
+	snprintf(cache, sizeof cache, "%" PRIu64, request->cache_bytes);
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
+		return fail(err, errno, SERVER_STEP_SERVER, "making a pair of sockets");
+	ours = pair[0];
+	theirs = pair[1];
+	setsockopt(ours, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+	rc = put_question(ours, request);
+	if (rc < 0)
+		return fail(err, -rc, SERVER_STEP_SERVER, "asking it");
+	asked->group = spawn(argv, theirs, dir, lock);
+	if (asked->group < 0)
+		return fail(err, -asked->group, SERVER_STEP_SERVER, "starting a process");
+	asked->sock = steal_fd(&ours);
+	return 0;
+}
+
+static int ask(int sock, const struct server_request *request, struct asked *asked)
+{
+	int cleanup_fd connected = sock;
+	int rc = sock < 0 ? sock : put_question(sock, request);
+
+	if (rc == 0)
+		*asked = (struct asked) { .sock = steal_fd(&connected) };
+	return rc;
+}
+
+static int ask_or_start(const struct server_request *request, int dir, struct asked *asked, struct err *err)
+{
+	int cleanup_fd lock = -1;
+	int sock = connect_server(dir, request->key);
+
+	if (!is_absent(sock))
+		return ask(sock, request, asked);
+	lock = wire_lock(dir, request->key);
+	if (lock < 0)
+		return fail(err, -lock, SERVER_STEP_DIRECTORY, "locking %s", request->key);
+	/* Whoever had the lock before has probably started it. */
+	sock = connect_server(dir, request->key);
+	return is_absent(sock) ? start_server(request, dir, lock, asked, err) : ask(sock, request, asked);
+}
+
 static void say_if_unsaid(struct err *err, int rc)
 {
 	if (err != NULL && err->step[0] == '\0')
@@ -297,24 +327,31 @@ static int join(const struct server_request *request, struct server_reply *reply
 {
 	int rc = -ECONNRESET;
 	int cleanup_fd dir = -1;
+	unsigned born_dead = 0;
 
 	/* A server that was about to end has hung up: then there is none now, or another. */
-	for (int i = 0; i < TRIES && (rc == -ECONNRESET || is_absent(rc)); i++) {
-		int cleanup_fd sock = i == 0 ? connect_at_once(request->dir, request->key) : -1;
+	for (int i = 0; i < TRIES && born_dead < 2 && (rc == -ECONNRESET || is_absent(rc)); i++) {
+		struct asked asked = { .sock = -1 };
 
 		/* Or it has no descriptors left for this run, until others have their answers. */
 		if (i > 2)
 			poll(NULL, 0, i);
-		if (sock < 0 && dir < 0 && (dir = open_dir(request->dir, err)) < 0)
+		rc = i == 0 ? ask(connect_at_once(request->dir, request->key), request, &asked) : -1;
+		if (rc < 0 && dir < 0 && (dir = open_dir(request->dir, err)) < 0)
 			return dir;
-		if (sock < 0)
-			sock = connect_or_start(request, dir, err);
-		rc = sock < 0 ? sock : ask(sock, request, reply, view_of, err);
+		if (rc < 0)
+			rc = ask_or_start(request, dir, &asked, err);
+		int cleanup_fd sock = asked.sock;
+		if (rc == 0)
+			rc = take_answer(&asked, request, reply, view_of, err);
 		if (rc == 0)
 			reply->server_fd = steal_fd(&sock);
+		born_dead += rc == -ECONNRESET && asked.group > 0;
 		if (err != NULL && err->step[0] != '\0')
 			break;
 	}
+	if (rc == -ECONNRESET && born_dead > 0)
+		return fail(err, EIO, SERVER_STEP_SERVER, "it died while starting");
 	if (rc < 0)
 		say_if_unsaid(err, rc);
 	return rc;

@@ -141,7 +141,7 @@ static void hang_up(struct connection *connection)
 	free(connection);
 }
 
-static void refuse(struct connection *connection, int rc, const struct err *err)
+void server_refuse(struct connection *connection, int rc, const struct err *err)
 {
 	struct wire_reply reply = { .protocol = WIRE_PROTOCOL, .rc = rc, .err = *err };
 	int none[2] = { -1, -1 };
@@ -182,7 +182,7 @@ void server_welcome(struct server *server, struct connection *connection, struct
 		if (fds[1] == -EMFILE)
 			hang_up(connection); /* it asks again; by then others have their answers */
 		else
-			refuse(connection, fds[1], &err);
+			server_refuse(connection, fds[1], &err);
 		return;
 	}
 	if (image != NULL)
@@ -267,7 +267,7 @@ void server_answer(struct server *server, struct connection *connection)
 		|| (request->has_record != 0) != (fds[1] >= 0)) {
 		close_fd(&fds[0]);
 		close_fd(&fds[1]);
-		refuse(connection, fail(&err, EPROTO, SERVER_STEP_SERVER, "it did not understand the request"), &err);
+		server_refuse(connection, fail(&err, EPROTO, SERVER_STEP_SERVER, "it did not understand the request"), &err);
 		return;
 	}
 	take_layout(connection, question.layout, (size_t)rc - sizeof question.request);
@@ -277,7 +277,7 @@ void server_answer(struct server *server, struct connection *connection)
 	if (request->has_image) {
 		image = images_find_or_open(&server->images, &server->box, request, fds[0], fds[1], &err);
 		if (image == NULL) {
-			refuse(connection, -err.errnum, &err);
+			server_refuse(connection, -err.errnum, &err);
 			return;
 		}
 	}
@@ -295,6 +295,17 @@ static bool is_own_user(int sock, uid_t uid)
 	socklen_t len = sizeof peer;
 
 	return getsockopt(sock, SOL_SOCKET, SO_PEERCRED, &peer, &len) == 0 && peer.uid == uid;
+}
+
+struct connection *server_starter(struct server *server)
+{
+	struct connection *connection = malloc(sizeof *connection);
+
+	if (connection == NULL)
+		return NULL;
+	*connection = (struct connection) { .what = CONNECTION, .sock = WIRE_STARTER_FD };
+	server->connections++;
+	return connection;
 }
 
 bool server_accept_one(struct server *server)
@@ -326,7 +337,7 @@ void server_answer_waiters(struct server *server, struct image *image, int rc, c
 		struct connection *next = waiter->next;
 
 		if (rc < 0)
-			refuse(waiter, rc, err);
+			server_refuse(waiter, rc, err);
 		else
 			server_welcome(server, waiter, image);
 		waiter = next;

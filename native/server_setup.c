@@ -95,21 +95,22 @@ static int parse_id(const char *text, unsigned *id)
 	return *text < '0' || *text > '9' || *end != '\0' || errno != 0 || value >= UINT32_MAX ? -EINVAL : 0;
 }
 
-/* With the lock held, so a socket that is there belongs to a server that is not. */
-static int listen_on(struct server_box *box, struct err *err)
+int server_listen(struct server_box *box, struct err *err)
 {
-	struct sockaddr_un address;
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
 	char name[WIRE_NAME_MAX];
 	struct stat st;
-	int rc = wire_address(&address, box->dir, box->key);
+	int rc;
 
 	wire_name(name, box->key, WIRE_SOCKET);
+	snprintf(address.sun_path, sizeof address.sun_path, "%s", name);
 	unlinkat(box->dir, name, 0);
-	box->listener = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (rc < 0 || box->listener < 0)
-		return fail(err, rc < 0 ? -rc : errno, SERVER_STEP_SERVER, "making its socket");
-	if (bind(box->listener, (struct sockaddr *)&address, sizeof address) < 0 || listen(box->listener, 4096) < 0)
-		return fail(err, errno, SERVER_STEP_DIRECTORY, "binding the socket %s", name);
+	/* No *at() call binds a socket, and there may be no /proc any more. */
+	rc = fchdir(box->dir) < 0 || bind(box->listener, (struct sockaddr *)&address, sizeof address) < 0 || listen(box->listener, 4096) < 0 ? -errno : 0;
+	if (rc == 0)
+		wire_clear();
+	if (fchdir(box->home) < 0 || rc < 0)
+		return fail(err, rc < 0 ? -rc : errno, SERVER_STEP_DIRECTORY, "binding the socket %s", name);
 	if (fstatat(box->dir, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
 		return fail(err, errno, SERVER_STEP_DIRECTORY, "looking at the socket %s", name);
 	box->socket_ino = st.st_ino;
@@ -123,7 +124,7 @@ void server_leave_directory(const struct server_box *box)
 	struct stat st;
 
 	wire_name(name, box->key, WIRE_SOCKET);
-	if (box->socket_ino == 0 || fstatat(box->dir, name, &st, AT_SYMLINK_NOFOLLOW) < 0 || st.st_ino != box->socket_ino)
+	if (box->socket_ino != 0 && (fstatat(box->dir, name, &st, AT_SYMLINK_NOFOLLOW) < 0 || st.st_ino != box->socket_ino))
 		return;
 	unlinkat(box->dir, name, 0);
 	wire_name(name, box->key, WIRE_LOCK);
@@ -224,7 +225,7 @@ int server_enter_box(struct server_box *box, const char *key, const char *uid, c
 {
 	int rc;
 
-	*box = (struct server_box) { .dir = WIRE_DIR_FD, .listener = -1, .userns = -1, .view = -1, .key = key, .device_path = DEVICE };
+	*box = (struct server_box) { .dir = WIRE_DIR_FD, .home = -1, .listener = -1, .userns = -1, .view = -1, .key = key, .device_path = DEVICE };
 	close_inherited();
 	ignore_signals();
 	umask(077);
@@ -232,21 +233,24 @@ int server_enter_box(struct server_box *box, const char *key, const char *uid, c
 	leave_binding();
 	prctl(PR_SET_NAME, "tsrun-server");
 	prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
-	for (int fd = WIRE_READY_FD; fd < WIRE_FIRST_FREE_FD; fd++)
+	for (int fd = WIRE_STARTER_FD; fd < WIRE_FIRST_FREE_FD; fd++)
 		if (fcntl(fd, F_SETFD, FD_CLOEXEC) < 0)
 			return fail(err, errno, SERVER_STEP_SERVER, "descriptor %d is missing: this role is started by tsrun itself", fd);
 	if (!wire_key_ok(key) || parse_id(uid, &box->uid) < 0 || parse_id(gid, &box->gid) < 0)
 		return fail(err, EINVAL, SERVER_STEP_SERVER, "wrong arguments");
 	/* The new mount namespace's copy of it is then what "." is. */
-	rc = fchdir(WIRE_DIR_FD) < 0 ? fail(err, errno, SERVER_STEP_DIRECTORY, "entering it") : listen_on(box, err);
-	if (rc == 0)
-		rc = make_namespaces(box, err);
+	rc = fchdir(WIRE_DIR_FD) < 0 ? fail(err, errno, SERVER_STEP_DIRECTORY, "entering it") : make_namespaces(box, err);
 	if (rc == 0 && shrink_root())
 		box->device_path = "/fuse";
 	else if (rc == 0)
 		rc = open_view(box, err);
 	if (rc < 0)
 		return rc;
+	/* Now, while there are descriptors left. */
+	box->home = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	box->listener = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (box->home < 0 || box->listener < 0)
+		return fail(err, errno, SERVER_STEP_SERVER, "making its socket");
 	/* From here on no process of the same user, the payload least of all, can trace us or read our memory. */
 	prctl(PR_SET_DUMPABLE, 0);
 	return 0;

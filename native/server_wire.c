@@ -93,6 +93,11 @@ int wire_receive(int sock, void *message, size_t least, size_t most, int fds[2],
 	return got == 0 ? -ECONNRESET : -EPROTO;
 }
 
+void wire_leave_unread(int sock)
+{
+	(void)!recv(sock, NULL, 0, MSG_DONTWAIT);
+}
+
 bool wire_key_ok(const char *key)
 {
 	size_t len = strlen(key);
@@ -170,30 +175,28 @@ static bool is_listened_to(const char *name)
 	return connect(sock, (struct sockaddr *)&address, sizeof address) == 0 || (errno != ENOENT && errno != ECONNREFUSED);
 }
 
-static void clear_scope(int dir, const char *lock_name, int stem)
+static void clear_scope(const char *lock_name, int stem)
 {
 	char socket_name[WIRE_NAME_MAX];
-	int cleanup_fd lock = lock_file(dir, lock_name, LOCK_EX | LOCK_NB);
+	int cleanup_fd lock = lock_file(AT_FDCWD, lock_name, LOCK_EX | LOCK_NB);
 
 	snprintf(socket_name, sizeof socket_name, "%.*s.sock", stem, lock_name);
 	if (lock < 0 || is_listened_to(socket_name))
 		return;
-	unlinkat(dir, socket_name, 0);
-	unlinkat(dir, lock_name, 0);
+	unlink(socket_name);
+	unlink(lock_name);
 }
 
-static bool is_old(int dir, const char *name)
+static bool is_old(const char *name)
 {
 	struct stat st;
 
-	return fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && st.st_mtim.tv_sec < time(NULL) - LOG_DAYS * 86400;
+	return lstat(name, &st) == 0 && st.st_mtim.tv_sec < time(NULL) - LOG_DAYS * 86400;
 }
 
-void wire_clear(int dir)
+void wire_clear(void)
 {
-	int cleanup_fd before = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC);
-	/* For the sockets, which no *at() call knows; a server has no /proc. */
-	DIR *listing = before < 0 || fchdir(dir) < 0 ? NULL : opendir(".");
+	DIR *listing = opendir(".");
 	struct dirent *entry;
 	unsigned looked_at = 0;
 
@@ -201,13 +204,12 @@ void wire_clear(int dir)
 		int stem = scope_stem(entry->d_name, ".lock");
 
 		if (stem > 0) {
-			clear_scope(dir, entry->d_name, stem);
+			clear_scope(entry->d_name, stem);
 			looked_at++;
-		} else if (scope_stem(entry->d_name, ".log") > 0 && is_old(dir, entry->d_name)) {
-			unlinkat(dir, entry->d_name, 0);
+		} else if (scope_stem(entry->d_name, ".log") > 0 && is_old(entry->d_name)) {
+			unlink(entry->d_name);
 		}
 	}
 	if (listing != NULL)
 		closedir(listing);
-	(void)!fchdir(before);
 }

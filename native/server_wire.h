@@ -54,8 +54,8 @@ struct wire_reply { /* beside it, if rc is 0: user namespace, and what `mount` s
 /* What a run leaves in its socket: one byte. Beside it its mount namespace; where that is finished and may be entered by others, also the table of the mounts
  * it was copied from, open since before. */
 
-/* Descriptors that a starting server finds open. */
-enum { WIRE_READY_FD = 3, WIRE_DIR_FD = 4, WIRE_LOCK_FD = 5, WIRE_FIRST_FREE_FD = 6 };
+/* Descriptors that a starting server finds open; the first is a socket in which the question of the run that starts it waits. */
+enum { WIRE_STARTER_FD = 3, WIRE_DIR_FD = 4, WIRE_LOCK_FD = 5, WIRE_FIRST_FREE_FD = 6 };
 
 struct iovec;
 /* Sends one message, of several parts, with up to two descriptors (-1: none). As many descriptors of this user may be on their way as may be open
@@ -65,6 +65,8 @@ int WARN_UNUSED wire_send(int sock, const void *message, size_t len, const int f
 /* Receives one message of `least` to `most` bytes and returns how many; -ECONNRESET when the other end is gone, -EPROTO when it is something else. Descriptors
  * are close-on-exec, -1 where none came. `flags` as of recvmsg. */
 int WARN_UNUSED wire_receive(int sock, void *message, size_t least, size_t most, int fds[2], int flags);
+/* Drops the message that waits: to close a socket with something in it would take away what was answered, too. */
+void wire_leave_unread(int sock);
 
 /* The files of a scope in the runtime directory `dir`. */
 enum wire_file { WIRE_SOCKET, WIRE_LOCK, WIRE_LOG };
@@ -77,7 +79,7 @@ int WARN_UNUSED wire_address(struct sockaddr_un *address, int dir, const char *k
 /* Opens and locks the scope's lock file, waiting for whoever has it; returns its descriptor. */
 int WARN_UNUSED wire_lock(int dir, const char *key);
 /* Removes what killed servers have left (the end of a job's control group or PID namespace gives them no time): sockets that nobody listens to, with their
- * locks, of all scopes and versions; and logs of last week. */
-void wire_clear(int dir);
+ * locks, of all scopes and versions; and logs of last week. In the working directory, for the sockets, which no *at() call knows. */
+void wire_clear(void);
 
 #endif
