@@ -107,7 +107,7 @@ NORETURN void fetching_main(pid_t parent, struct imagefs_shared *shared, int mou
 {
 	int kept[] = { mount, socket };
 
-	prctl(PR_SET_NAME, "tsrun-rests");
+	prctl(PR_SET_NAME, "tsrun-fetch");
 	/* It is nothing without the server, and would keep the mount in use. */
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	if (getppid() != parent)

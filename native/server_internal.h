@@ -197,7 +197,7 @@ void supervised_resume(struct supervised *serving);
 const struct imagefs_shared *supervised_shared(const struct supervised *serving);
 pid_t supervised_pid(const struct supervised *serving);
 unsigned supervised_replacements(const struct supervised *serving);
-/* After a SIGCHLD, too: buries the process that fetches rests, when it has ended. */
+/* After a SIGCHLD, too: buries the process that fetches, when it has ended. */
 void supervised_bury_fetcher(struct supervised *serving);
 /* Ends that process, which keeps the mount in use; there will be no other. */
 void supervised_leave(struct supervised *serving);

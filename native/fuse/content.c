@@ -39,14 +39,14 @@ void do_read(const struct request *r)
 		squash_release(r->sq, &pieces);
 	else
 		is_first = squash_give(r->sq, &pieces);
-	if (rests_is_fetcher(r->fs, r->in))
+	if (fetching_is_asker(r->fs, r->in))
 		return; /* nobody has asked for these bytes yet */
 	hot_record_touch(r->fs->config.record, HOT_DATA, inode.ino, in->offset, (uint32_t)(end - in->offset));
 	if (reads_in_order(r, in->offset, end)) {
 		r->worker->ahead = inode;
 		r->worker->ahead_offset = end;
 	} else if (is_first) {
-		rests_want(r, &inode, in->offset, (size_t)(end - in->offset));
+		fetching_rest(r, &inode, in->offset, (size_t)(end - in->offset));
 	}
 }
 

@@ -84,13 +84,12 @@ void walk_note_file(struct imagefs *fs);
 bool walk_wants_names_only(const struct imagefs *fs);
 void walk_go_ahead(const struct request *r, const struct squash_inode *dir, const struct squash_dir *listing);
 
-/* rests.c: whether the request is the fetcher's; after a small read of a block that nothing had been read of: has the others fetched; answers a name that is there for the
- * fetcher alone, false for another one */
-bool rests_is_fetcher(const struct imagefs *fs, const struct fuse_in_header *in);
-void rests_want(const struct request *r, const struct squash_inode *file, uint64_t offset, size_t read);
-bool rests_lookup(const struct request *r);
-/* Has the process that fetches do something, unless it has enough to do. */
-void fetch_for(const struct request *r, enum hot_touch_kind kind, const char *path, uint64_t offset, uint64_t length);
+/* fetching.c: whether the request is the fetcher's; has it ask for something, unless it has enough to do; after a small read of a block that nothing had been read of: for the rest of it; answers
+ * a name that is there for the fetcher alone, false for another one */
+bool fetching_is_asker(const struct imagefs *fs, const struct fuse_in_header *in);
+void fetching_ask(const struct request *r, enum hot_touch_kind kind, const char *path, uint64_t offset, uint64_t length);
+void fetching_rest(const struct request *r, const struct squash_inode *file, uint64_t offset, size_t read);
+bool fetching_lookup(const struct request *r);
 
 /* names.c, content.c, xattrs.c */
 void do_lookup(const struct request *r);

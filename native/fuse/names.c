@@ -12,7 +12,7 @@ void do_lookup(const struct request *r)
 	uint64_t ref;
 	int rc;
 
-	if (rests_lookup(r))
+	if (fetching_lookup(r))
 		return;
 	rc = answer_stat(r, &inode, &err);
 	if (rc == 0)

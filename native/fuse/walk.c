@@ -21,7 +21,7 @@ void walk_note(struct imagefs *fs, const struct fuse_in_header *in)
 
 	if (in->opcode == FUSE_FORGET || in->opcode == FUSE_BATCH_FORGET || in->opcode == FUSE_INTERRUPT)
 		return; /* nobody asks for these */
-	if (rests_is_fetcher(fs, in))
+	if (fetching_is_asker(fs, in))
 		return;
 	if (atomic_exchange_explicit(&walk->asker, in->pid, memory_order_relaxed) != in->pid) {
 		atomic_store_explicit(&walk->listings, 0, memory_order_relaxed);
@@ -63,7 +63,7 @@ static void list_ahead(const struct request *r, const struct squash_inode *dir, 
 				return;
 			memcpy(path + len, entry.name, entry.name_len);
 			path[(size_t)len + entry.name_len] = '\0';
-			fetch_for(r, HOT_ENTRIES, path, 0, 0);
+			fetching_ask(r, HOT_ENTRIES, path, 0, 0);
 		}
 		but_first = false;
 	}
@@ -75,7 +75,7 @@ void walk_go_ahead(const struct request *r, const struct squash_inode *dir, cons
 
 	if (r->fs->config.record != NULL)
 		return; /* what nobody has asked for yet is no touch */
-	if (rests_is_fetcher(r->fs, r->in)) {
+	if (fetching_is_asker(r->fs, r->in)) {
 		if (atomic_load_explicit(&walk->ahead, memory_order_relaxed) > 0)
 			list_ahead(r, dir, listing, false);
 	} else if (atomic_load_explicit(&walk->listings, memory_order_relaxed) >= CERTAIN_MIN) {

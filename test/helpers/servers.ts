@@ -8,11 +8,11 @@ import { testUser } from './user.ts';
 
 const user = testUser();
 
-/** The processes of the payload's scope, by their names in its user namespace: the server, the one that serves, the one that fetches rests. 0: it is not there. */
+/** The processes of the payload's scope, by their names in its user namespace: the server, the one that serves, the one that fetches. 0: it is not there. */
 export const processesOf = (payload: number): { readonly server: number; readonly serving: number; readonly fetching: number } => {
   const mine = neighboursOf(payload);
   const named = (name: string): number => mine.find((pid) => nameOf(pid) === name) ?? 0;
-  return { server: named('tsrun-server'), serving: named('tsrun-image'), fetching: named('tsrun-rests') };
+  return { server: named('tsrun-server'), serving: named('tsrun-image'), fetching: named('tsrun-fetch') };
 };
 
 /** The process that serves the only image of a server. */

@@ -188,7 +188,7 @@ static void test_fetcher(void)
 	CHECK("no program finds a file by its node", answer.head.error == 0 && answer.body.entry.nodeid == 0);
 	atomic_store(&session.shared->fetcher, ASKER);
 	answer = lookup_node(&session, file);
-	CHECK("but the one that fetches rests; and what it finds is not kept for others", answer.head.error == 0 && answer.body.entry.nodeid == file && answer.body.entry.entry_valid == 0);
+	CHECK("but the one that fetches; and what it finds is not kept for others", answer.head.error == 0 && answer.body.entry.nodeid == file && answer.body.entry.entry_valid == 0);
 	CHECK("it finds files only", lookup_node(&session, dir).head.error == -ENOENT && lookup_node(&session, FUSE_ROOT_ID).head.error == -ENOENT
 		&& lookup_node(&session, UINT64_MAX).head.error == -ENOENT);
 	end(&session);

@@ -68,7 +68,7 @@ static pid_t start(const char *key, int image_fd, int (*what)(unsigned), unsigne
 
 static bool serves(pid_t pid)
 {
-	return sample_run("! grep -qs rests /proc/%d/comm", pid) == 0;
+	return sample_run("! grep -qs fetch /proc/%d/comm", pid) == 0;
 }
 
 /* The (only) serving process of a server; 0 while there is none. */

@@ -89,11 +89,11 @@ if (reason !== undefined) {
   test('the tasks of a step share a user namespace and a server, which is in the step’s control group and ends with it', () => {
     const lines = parts['a step']?.trim().split('\n').sort() ?? [];
     const [namespace = 'none'] = /^user:\[\d+\]/.exec(lines.at(-1) ?? '') ?? [];
-    // The process that fetches rests is there only when a block has been decoded for a small read, which the caches decide.
-    const rests = lines.filter((line) => line.startsWith('tsrun-rests '));
-    assert.ok(rests.length <= 1 && rests.every((line) => /^tsrun-rests step_0\/user\/task_\d$/.test(line)), told);
+    // The process that fetches is there only when a block has been decoded for a small read, which the caches decide.
+    const fetching = lines.filter((line) => line.startsWith('tsrun-fetch '));
+    assert.ok(fetching.length <= 1 && fetching.every((line) => /^tsrun-fetch step_0\/user\/task_\d$/.test(line)), told);
     assert.equal(
-      lines.filter((line) => !rests.includes(line)).map((line) => line.replace(/^(tsrun-.*task_)\d$/, '$1N')),
+      lines.filter((line) => !fetching.includes(line)).map((line) => line.replace(/^(tsrun-.*task_)\d$/, '$1N')),
       [
         'status 0',
         'tsrun-image step_0/user/task_N',
