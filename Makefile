@@ -46,8 +46,8 @@ FLAGS_generated := -std=gnu11 -g0 -w -D_GNU_SOURCE -ffunction-sections -DWASM_RT
 MUSL_CC ?= musl-gcc
 CC_start := $(MUSL_CC)
 FLAGS_start := -O2 -fstack-protector-strong -idirafter $(BUILD)/gen/kernel
-# Its half of the program lies at a fixed place: linear memory is then addressed in one instruction.
-FLAGS_generated_start := -fno-pie
+# Its half of the program lies at a fixed place, linear memory at its end: that is then addressed in one instruction.
+FLAGS_generated_start := -fno-pie -DENGINE_LAST
 FLAGS_watch := -O0 -DENGINE_WATCH -finstrument-functions
 
 # --- files ---

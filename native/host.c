@@ -101,11 +101,14 @@ int64_t host_call_environ(struct host *host, const struct host_value *args UNUSE
 
 int64_t host_call_getcwd(struct host *host UNUSED, const struct host_value *args UNUSED, struct host_reply *reply)
 {
-	char path[PATH_MAX];
-
-	if (getcwd(path, sizeof path) == NULL)
-		return -errno;
-	return host_reply_add(reply, path, strlen(path));
+	while (getcwd(reply->data, reply->room) == NULL) {
+		if (errno != ERANGE || reply->room > PATH_MAX)
+			return -errno;
+		if (host_reply_room(reply, reply->room * 2) != 0)
+			return -ENOMEM;
+	}
+	reply->len = strlen(reply->data);
+	return 0;
 }
 
 int64_t host_call_ids(struct host *host UNUSED, const struct host_value *args UNUSED, struct host_reply *reply)
@@ -113,10 +116,8 @@ int64_t host_call_ids(struct host *host UNUSED, const struct host_value *args UN
 	cleanup_free gid_t *groups = NULL;
 	uid_t ruid, euid, suid;
 	gid_t rgid, egid, sgid;
-	mode_t mask = umask(077); /* reading it means setting it */
 	int count;
 
-	umask(mask);
 	if (getresuid(&ruid, &euid, &suid) != 0 || getresgid(&rgid, &egid, &sgid) != 0)
 		return -errno;
 	count = getgroups(0, NULL);
@@ -128,7 +129,7 @@ int64_t host_call_ids(struct host *host UNUSED, const struct host_value *args UN
 	count = getgroups(count, groups);
 	if (count < 0)
 		return -errno;
-	if (host_reply_print(reply, "%u %u %u %u %u %u %o", ruid, euid, suid, rgid, egid, sgid, mask) != 0)
+	if (host_reply_print(reply, "%u %u %u %u", ruid, euid, rgid, egid) != 0)
 		return -ENOMEM;
 	for (int i = 0; i < count; i++)
 		if (host_reply_print(reply, " %u", groups[i]) != 0)
@@ -179,6 +180,15 @@ int64_t host_call_random(struct host *host UNUSED, const struct host_value *args
 		if (host_reply_print(reply, "%02x", bytes[i]) != 0)
 			return -ENOMEM;
 	return 0;
+}
+
+int64_t host_call_fnv64(struct host *host UNUSED, const struct host_value *args, struct host_reply *reply)
+{
+	uint64_t hash = 0xcbf29ce484222325;
+
+	for (size_t i = 0; i < args[0].len; i++)
+		hash = (hash ^ (unsigned char)args[0].bytes[i]) * 0x100000001b3;
+	return host_reply_print(reply, "%016llx", (unsigned long long)hash);
 }
 
 /* Names from outside may hold terminal controls: they are shown as "?". */

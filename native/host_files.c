@@ -14,22 +14,26 @@
 
 int64_t host_link_text(const char *path, struct host_reply *reply)
 {
-	char text[PATH_MAX];
-	ssize_t len = readlink(path, text, sizeof text);
+	ssize_t len;
 
+	/* Into what room there is: a path's length on the stack would be a page more that a start touches. */
+	while ((len = readlink(path, reply->data, reply->room)) == (ssize_t)reply->room) {
+		if (len > PATH_MAX)
+			return -ENAMETOOLONG;
+		if (host_reply_room(reply, reply->room * 2) != 0)
+			return -ENOMEM;
+	}
 	if (len < 0)
 		return -errno;
-	if ((size_t)len == sizeof text)
-		return -ENAMETOOLONG;
-	return host_reply_add(reply, text, (size_t)len);
+	reply->len = (size_t)len;
+	return 0;
 }
 
 static int64_t print_stat(const struct stat *st, struct host_reply *reply)
 {
-	return host_reply_print(reply, "%o %o %u %u %llu %lld %lld %lld %lld %llu %llu %llu", st->st_mode & S_IFMT, st->st_mode & 07777, st->st_uid,
-				st->st_gid, (unsigned long long)st->st_size, (long long)st->st_mtim.tv_sec, (long long)st->st_mtim.tv_nsec,
-				(long long)st->st_ctim.tv_sec, (long long)st->st_ctim.tv_nsec, (unsigned long long)st->st_dev,
-				(unsigned long long)st->st_ino, (unsigned long long)st->st_nlink);
+	return host_reply_print(reply, "%u %u %u %llu %lld.%09ld %lld.%09ld %llu %llu", st->st_mode, st->st_uid, st->st_gid, (unsigned long long)st->st_size,
+				(long long)st->st_mtim.tv_sec, st->st_mtim.tv_nsec, (long long)st->st_ctim.tv_sec, st->st_ctim.tv_nsec,
+				(unsigned long long)st->st_dev, (unsigned long long)st->st_ino);
 }
 
 int64_t host_call_stat(struct host *host UNUSED, const struct host_value *args, struct host_reply *reply)
@@ -215,9 +219,10 @@ static bool is_wanted(const char *at, const char *wanted)
 	}
 }
 
-static bool has_field(const char *line, const char *wanted)
+/* `starts`: the first chars of what is wanted, by which nearly all fields are told at once. */
+static bool has_field(const char *line, const char *wanted, const bool starts[UCHAR_MAX + 1])
 {
-	for (const char *at = line; !is_wanted(at, wanted); at++) {
+	for (const char *at = line; !(starts[(unsigned char)*at] && is_wanted(at, wanted)); at++) {
 		while (*at != ':')
 			if (*at++ == '\n')
 				return false;
@@ -230,10 +235,15 @@ int64_t host_call_lines(struct host *host UNUSED, const struct host_value *args,
 	struct stat st;
 	cleanup_fd int fd = open_plain(args[0].bytes, false, &st);
 	int64_t error = fd < 0 ? fd : read_upto(fd, &st, 0, HOST_READ_MAX, reply);
+	bool starts[UCHAR_MAX + 1] = {false};
 	char *kept;
 
 	if (error != 0)
 		return error;
+	for (const char *value = args[1].bytes; value != NULL; value = strchr(value, ':')) {
+		value += *value == ':';
+		starts[(unsigned char)*value] = true;
+	}
 	if (reply->len == HOST_READ_MAX)
 		return -EFBIG;
 	if (reply->len > 0 && reply->data[reply->len - 1] != '\n' && (error = host_reply_add(reply, "\n", 1)) != 0)
@@ -241,7 +251,7 @@ int64_t host_call_lines(struct host *host UNUSED, const struct host_value *args,
 	kept = reply->data;
 	for (char *line = reply->data, *end = reply->data + reply->len, *next; line < end; line = next) {
 		next = (char *)memchr(line, '\n', (size_t)(end - line)) + 1;
-		if (!has_field(line, args[1].bytes))
+		if (!has_field(line, args[1].bytes, starts))
 			continue;
 		memmove(kept, line, (size_t)(next - line));
 		kept += next - line;

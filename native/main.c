@@ -166,7 +166,7 @@ static int follow(const struct answer *answer, struct engine *engine, char **arg
 }
 
 /* Built without the engine: the same planner runs in Node, which calls this program back with `@plan`. */
-static int plan_in_node(int argc, char **argv, char **envp, struct err *err)
+static NOINLINE int plan_in_node(int argc, char **argv, char **envp, struct err *err)
 {
 	char role[] = "__launch", self[PATH_MAX];
 	ssize_t len = readlink("/proc/self/exe", self, sizeof self - 1);

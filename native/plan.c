@@ -87,6 +87,7 @@ static const enum stage stages[OP_COUNT] = {
 struct reader {
 	const char *at;
 	const char *end;
+	size_t count; /* of the strings read */
 };
 
 const char *op_name(enum op_kind kind)
@@ -102,6 +103,7 @@ static const char *next_string(struct reader *reader)
 	if (string == reader->end)
 		return NULL;
 	reader->at += strlen(string) + 1;
+	reader->count++;
 	return string;
 }
 
@@ -385,20 +387,38 @@ static int append_op(struct plan *plan, size_t *capacity, const struct op *op)
 	return 0;
 }
 
+/* Looked for from the op before on (`*kind`): a plan has them nearly in the order of the table, many of a kind side by side. */
 static bool find_op(const char *name, enum op_kind *kind)
 {
 	for (unsigned i = 0; i < OP_COUNT; i++) {
-		if (strcmp(shapes[i].name, name) == 0) {
-			*kind = (enum op_kind)i;
+		unsigned at = (*kind + i) % OP_COUNT;
+
+		if (strcmp(shapes[at].name, name) == 0) {
+			*kind = (enum op_kind)at;
 			return true;
 		}
 	}
 	return false;
 }
 
+/* Behind "end": how many strings the planner has put before it. */
+static int read_count(struct reader *reader, struct err *err)
+{
+	size_t count = reader->count;
+	const char *text = next_string(reader);
+	uint64_t number;
+
+	if (text == NULL || !read_number(text, PLAN_MAX_BYTES, &number))
+		return fail(err, EPROTO, STEP, "it does not say how many strings it has");
+	if (number != count)
+		return fail(err, EPROTO, STEP, "it has %zu strings in place of %llu: a field holds a NUL", count, (unsigned long long)number);
+	return reader->at == reader->end ? 0 : fail(err, EPROTO, STEP, "bytes after its end");
+}
+
 static int read_ops(struct reader *reader, struct plan *plan, struct err *err)
 {
 	size_t capacity = 0;
+	enum op_kind kind = 0;
 	const char *name;
 
 	while ((name = next_string(reader)) != NULL) {
@@ -406,9 +426,10 @@ static int read_ops(struct reader *reader, struct plan *plan, struct err *err)
 		const char *mistake;
 
 		if (strcmp(name, "end") == 0)
-			return reader->at == reader->end ? check_order(plan, err) : fail(err, EPROTO, STEP, "bytes after its end");
-		if (!find_op(name, &op.kind))
+			return read_count(reader, err) < 0 ? -err->errnum : check_order(plan, err);
+		if (!find_op(name, &kind))
 			return fail(err, EPROTO, STEP, "op %zu: unknown op '%.40s'", plan->count, name);
+		op.kind = kind;
 		if (plan->count == PLAN_MAX_OPS)
 			return fail(err, EPROTO, STEP, "more than %u ops", PLAN_MAX_OPS);
 		for (size_t i = 0; shapes[op.kind].kinds[i] != '\0'; i++) {

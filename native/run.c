@@ -187,7 +187,7 @@ static int do_owners(const struct run *run, const struct op_owners *op, struct e
 	return result < 0 ? fail(err, -result, "take care of owners", "give the launcher the listener") : 0;
 }
 
-static int do_ids(const struct op_ids *op, struct err *err)
+static NOINLINE int do_ids(const struct op_ids *op, struct err *err)
 {
 	gid_t groups[PLAN_MAX_IDS];
 	size_t count = 0;

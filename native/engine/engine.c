@@ -3,15 +3,17 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <time.h>
 
 /* --- limits --- */
 
 static int64_t cpu_now_ns(void)
 {
-	struct timespec now;
+	struct timespec now = {0};
 
-	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+	/* Not by the C library, which first looks for the way without a system call, that this clock does not have: a page more to touch. */
+	syscall(SYS_clock_gettime, CLOCK_THREAD_CPUTIME_ID, &now);
 	return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
 }
 

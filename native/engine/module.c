@@ -16,10 +16,16 @@ void engine_watch(const void *to, const void *from, size_t len);
 #define memset(to, value, len) (engine_watch(to, NULL, len), memset(to, value, len))
 #endif
 
-/* What the Makefile puts in the place of each address. An address that is none (a mistake in the engine) wraps around: it leads nowhere but into
- * the engine's own memory. Checks would be a seventh of all instructions of a call. */
-#define PLACE(address, more)                     \
-	((u64)((address) & (ENGINE_SPACE - 1)) + \
+/* What the Makefile puts in the place of each address. An address that is none (a mistake in the engine) leads nowhere but into the engine's own memory,
+ * to whose size it is cut. With -DENGINE_LAST, where nothing is mapped in the 4 GiB behind that memory (README.md), any 32 bits will do: there is nothing
+ * to be found but a fault. Checks would be a seventh of all instructions of a call. */
+#ifdef ENGINE_LAST
+#define INSIDE(address) (u32)(address)
+#else
+#define INSIDE(address) ((address) & (ENGINE_SPACE - 1))
+#endif
+#define PLACE(address, more)           \
+	((u64)INSIDE(address) + \
 	 (more + 0) * sizeof(char[(more + 0) <= ENGINE_BEYOND - sizeof(u64) ? 1 : -1]))
 
 /* Entry n + 1 of the function table is element n of the generated constant; behind them lies our own function, of type HOST_TYPE. */

@@ -20,20 +20,26 @@ bool rests_is_fetcher(const struct imagefs *fs, const struct fuse_in_header *in)
 	return in->pid != 0 && in->pid == atomic_load_explicit(&fs->config.shared->fetcher, memory_order_relaxed);
 }
 
-void rests_want(const struct request *r, const struct squash_inode *file, uint64_t offset, size_t read)
+void fetch_for(const struct request *r, enum hot_touch_kind kind, const char *path, uint64_t offset, uint64_t length)
 {
 	struct imagefs_shared *shared = r->fs->config.shared;
+
+	if (!atomic_load(&shared->fetching) && !atomic_exchange(&shared->fetching, true))
+		r->fs->config.fetch(r->fs->config.ctx);
+	/* A fetcher that does not keep up goes without. */
+	(void)fetch_ask(r->fs->config.fetcher, MSG_DONTWAIT, kind, path, offset, length);
+}
+
+void rests_want(const struct request *r, const struct squash_inode *file, uint64_t offset, size_t read)
+{
 	uint64_t block = squash_statfs(r->sq).block_size;
 	uint64_t start = offset - offset % block, left = file->size - start, length = left < block ? left : block;
 	char name[NAME_BEGINS_LEN + 17];
 
 	if (length < SMALL * read)
 		return;
-	if (!atomic_load(&shared->fetching) && !atomic_exchange(&shared->fetching, true))
-		r->fs->config.fetch(r->fs->config.ctx);
-	/* A fetcher that does not keep up goes without. */
 	snprintf(name, sizeof name, NAME_BEGINS "%" PRIx64, r->in->nodeid);
-	(void)fetch_ask(r->fs->config.fetcher, MSG_DONTWAIT, HOT_DATA, name, start, length);
+	fetch_for(r, HOT_DATA, name, start, length);
 }
 
 bool rests_lookup(const struct request *r)

@@ -29,8 +29,11 @@ export const findLine = (text: string, index: number, value: string): string[] |
   return undefined;
 };
 
+/** Holds none of the characters that part fields and lines. */
+export const isPlain = (text: string): boolean => !(text.includes(':') || text.includes('\n') || text.includes('\0'));
+
 /** Fit for a field of passwd and group. */
-const isField = (text: string | undefined): text is string => text !== undefined && text !== '' && !/[:\n\0]/.test(text);
+const isField = (text: string | undefined): text is string => text !== undefined && text !== '' && isPlain(text);
 
 /** The lines that may speak of these ids and names. */
 const accountLines = (host: Host, path: string, values: readonly (number | string | undefined)[]): string => {

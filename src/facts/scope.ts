@@ -1,6 +1,5 @@
 /** Which runs share a user namespace and an image server, and where the server's socket lies. Never decided by the environment alone. */
 import type { Environment } from '../request/from-env.ts';
-import { fnv64 } from '../util/fnv.ts';
 import { type Errno, failed, type Host, type Ids } from '../util/host.ts';
 import { networkFileSystem } from './file-systems.ts';
 
@@ -13,8 +12,9 @@ const MAX_CGROUP_BYTES = 64 * 1024;
 export const cgroupOf = (text: string): string => {
   const paths = new Set<string>();
   for (const line of text.split('\n')) {
+    if (line.endsWith(':/')) continue;
     const path = line.slice(line.indexOf(':', line.indexOf(':') + 1) + 1);
-    if (!path.startsWith('/') || path === '/') continue;
+    if (!path.startsWith('/')) continue;
     paths.add((path.includes('/job_') ? /^.*?\/job_\d+\/step_[^/]+/.exec(path)?.[0] : undefined) ?? path);
   }
   return [...paths].sort().join('\n');
@@ -29,8 +29,8 @@ const inode = (namespace: string | Errno): string =>
 /** `[a-z0-9.-]`, at most 80 characters. `user`: userNamespace(). */
 export const scopeKey = (host: Host, ids: Ids, user: string | Errno): string => {
   const cgroup = host.read('/proc/self/cgroup', 0, MAX_CGROUP_BYTES);
-  const groups = ids.groups.length > 1 ? fnv64([...ids.groups].sort((a, b) => a - b).join(' ')) : String(ids.groups[0] ?? 'none');
-  return `${ids.euid}.${ids.egid}.${groups}.${inode(user)}-${inode(host.readlink('/proc/self/ns/pid'))}.${fnv64(failed(cgroup) ? '' : cgroupOf(cgroup))}`;
+  const groups = ids.groups.length > 1 ? host.fnv64([...ids.groups].sort((a, b) => a - b).join(' ')) : String(ids.groups[0] ?? 'none');
+  return `${ids.euid}.${ids.egid}.${groups}.${inode(user)}-${inode(host.readlink('/proc/self/ns/pid'))}.${host.fnv64(failed(cgroup) ? '' : cgroupOf(cgroup))}`;
 };
 
 /** A directory for sockets: the login's own where that is what it should be, else one in /tmp, which the launcher makes and checks. */

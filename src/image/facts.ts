@@ -30,9 +30,9 @@ export type ImageFacts = {
   readonly bash: string;
   /**
    * Directories and symbolic links of the first two levels: "/usr" -> "d", "/bin" -> "lusr/bin" (not the links in /bin, /lib and the like), and regular
-   * files of /etc that runs mount over: "/etc/hosts" -> "f".
+   * files of /etc that runs mount over: "/etc/hosts" -> "f". There are many, and a run looks at a few: each is checked by who looks (plan/image-tree.ts).
    */
-  readonly tree: Readonly<Record<string, string>>;
+  readonly tree: Readonly<Record<string, unknown>>;
   /** Text of /etc/passwd and /etc/group (at most 64 KiB each), "" if absent. */
   readonly passwd: string;
   readonly group: string;

@@ -11,16 +11,18 @@ const isTexts = (value: unknown): value is string[] => Array.isArray(value) && v
 const isPathOrNothing = (value: unknown): value is string => isText(value) && (value === '' || value.startsWith('/'));
 
 /** The text's size bounds the number of entries. */
-const isTree = (value: unknown): value is Record<string, string> => {
-  if (typeof value !== 'object' || value === null || Array.isArray(value)) return false;
-  for (const name in value) if (name.charCodeAt(0) !== 47 || typeof (value as Record<string, unknown>)[name] !== 'string') return false;
-  return true;
-};
+const isTree = (value: unknown): value is Record<string, unknown> => typeof value === 'object' && value !== null && !Array.isArray(value);
 
-const isRecordOfTexts = <Key extends string>(value: unknown, keys: readonly Key[]): value is Record<Key, string> =>
-  typeof value === 'object' && value !== null && keys.every((key) => isText((value as Record<string, unknown>)[key]));
+type Parts = { readonly [Name in 'id' | 'version' | 'name' | 'kind']?: unknown } | null;
 
-const LIBC_KINDS: readonly unknown[] = ['glibc', 'musl', 'none'];
+const isOs = (value: Parts): boolean =>
+  typeof value === 'object' && value !== null && isText(value.id) && isText(value.version) && isText(value.name);
+
+const isLibc = (value: Parts): boolean =>
+  typeof value === 'object' &&
+  value !== null &&
+  (value.kind === 'glibc' || value.kind === 'musl' || value.kind === 'none') &&
+  isText(value.version);
 
 /** True for a value with every field of ImageFacts, of this version. */
 const isFacts = (value: unknown): value is ImageFacts => {
@@ -41,9 +43,8 @@ const isFacts = (value: unknown): value is ImageFacts => {
     isTree(facts.tree) &&
     isText(facts.passwd) &&
     isText(facts.group) &&
-    isRecordOfTexts(facts.os, ['id', 'version', 'name']) &&
-    isRecordOfTexts(facts.libc, ['kind', 'version']) &&
-    LIBC_KINDS.includes(facts.libc.kind) &&
+    isOs(facts.os as Parts) &&
+    isLibc(facts.libc as Parts) &&
     isTexts(facts.locales) &&
     isPathOrNothing(facts.caBundle) &&
     isTexts(facts.mpi)
@@ -55,7 +56,8 @@ const BAD_ESCAPE = /(?:^|[^\\])(?:\\\\)*\\u(?!00(?!00))/;
 
 /** Null when the text is no facts of this version: they are then found out anew. */
 export const parseFacts = (text: string): ImageFacts | null => {
-  if (text.length > IMAGE_FACTS_MAX_BYTES || (text.includes('\\u') && BAD_ESCAPE.test(text))) return null;
+  // In the embedded engine split() looks for the first char, includes() compares at each place: ten times the work.
+  if (text.length > IMAGE_FACTS_MAX_BYTES || (text.split('\\u', 2).length > 1 && BAD_ESCAPE.test(text))) return null;
   try {
     const value: unknown = JSON.parse(text);
     return isFacts(value) ? value : null;

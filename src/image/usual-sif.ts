@@ -4,7 +4,7 @@
  * accepted here it accepts too, with the same result (a test compares them), but for fields that no run looks at (times, owners, padded sizes).
  */
 import { archOfCode, DATA_TYPES, DESCRIPTOR_SIZE, type SifArch, TABLE_OFFSET } from '../sif/format.ts';
-import { u32At, u64At } from '../util/byte-fields.ts';
+import { u32At, u32Text, u64At } from '../util/byte-fields.ts';
 import { IMAGE_FACTS_OBJECT } from './facts.ts';
 import { HOT_LIST_OBJECT } from './image.ts';
 
@@ -20,6 +20,9 @@ export type UsualSif = {
 const SQUASHFS = 1;
 const PRIMARY = 2;
 const MAX_SLOTS = 4096;
+const PARTITION = u32Text(DATA_TYPES.partition);
+const JSON_OBJECT = u32Text(DATA_TYPES['generic-json']);
+const OBJECT = u32Text(DATA_TYPES.generic);
 const FACTS_NAME = `${IMAGE_FACTS_OBJECT}\0`;
 const HOT_NAME = `${HOT_LIST_OBJECT}\0`;
 
@@ -46,15 +49,13 @@ export const readUsualSif = (head: string, fileSize: number): UsualSif | undefin
     const at = TABLE_OFFSET + slot * DESCRIPTOR_SIZE;
     const offset = u64At(head, at + 17);
     const size = u64At(head, at + 25);
-    if (head.charCodeAt(at + 4) === 0 || u32At(head, at + 5) !== slot + 1 || !(offset >= end && offset + size <= fileSize))
-      return undefined;
+    if (!head.startsWith(`\x01${u32Text(slot + 1)}`, at + 4) || !(offset >= end && offset + size <= fileSize)) return undefined;
     end = offset + size;
-    const type = u32At(head, at);
-    if (type === DATA_TYPES.partition && u32At(head, at + 205) === PRIMARY) {
+    if (head.startsWith(PARTITION, at) && u32At(head, at + 205) === PRIMARY) {
       if (root !== undefined || u32At(head, at + 201) !== SQUASHFS || head.charCodeAt(at + 211) !== 0) return undefined;
       root = { offset, size, arch: archOfCode(head.slice(at + 209, at + 211)) };
-    } else if (type === DATA_TYPES['generic-json'] && facts === undefined && head.startsWith(FACTS_NAME, at + 73)) facts = { offset, size };
-    else if (type === DATA_TYPES.generic && hot === undefined && head.startsWith(HOT_NAME, at + 73)) hot = { offset, size };
+    } else if (facts === undefined && head.startsWith(FACTS_NAME, at + 73) && head.startsWith(JSON_OBJECT, at)) facts = { offset, size };
+    else if (hot === undefined && head.startsWith(HOT_NAME, at + 73) && head.startsWith(OBJECT, at)) hot = { offset, size };
   }
   return root === undefined ? undefined : { root, facts, hot };
 };

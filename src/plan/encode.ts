@@ -2,31 +2,32 @@
 import { type Answer, OPS, type Op, PLAN_VERSION } from './ops.ts';
 
 /** Fields of each op, in order; made at the first use and kept. */
-const fieldsByOp = new Map<string, readonly string[]>();
+const fieldsByOp: { [Name in Op['op']]?: readonly string[] } = {};
 
 export const fieldsOf = (op: Op['op']): readonly string[] => {
-  let fields = fieldsByOp.get(op);
-  if (fields === undefined) {
-    fields = Object.keys(OPS[op]);
-    fieldsByOp.set(op, fields);
-  }
-  return fields;
+  fieldsByOp[op] ??= Object.keys(OPS[op]);
+  return fieldsByOp[op];
 };
 
 /** As they are: joining them makes decimal text of numbers, and puts commas between flags. */
 const fieldsInOrder = (ops: readonly Op[], out: unknown[]): void => {
-  for (const op of ops) {
-    out.push(op.op);
-    // Most ops by far, and no iteration over a list of one.
-    if (op.op === 'env') out.push(op.assignment);
-    else if (op.op === 'arg') out.push(op.text);
-    else for (const name of fieldsOf(op.op)) out.push(op[name as keyof Op]);
-  }
+  ops.forEach((op) => {
+    // Most ops by far.
+    if (op.op === 'env') out.push('env', op.assignment);
+    else if (op.op === 'arg') out.push('arg', op.text);
+    else if (op.op === 'bind') out.push('bind', op.source, op.target, op.flags);
+    else {
+      const fields = fieldsOf(op.op);
+      out.push(op.op);
+      for (let at = 0; at < fields.length; at++) out.push(op[fields[at] as keyof Op]);
+    }
+  });
 };
 
 /**
  * Environment and arguments are bounded by the kernel (2 MiB by default), file contents by the reads they come from. Whether paths, numbers and flags are
- * what they should be is checked by who reads them (native/plan.c). Errors: a field with a NUL, of which the reader would make two.
+ * what they should be is checked by who reads them (native/plan.c), and that no field of a plan holds a NUL: it would be one string more than were sent.
+ * Errors: another answer with a NUL in it.
  */
 export const encodeAnswer = (answer: Answer): string => {
   const out: unknown[] = [];
@@ -35,7 +36,8 @@ export const encodeAnswer = (answer: Answer): string => {
       out.push('plan', PLAN_VERSION);
       fieldsInOrder(answer.plan.ops, out);
       out.push('end');
-      break;
+      out.push(out.length);
+      return `${out.join('\0')}\0`;
     case 'print':
     case 'fail':
       // Whatever went wrong, its words get out: one wide character would have the engine refuse them all.

@@ -273,38 +273,37 @@ export const PATH_VARIABLES: readonly { readonly name: string; readonly kind: 'd
   { name: 'PMIX_SERVER_TMPDIR', kind: 'directory' },
 ];
 
-type Beginning = { readonly start: string; readonly rule: EnvRule };
+/** A name of the table; `open`: whatever begins so. */
+type Entry = { readonly name: string; readonly open: boolean; readonly rule: EnvRule };
 
-// The table by name, made at the first question and kept; what begins a name, by its first letter.
-let exact: Map<string, EnvRule> | undefined;
-let beginnings: Map<number, Beginning[]> | undefined;
+/** The table by the first letters of its names, made at the first question and kept: most variables are in none of its lists. */
+let table: Map<string, Entry[]> | undefined;
+const FIRST_LETTERS = 3;
 
-const index = (): void => {
-  exact = new Map();
-  beginnings = new Map();
+const index = (): Map<string, Entry[]> => {
+  const made = new Map<string, Entry[]>();
   for (const rule of ENV_RULES) {
-    for (const name of rule.names) {
-      if (!name.endsWith('*')) {
-        exact.set(name, rule);
-        continue;
-      }
-      const letter = name.charCodeAt(0);
-      const list = beginnings.get(letter) ?? [];
-      list.push({ start: name.slice(0, -1), rule });
-      beginnings.set(letter, list);
+    for (const each of rule.names) {
+      const open = each.endsWith('*');
+      const name = open ? each.slice(0, -1) : each;
+      const letters = name.slice(0, FIRST_LETTERS);
+      const list = made.get(letters) ?? [];
+      // Whole names first: the rule for one may be another than for all that begin so.
+      if (open) list.push({ name, open, rule });
+      else list.unshift({ name, open, rule });
+      made.set(letters, list);
     }
   }
+  return made;
 };
 
 /** The rule that keeps a host variable outside, or undefined when it is passed in. */
 export const ruleFor = (name: string): EnvRule | undefined => {
-  if (exact === undefined || beginnings === undefined) index();
-  const found = exact?.get(name);
-  if (found !== undefined) return found;
-  const list = beginnings?.get(name.charCodeAt(0));
+  table ??= index();
+  const list = table.get(name.slice(0, FIRST_LETTERS));
   if (list === undefined) return undefined;
-  for (const { start, rule } of list) {
-    if (name.startsWith(start)) return HARMLESS.includes(name) ? undefined : rule;
+  for (const entry of list) {
+    if (entry.open ? name.startsWith(entry.name) : name === entry.name) return HARMLESS.includes(name) ? undefined : entry.rule;
   }
   return undefined;
 };

@@ -32,7 +32,7 @@ export type PlannedEnv = {
   /** tsrun's own, over everything. */
   readonly own: ReadonlyMap<string, Variable>;
   /** Put in front of and behind PATH and LD_LIBRARY_PATH, whoever set them. */
-  readonly around: readonly { readonly name: 'PATH' | 'LD_LIBRARY_PATH'; readonly before: string; readonly after: string }[];
+  readonly around: readonly { readonly name: (typeof AROUND)[number]; readonly before: string; readonly after: string }[];
   /** Host variables that were left out and may matter. */
   readonly leftOut: readonly string[];
   /** Those of them that --host-python would pass. */
@@ -130,21 +130,18 @@ const imageVariables = (situation: Situation): Map<string, Variable> => {
 // --- explicit
 
 const explicitVariables = (situation: Situation): Map<string, Variable> => {
-  const { environment, request } = situation;
+  const { environment, own, request } = situation;
   const variables = new Map<string, Variable>();
   const set = (name: string, value: string | undefined, why: string): void => {
     const actual = value ?? environment.get(name);
     if (actual !== undefined) variables.set(name, { value: actual, why });
   };
   for (const { name, value, origin } of request.configEnv) set(name, value, origin);
-  const asked: [name: string, value: string][] = [];
-  environment.forEach((value, name) => {
-    if (name.includes('ENV_')) asked.push([name, value]);
-  });
+  const asked = own.filter((name) => name.includes('ENV_'));
   for (const prefix of asked.length === 0 ? [] : PREFIXES.toReversed()) {
     const start = `${prefix}ENV_`;
-    for (const [name, value] of asked) {
-      if (name.startsWith(start) && name.length > start.length) set(name.slice(start.length), value, name);
+    for (const name of asked) {
+      if (name.startsWith(start) && name.length > start.length) set(name.slice(start.length), environment.get(name), name);
     }
   }
   for (const { text, origin } of request.envFiles) {
@@ -174,6 +171,19 @@ const readEnvFile = ({ host }: Situation, path: string, origin: string): string 
 const expandSelf = (name: string, value: string, before: string): string =>
   value.includes('$') ? value.replaceAll(`\${${name}}`, before).replaceAll(`$${name}`, before) : value;
 
+const AROUND = ['PATH', 'LD_LIBRARY_PATH'] as const;
+
+/** PREPEND_ and APPEND_ variables, which are no variables of the program. */
+const takeAround = (explicit: Map<string, Variable>, nv: boolean): PlannedEnv['around'] =>
+  AROUND.map((name) => {
+    const before = explicit.get(`PREPEND_${name}`)?.value ?? '';
+    const after = explicit.get(`APPEND_${name}`)?.value ?? '';
+    explicit.delete(`PREPEND_${name}`);
+    explicit.delete(`APPEND_${name}`);
+    const libs = nv && name === 'LD_LIBRARY_PATH' ? LIBS_DIRECTORY : '';
+    return { name, before, after: after !== '' && libs !== '' ? `${after}:${libs}` : after + libs };
+  });
+
 // --- all of it
 
 /** Decides every variable; binds what path variables name. `nv`: driver libraries are in LIBS_DIRECTORY. */
@@ -197,15 +207,8 @@ export const planEnv = (situation: Situation, table: MountTable, home: string, p
     else if (fitting !== variable.value) host.set(name, { value: fitting, why: `host has ${variable.value}, which the image lacks` });
   }
 
-  const around = (['PATH', 'LD_LIBRARY_PATH'] as const).map((name) => {
-    const before = explicit.get(`PREPEND_${name}`)?.value ?? '';
-    const after = explicit.get(`APPEND_${name}`)?.value ?? '';
-    explicit.delete(`PREPEND_${name}`);
-    explicit.delete(`APPEND_${name}`);
-    const libs = nv && name === 'LD_LIBRARY_PATH' ? LIBS_DIRECTORY : '';
-    return { name, before, after: after !== '' && libs !== '' ? `${after}:${libs}` : after + libs };
-  });
-  for (const name of ['PATH', 'LD_LIBRARY_PATH'] as const) {
+  const around = explicit.size === 0 && !nv ? [] : takeAround(explicit, nv);
+  for (const name of explicit.size === 0 ? [] : AROUND) {
     const variable = explicit.get(name);
     if (variable === undefined) continue;
     const before = fromImage.get(name)?.value ?? (name === 'PATH' ? DEFAULT_PATH : '');
@@ -276,4 +279,4 @@ export const leftOutLine = (env: PlannedEnv): string | undefined => {
   return `not passed in: ${shown} (keep: ${flags})`;
 };
 
-export const isBelowEnvScripts = (target: string): boolean => isWithin(target, '/.singularity.d/env') && target !== '/.singularity.d/env';
+export const isBelowEnvScripts = (target: string): boolean => target.startsWith('/.singularity.d/env/');

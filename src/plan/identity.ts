@@ -1,5 +1,5 @@
 /** passwd and group of a run: the image's, with the caller in them. Rules as in Apptainer, so that images and habits carry over. */
-import { findLine, type Identity } from '../facts/identity.ts';
+import { findLine, type Identity, isPlain } from '../facts/identity.ts';
 import type { ImageFacts } from '../image/facts.ts';
 
 const NOBODY_GID = 65534;
@@ -11,7 +11,7 @@ const asLines = (text: string): string => {
 };
 
 /** Fields cannot hold the characters that part them. */
-const field = (text: string): string => text.replace(/[:\n\0]/g, ' ');
+const field = (text: string): string => (isPlain(text) ? text : text.replace(/[:\n\0]/g, ' '));
 
 /** The caller's shell where the image is known to have it. */
 const shellFor = (identity: Identity, facts: ImageFacts): string => {

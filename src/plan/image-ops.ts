@@ -3,7 +3,6 @@ import { runtimeDirectory, scopeKey, userNamespace } from '../facts/scope.ts';
 import { storePlaces } from '../store/places.ts';
 import { errnoText } from '../util/errno.ts';
 import { TsrunError } from '../util/errors.ts';
-import { fnv64 } from '../util/fnv.ts';
 import { failed, MAY_READ, MAY_WRITE } from '../util/host.ts';
 import type { Op } from './ops.ts';
 import type { Situation } from './situation.ts';
@@ -66,7 +65,7 @@ export const planImage = (situation: Situation): Op[] => {
       op: 'scope',
       dir: runtimeDirectory(host, environment, identity.ids, user),
       // A server that has run before is not asked again for what the kernel keeps.
-      key: record === undefined ? key : `record.${fnv64(`${key}\n${record}`)}`,
+      key: record === undefined ? key : `record.${host.fnv64(`${key}\n${record}`)}`,
       uid,
       gid,
       lingerMs: record === undefined ? request.site.lingerMs : 0,

@@ -21,20 +21,26 @@ const SYSTEM_DIRECTORIES = [
 /** True where software of the image may lie. */
 export const isSystemPath = (path: string): boolean => SYSTEM_DIRECTORIES.some((directory) => isWithin(path, directory));
 
+/** What the image has at `path`, as in ImageFacts.tree; undefined: nothing, or too deep to know. */
+export const entryAt = ({ tree }: ImageFacts, path: string): string | undefined => {
+  const entry = tree[path];
+  return typeof entry === 'string' ? entry : undefined;
+};
+
 /**
  * True when a host directory shown at `path` is known to hide software of the image: a system directory the image has, or one right below it.
  * Deeper down only the launcher can tell.
  */
-export const hidesImage = (facts: ImageFacts, path: string): boolean => facts.tree[path] !== undefined && isSystemPath(path);
+export const hidesImage = (facts: ImageFacts, path: string): boolean => entryAt(facts, path) !== undefined && isSystemPath(path);
 
 /** The image's symbolic link at `path`, as far as it is known. */
 export const linkAt = (facts: ImageFacts, path: string): string | undefined => {
-  const entry = facts.tree[path];
+  const entry = entryAt(facts, path);
   return entry?.startsWith('l') === true ? entry.slice(1) : undefined;
 };
 
 /** True when the image has something at `path`; undefined: too deep to know. */
 export const hasPath = (facts: ImageFacts, path: string): boolean | undefined => {
-  if (path === '/' || facts.tree[path] !== undefined) return true;
+  if (path === '/' || entryAt(facts, path) !== undefined) return true;
   return depthOf(path) > 2 ? undefined : false;
 };

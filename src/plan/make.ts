@@ -4,6 +4,7 @@ import { nameOf } from '../util/paths.ts';
 import { leftOutLine, planEnv } from './env.ts';
 import { putEtcFiles } from './etc-files.ts';
 import { planImage } from './image-ops.ts';
+import { entryAt } from './image-tree.ts';
 import { inMountOrder, newTable } from './mount-table.ts';
 import { putBinds, putHome, putKernel, putTemporary, settleHome } from './mounts.ts';
 import { noticeOps } from './notices.ts';
@@ -71,9 +72,12 @@ const uncovered = (situation: Situation): Op[] => {
   const { request, image } = situation;
   const name = nameOf(chooseCommand(situation).file);
   if (request.writableTmpfs || ASKING.some((each) => name.startsWith(each))) return [];
-  return ['/usr', '/opt']
-    .filter((target) => image.facts.tree[target] === 'd')
-    .map((target) => ({ op: 'uncovered', target, why: 'programs lie there: looking at files is cheaper without the overlay' }));
+  const ops: Op[] = [];
+  for (const target of ['/usr', '/opt']) {
+    if (entryAt(image.facts, target) !== 'd') continue;
+    ops.push({ op: 'uncovered', target, why: 'programs lie there: looking at files is cheaper without the overlay' });
+  }
+  return ops;
 };
 
 const ASKING = ['python', 'pypy', 'ipython', 'jupyter', 'perl'];
@@ -81,6 +85,6 @@ const ASKING = ['python', 'pypy', 'ipython', 'jupyter', 'perl'];
 /** With --no-home HOME still names a directory: an empty one, where the image has none. */
 const homePlace = ({ request, image }: Situation, home: string): Op[] => {
   const leftOut = request.home === undefined && (request.noHome || request.noMount.includes('home'));
-  if (!leftOut || home === '/' || image.facts.tree[home] !== undefined) return [];
+  if (!leftOut || home === '/' || entryAt(image.facts, home) !== undefined) return [];
   return [{ op: 'directory', target: home, mode: 0o755, why: 'HOME names it; left out as asked, so it is empty' }];
 };

@@ -2,7 +2,7 @@
  * The mounts of a run while they are being decided: what lies where, and what of the host can be seen at its own path. All by text: paths of the
  * host are compared as spelled, so whoever asks about a path that may hold symbolic links asks about both spellings.
  */
-import { depthOf, isWithin, parentOf } from '../util/paths.ts';
+import { depthOf, parentOf } from '../util/paths.ts';
 import type { Op, OpOf } from './ops.ts';
 
 export type MountOp = Extract<Op, { readonly op: 'bind' | 'bind_cwd' | 'tmpfs' | 'proc' | 'sysfs' | 'devpts' | 'mqueue' }>;
@@ -12,14 +12,14 @@ export type ContentOp = OpOf<'directory'> | OpOf<'file'> | OpOf<'symlink'>;
 
 export type TableEntry = MountOp | ContentOp;
 
-/** In the order in which they were added; later mounts win at the same target. */
 export type MountTable = {
-  readonly entries: TableEntry[];
+  /** By target, in the order in which they were added: one at each, the latest. */
+  readonly entries: Map<string, TableEntry>;
   /** Targets where a file is shown, not a directory. */
   readonly files: Set<string>;
 };
 
-export const newTable = (): MountTable => ({ entries: [], files: new Set() });
+export const newTable = (): MountTable => ({ entries: new Map(), files: new Set() });
 
 const isMount = (entry: TableEntry): entry is MountOp => entry.op !== 'directory' && entry.op !== 'file' && entry.op !== 'symlink';
 
@@ -27,28 +27,23 @@ const isMount = (entry: TableEntry): entry is MountOp => entry.op !== 'directory
 export const put = (table: MountTable, entry: TableEntry, isFile = false): void => {
   const { entries, files } = table;
   const { target } = entry;
-  for (let at = 0; at < entries.length; at++) {
-    if (entries[at]?.target !== target) continue;
-    entries.splice(at, 1);
-    break;
-  }
-  entries.push(entry);
+  entries.delete(target);
+  entries.set(target, entry);
   if (isFile) files.add(target);
   else files.delete(target);
 };
 
 /** The mount that decides what is at `path`; undefined: the image does. */
 export const mountAt = (table: MountTable, path: string): MountOp | undefined => {
-  let found: MountOp | undefined;
-  for (const entry of table.entries) {
-    if (isMount(entry) && isWithin(path, entry.target) && (found === undefined || entry.target.length > found.target.length)) found = entry;
+  for (let at = path; ; at = parentOf(at)) {
+    const entry = table.entries.get(at);
+    if (entry !== undefined && isMount(entry)) return entry;
+    if (at === '/') return undefined;
   }
-  return found;
 };
 
 /** The mount in which `target` itself lies. */
-export const mountAround = (table: MountTable, target: string): MountOp | undefined =>
-  mountAt({ ...table, entries: table.entries.filter((entry) => entry.target !== target) }, target);
+export const mountAround = (table: MountTable, target: string): MountOp | undefined => mountAt(table, parentOf(target));
 
 /** True when `path` shows in the run what it shows on the host. */
 export const showsHost = (table: MountTable, path: string): boolean => {
@@ -75,13 +70,13 @@ const placesFor = (table: MountTable, target: string, made: Set<string>): TableE
 /** Parents before what lies in them, otherwise as added; each behind the places it needs. */
 export const inMountOrder = (table: MountTable): TableEntry[] => {
   const byDepth: TableEntry[][] = [];
-  for (const entry of table.entries) {
-    const depth = depthOf(entry.target);
+  table.entries.forEach((entry, target) => {
+    const depth = depthOf(target);
     while (byDepth.length <= depth) byDepth.push([]);
     byDepth[depth]?.push(entry);
-  }
+  });
   const sorted = byDepth.flat();
   if (!sorted.some((entry) => entry.op === 'tmpfs')) return sorted;
-  const made = new Set(table.entries.filter((entry) => entry.op === 'directory').map((entry) => entry.target));
+  const made = new Set(sorted.filter((entry) => entry.op === 'directory').map((entry) => entry.target));
   return sorted.flatMap((entry) => (isMount(entry) ? [...placesFor(table, entry.target, made), entry] : [entry]));
 };

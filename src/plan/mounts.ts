@@ -93,19 +93,17 @@ export const putHome = (table: MountTable, situation: Situation): HomePlace => {
  */
 export const settleHome = (table: MountTable, { request, home, warnings }: Situation): void => {
   if (request.home !== undefined) return;
-  for (let at = 0; at < table.entries.length; at++) {
-    const entry = table.entries[at];
-    if (entry === undefined || (entry.target !== home.path && entry.target !== home.real)) continue;
-    const around = mountAround(table, entry.target);
-    if (entry.op === 'bind' && entry.why.startsWith(HOME_DIRECTORY) && around?.op === 'bind' && around.source !== around.target) {
-      table.entries[at] = { ...entry, flags: [...entry.flags, 'optional'] };
+  for (const target of home.real === undefined || home.real === home.path ? [home.path] : [home.path, home.real]) {
+    const entry = table.entries.get(target);
+    const around = mountAround(table, target);
+    if (entry?.op === 'bind' && entry.why.startsWith(HOME_DIRECTORY) && around?.op === 'bind' && around.source !== around.target) {
+      table.entries.set(target, { ...entry, flags: [...entry.flags, 'optional'] });
     }
-    if (entry.op !== 'tmpfs' || home.real !== undefined) continue;
+    if (entry?.op !== 'tmpfs' || home.real !== undefined) continue;
     if (around?.op === 'bind') {
-      table.entries.splice(at, 1);
+      table.entries.delete(target);
       warnings.push(`home ${home.path} is not there`);
     } else if (!request.contain) warnings.push(`home ${home.path} is not there: the program has an empty one in memory`);
-    return;
   }
 };
 

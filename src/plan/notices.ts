@@ -24,7 +24,7 @@ const oneLine = (text: string): string => printableLine(text).slice(0, 1000);
 
 /** Warnings always; `remarks` on a terminal or in a job, where somebody reads them. */
 export const noticeOps = ({ host, environment, request }: Situation, warnings: readonly string[], remarks: readonly string[]): Op[] => {
-  if (request.verbosity === 'quiet' || !isFirstRank(environment)) return [];
+  if (warnings.length + remarks.length === 0 || request.verbosity === 'quiet' || !isFirstRank(environment)) return [];
   const heard = request.verbosity !== 'normal' || isInJob(environment) || (remarks.length > 0 && host.isTerminal(2));
   const texts = heard ? [...warnings, ...remarks] : warnings;
   return texts.map((text) => ({ op: 'notice', text: `tsrun: ${oneLine(text)}`, why: 'for the user' }));

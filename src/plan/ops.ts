@@ -3,7 +3,7 @@
  * against each other. Kinds of fields: S byte string, P path on the host, T target inside the run (absolute, clean), N number, F flags, H handle.
  */
 
-export const PLAN_VERSION = 1;
+export const PLAN_VERSION = 2;
 
 export const OPS = {
   scope: { dir: 'P', key: 'S', uid: 'N', gid: 'N', lingerMs: 'N', cacheBytes: 'N' },

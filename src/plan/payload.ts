@@ -149,8 +149,11 @@ fi
 `;
 
 /** True when a shell has to run first: the image says so, or the user mounted a script there (as module tools do). */
-const needsSourcing = ({ image, request }: Situation, table: MountTable): boolean =>
-  request.app !== undefined || image.facts.envScripts.length > 0 || table.entries.some((entry) => isBelowEnvScripts(entry.target));
+const needsSourcing = ({ image, request }: Situation, table: MountTable): boolean => {
+  if (request.app !== undefined || image.facts.envScripts.length > 0) return true;
+  for (const target of table.entries.keys()) if (isBelowEnvScripts(target)) return true;
+  return false;
+};
 
 const assignments = (variables: ReadonlyMap<string, Variable>, skip: ReadonlyMap<string, Variable>): string[] => {
   const list: string[] = [];

@@ -107,12 +107,15 @@ export const userConfigPath = (environment: Environment): string | undefined => 
   return home.startsWith('/') ? `${home === '/' ? '' : home}/.config/tsrun/config.yaml` : undefined;
 };
 
+/** Of a file that is not there, as on most machines. */
+const NOTHING: Config = { given: [], rest: {} };
+
 const readConfig = (host: Host, file: string): Config => {
   const text = host.read(file, 0, MAX_BYTES + 1);
   if (failed(text)) {
-    if (text === ENOENT || text === ENOTDIR) return { given: [], rest: {} };
+    if (text === ENOENT || text === ENOTDIR) return NOTHING;
     // A home that cannot be read is met again, and named, where it is mounted.
-    return file === SITE_CONFIG ? refuse(file, `it cannot be read (${errnoText(text)})`) : { given: [], rest: {} };
+    return file === SITE_CONFIG ? refuse(file, `it cannot be read (${errnoText(text)})`) : NOTHING;
   }
   if (text.length > MAX_BYTES) refuse(file, `it has more than ${MAX_BYTES} bytes`);
   return parseConfig(file, text);
@@ -131,7 +134,8 @@ export const ofEachUser = (rest: Config['rest'], uid: () => number): Config['res
 export const givenByConfig = (host: Host, environment: Environment): Config => {
   const site = readConfig(host, SITE_CONFIG);
   const userFile = userConfigPath(environment);
-  const user = userFile === undefined ? { given: [], rest: {} } : readConfig(host, userFile);
+  const user = userFile === undefined ? NOTHING : readConfig(host, userFile);
+  if (site === NOTHING && user === NOTHING) return { given: [], rest: restByEnvironment(environment) };
   const rest = ofEachUser(site.rest, () => host.ids().euid);
   return { given: [...site.given, ...user.given], rest: { ...rest, ...user.rest, ...restByEnvironment(environment) } };
 };

@@ -19,14 +19,16 @@ export const parseEnviron = (entries: readonly string[]): Map<string, string> =>
   return environment;
 };
 
-/** All variables of ours and of Apptainer in an environment; usually none, so nothing more needs to be looked for. */
-const controlNames = (environment: Environment): string[] => {
+/** All names that begin as variables of ours and of Apptainer do; usually none, so nothing more needs to be looked for. A letter tells most others. */
+export const ownNames = (environment: Environment): string[] => {
   const names: string[] = [];
   for (const name of environment.keys()) {
-    if (name.startsWith('TSRUN_') || name.startsWith('APPTAINER_') || name.startsWith('SINGULARITY_')) names.push(name);
+    const letter = name.charCodeAt(0);
+    if ((letter === T || letter === A || letter === S) && PREFIXES.some((prefix) => name.startsWith(prefix))) names.push(name);
   }
   return names;
 };
+const [T, A, S] = [84, 65, 83];
 
 /** Positions in the flag table by environment key, made at the first use and kept. */
 let positions: Map<string, number> | undefined;
@@ -47,11 +49,10 @@ const flagsNamed = (names: readonly string[]): readonly (typeof ALL_FLAGS)[numbe
 
 /**
  * The weakest first. SINGULARITY_ values count only where no APPTAINER_ value is given for the same flag; TSRUN_ ones win over both,
- * and add to them in lists.
+ * and add to them in lists. @param names ownNames(environment)
  * Errors: E_USAGE for a switch that is neither yes nor no.
  */
-export const givenByEnvironment = (environment: Environment): Given[] => {
-  const names = controlNames(environment);
+export const givenByEnvironment = (environment: Environment, names: readonly string[]): Given[] => {
   if (names.length === 0) return [];
   const given: Given[] = [];
   for (const flag of flagsNamed(names)) {

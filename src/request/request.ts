@@ -178,16 +178,26 @@ const explainOf = (given: Given | undefined): Request['explain'] => {
   return refuse('E_USAGE', `cannot use ${given.origin}=${given.text}`, 'there is no such form', 'write --explain or --explain=json');
 };
 
+type Flags = Omit<Request, 'verb' | 'image' | 'args' | 'site' | 'given'>;
+
+/** Where no flag is given, as in most starts: made at the first use and kept. */
+let noFlags: Flags | undefined;
+
 /**
  * @param given from config, environment and command line, in this order: the last of a flag counts, lists add up.
  * Errors: E_USAGE, E_BIND_SPEC, E_ENV_SPEC, E_CONFIG.
  */
-export const makeRequest = (line: CommandLine, given: readonly Given[], rest: Config['rest']): Request => {
+export const makeRequest = ({ verb, image, args }: CommandLine, given: readonly Given[], rest: Config['rest']): Request => {
+  noFlags ??= readFlags([]);
+  return { ...(given.length === 0 ? noFlags : readFlags(given)), verb, image, args, site: siteSettings(rest), given };
+};
+
+const readFlags = (given: readonly Given[]): Flags => {
   const latest = new Map<FlagName, Given>();
   for (const each of given) latest.set(each.flag, each);
   const last = (flag: FlagName): Given | undefined => latest.get(flag);
   const isOn = (flag: FlagName): boolean => latest.get(flag)?.text === 'true';
-  const all = (...flags: FlagName[]): Given[] => (given.length === 0 ? [] : given.filter((each) => flags.includes(each.flag)));
+  const all = (...flags: FlagName[]): Given[] => given.filter((each) => flags.includes(each.flag));
 
   const binds = all('bind', 'mount').flatMap(bindsOf);
   if (binds.length > MAX_BINDS)
@@ -228,9 +238,6 @@ export const makeRequest = (line: CommandLine, given: readonly Given[], rest: Co
     parseEnv(each.origin, each.text).map((spec) => ({ ...spec, origin: each.origin }));
 
   return {
-    verb: line.verb,
-    image: line.image,
-    args: line.args,
     binds,
     pwd: pwd === undefined ? undefined : { text: pwd.text, origin: pwd.origin },
     home: home === undefined ? undefined : { ...parseHome(home.origin, home.text), origin: home.origin },
@@ -263,7 +270,5 @@ export const makeRequest = (line: CommandLine, given: readonly Given[], rest: Co
     record: recordOf(last('record')),
     explain: explainOf(last('explain')),
     verbosity: isOn('debug') ? 'debug' : isOn('quiet') || isOn('silent') ? 'quiet' : isOn('verbose') ? 'verbose' : 'normal',
-    site: siteSettings(rest),
-    given,
   };
 };

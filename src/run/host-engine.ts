@@ -47,6 +47,7 @@ export const engineHost = (door: { readonly __host: HostCall }): Host => {
     fstat: (handle) => parsed(door.__host(CALLS.fstat, handle), parseStat),
     keepsHandles: true,
     getent: (database, key) => text(door.__host(CALLS.getent, database, key)),
+    fnv64: (value) => must(door.__host(CALLS.fnv64, value)),
     log: (line) => {
       door.__host(CALLS.log, line);
     },

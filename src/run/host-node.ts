@@ -3,6 +3,7 @@ import { spawnSync } from 'node:child_process';
 import * as fs from 'node:fs';
 import { hostname, machine } from 'node:os';
 import { isatty } from 'node:tty';
+import { fnv64 } from '../util/fnv.ts';
 import { type DirectoryEntry, EINVAL, EIO, EISDIR, type Errno, type Host, type Stat } from '../util/host.ts';
 import { printableLine } from '../util/printable.ts';
 import { kindOfMode } from './host-calls.ts';
@@ -182,6 +183,7 @@ export const nodeHost = ({ args, environment = process.env }: NodeHostOptions): 
     if (error !== undefined) return (error as NodeJS.ErrnoException).code === 'ENOENT' ? ENOSYS : EIO;
     return status === 0 ? stdout : ENOENT;
   },
+  fnv64,
   log: (line) => {
     fs.writeSync(2, Buffer.from(`${printableLine(line)}\n`, 'latin1'));
   },

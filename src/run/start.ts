@@ -12,7 +12,7 @@ import { makePlan } from '../plan/make.ts';
 import type { Answer, Plan } from '../plan/ops.ts';
 import type { Situation } from '../plan/situation.ts';
 import { givenByConfig } from '../request/from-config.ts';
-import { givenByEnvironment, parseEnviron } from '../request/from-env.ts';
+import { givenByEnvironment, ownNames, parseEnviron } from '../request/from-env.ts';
 import { parseCommandLine } from '../request/parse.ts';
 import { makeRequest, type Request } from '../request/request.ts';
 import { EXIT_TSRUN, formatError, TsrunError } from '../util/errors.ts';
@@ -31,10 +31,11 @@ export const plan = (machine: Host, input: string): Answer => {
   const reads: Read[] = [];
   const host = line.given.some((each) => each.flag === 'explain') ? recordingHost(machine, reads) : machine;
   const environment = parseEnviron(host.environ());
+  const own = ownNames(environment);
   const config = givenByConfig(host, environment);
-  const request = makeRequest(line, [...config.given, ...givenByEnvironment(environment), ...line.given], config.rest);
+  const request = makeRequest(line, [...config.given, ...givenByEnvironment(environment, own), ...line.given], config.rest);
 
-  const situation = look(host, request, environment, input);
+  const situation = look(host, request, environment, own, input);
   if ('prepare' in situation) return { kind: 'prepare', args: situation.prepare };
   kept.situation = situation;
   const made = makePlan(situation);
@@ -50,7 +51,13 @@ export const plan = (machine: Host, input: string): Answer => {
 const kept: { situation?: Situation } = {};
 
 /** What the machine and the image say. */
-const look = (host: Host, request: Request, environment: ReadonlyMap<string, string>, input: string): Situation | Prepare => {
+const look = (
+  host: Host,
+  request: Request,
+  environment: ReadonlyMap<string, string>,
+  own: readonly string[],
+  input: string,
+): Situation | Prepare => {
   const identity = identifyCaller(host, environment);
   const cwd = findCwd(host, environment);
   const image = openImage(host, request.image, {
@@ -68,6 +75,7 @@ const look = (host: Host, request: Request, environment: ReadonlyMap<string, str
     request,
     image,
     environment,
+    own,
     identity,
     home: findHome(host, environment, identity.home, cwd.kind === 'known' ? cwd.path : ''),
     cwd,

@@ -21,18 +21,15 @@ const FACTS: ImageFacts = {
   envScripts: [],
   sh: '/usr/bin/dash',
   bash: '/usr/bin/bash',
-  tree: {
-    '/bin': 'lusr/bin',
-    '/etc': 'd',
-    '/home': 'd',
-    '/tmp': 'd',
-    '/usr': 'd',
-    '/usr/bin': 'd',
-    '/usr/lib': 'd',
-    '/var': 'd',
-    '/var/tmp': 'd',
-    '/etc/hosts': 'f',
-  },
+  tree: Object.fromEntries([
+    ...['/bin', '/sbin', '/lib', '/lib64'].map((path) => [path, `lusr${path}`]),
+    ...['/boot', '/dev', '/etc', '/home', '/media', '/mnt', '/opt', '/proc', '/root', '/run', '/srv', '/sys', '/tmp', '/usr', '/var'].map(
+      (path) => [path, 'd'],
+    ),
+    ...['bin', 'include', 'lib', 'lib32', 'libx32', 'local', 'sbin', 'share', 'src'].map((name) => [`/usr/${name}`, 'd']),
+    ...['cache', 'lib', 'local', 'log', 'opt', 'spool', 'tmp'].map((name) => [`/var/${name}`, 'd']),
+    ...['hosts', 'resolv.conf', 'localtime', 'hostname'].map((name) => [`/etc/${name}`, 'f']),
+  ]),
   passwd: 'root:x:0:0:root:/root:/bin/bash\n_apt:x:42:65534::/nonexistent:/usr/sbin/nologin\nnobody:x:65534:65534::/:/usr/sbin/nologin\n',
   group: 'root:x:0:\ndaemon:x:1:\nnogroup:x:65534:\n',
   os: { id: 'debian', version: '12', name: 'Debian GNU/Linux 12 (bookworm)' },
@@ -42,9 +39,12 @@ const FACTS: ImageFacts = {
   mpi: [],
 };
 
-/** Of an image that sets no locale, and has a link where the host's resolv.conf is to be seen. */
+/** Of a small image that sets no locale, and has a link where the host's resolv.conf is to be seen. */
 const PLAIN_FACTS: ImageFacts = {
   ...FACTS,
+  sh: '/bin/sh',
+  bash: '',
+  passwd: 'root:x:0:0:root:/root:/bin/sh\n',
   env: ['PATH=/usr/bin:/bin'],
   tree: { ...FACTS.tree, '/etc/resolv.conf': 'l../run/resolv.conf' },
 };
@@ -80,15 +80,17 @@ const invented = (image: ImageFacts): { readonly text: string; readonly size: nu
     '02\0' +
     '\0'.repeat(16) +
     number(0, 16) +
-    number(TABLE_SLOTS - 2, 8) +
+    number(TABLE_SLOTS - 4, 8) +
     number(TABLE_SLOTS, 8) +
     number(TABLE_OFFSET, 8) +
     number(TABLE_SLOTS * DESCRIPTOR_SIZE, 8) +
     number(DATA_OFFSET, 8) +
     number(4096, 8);
   const table =
-    descriptor(DATA_TYPES['generic-json'], 1, DATA_OFFSET, facts.length, IMAGE_FACTS_OBJECT, '') +
-    descriptor(DATA_TYPES.partition, 2, root, 96, 'root', `${number(1, 4)}${number(2, 4)}02\0`);
+    descriptor(DATA_TYPES['generic-json'], 1, DATA_OFFSET, 0, 'oci-config.json', '') +
+    descriptor(DATA_TYPES.generic, 2, DATA_OFFSET, 0, 'other', '') +
+    descriptor(DATA_TYPES['generic-json'], 3, DATA_OFFSET, facts.length, IMAGE_FACTS_OBJECT, '') +
+    descriptor(DATA_TYPES.partition, 4, root, 96, 'root', `${number(1, 4)}${number(2, 4)}02\0`);
   const superblock = `hsqs${number(0, 24)}${number(4, 2)}${number(0, 2)}${number(0, 8)}${number(96, 8)}`.padEnd(96, '\0');
   const parts = `${header.padEnd(TABLE_OFFSET, '\0')}${table}`;
   const text = (parts.padEnd(DATA_OFFSET, '\0') + facts).padEnd(root, '\0').concat(superblock);
@@ -119,9 +121,9 @@ const ENVIRON = [
   '_=/usr/bin/tsrun',
 ];
 
-/** One line of native/host.def's stat: type, mode, owner, size, times, device, inode, links. */
+/** One line of native/host.def's stat. */
 const statLine = (type: number, size: number): string =>
-  `${type} 700 1000 1000 ${size} 1700000000 123456789 1700000000 123456789 2049 131073 1`;
+  `${type + 0o700} 1000 1000 ${size} 1700000000.123456789 1700000000.123456789 2049 131073`;
 
 /** Answers in the form in which the native program gives them, so that reading them is warm as well. */
 const inventedCall = (facts: ImageFacts, cwd: string, environ: readonly string[], args: readonly string[]): HostCall => {
@@ -146,16 +148,18 @@ const inventedCall = (facts: ImageFacts, cwd: string, environ: readonly string[]
       case CALLS.getcwd:
         return cwd;
       case CALLS.ids:
-        return '1000 1000 1000 1000 1000 1000 22 1000 2000';
+        return '1000 1000 1000 1000 1000 2000';
       case CALLS.uname:
         return list('Linux', 'node', '6.1.0', 'x86_64');
       case CALLS.self_exe:
         return '/usr/bin/tsrun';
       case CALLS.stat:
       case CALLS.lstat:
-        return statLine(40000, 4096);
+        return statLine(0o040000, 4096);
       case CALLS.fstat:
-        return statLine(100000, image.size);
+        return statLine(0o100000, image.size);
+      case CALLS.fnv64:
+        return '0123456789abcdef';
       case CALLS.access:
       case CALLS.isatty:
       case CALLS.open_keep:

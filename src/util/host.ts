@@ -89,6 +89,8 @@ export type Host = {
 
   /** One line of getent(1). */
   getent(database: 'passwd' | 'group', key: string): string | Errno;
+  /** As util/fnv.ts; of a text without NUL. Here because each char of it costs the embedded engine some thousand instructions. */
+  fnv64(text: string): string;
   /** One line to stderr. */
   log(line: string): void;
 };

@@ -23,7 +23,7 @@ export const resolveFrom = (base: string, path: string): string => cleanPath(pat
 
 /** True for `directory` itself and for everything below it. */
 export const isWithin = (path: string, directory: string): boolean =>
-  directory === '/' || path === directory || (path.startsWith(directory) && path.charCodeAt(directory.length) === 47);
+  path.startsWith(directory) && (path.length === directory.length || directory === '/' || path.charCodeAt(directory.length) === 47);
 
 export const parentOf = (path: string): string => path.slice(0, Math.max(1, path.lastIndexOf('/')));
 

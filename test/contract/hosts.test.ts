@@ -57,11 +57,7 @@ const list = (texts: readonly string[]): string => texts.map((text) => `${text}\
 
 const statText = (stat: Stat | Errno): string | number => {
   if (failed(stat)) return stat;
-  const time = (text: string): string => {
-    const [seconds = '', nanoseconds = ''] = text.split('.');
-    return `${seconds} ${Number(nanoseconds)}`;
-  };
-  return `${TYPES[stat.kind].toString(8)} ${stat.mode.toString(8)} ${stat.uid} ${stat.gid} ${stat.size} ${time(stat.mtime)} ${time(stat.ctime)} ${stat.dev} ${stat.ino} 1`;
+  return `${TYPES[stat.kind] + stat.mode} ${stat.uid} ${stat.gid} ${stat.size} ${stat.mtime} ${stat.ctime} ${stat.dev} ${stat.ino}`;
 };
 
 const textCalls = (host: Host): HostCall => {
@@ -71,7 +67,7 @@ const textCalls = (host: Host): HostCall => {
     [CALLS.getcwd]: () => host.getcwd(),
     [CALLS.ids]: () => {
       const { uid, euid, gid, egid, groups } = host.ids();
-      return [uid, euid, euid, gid, egid, egid, 22, ...groups].join(' ');
+      return [uid, euid, gid, egid, ...groups].join(' ');
     },
     [CALLS.uname]: () => list(['Linux', host.hostname(), '6.1', host.machine()]),
     [CALLS.self_exe]: () => host.selfExe(),
@@ -94,6 +90,7 @@ const textCalls = (host: Host): HostCall => {
     [CALLS.pread]: (handle, offset, length) => host.pread(Number(handle), offset, length),
     [CALLS.fstat]: (handle) => statText(host.fstat(Number(handle))),
     [CALLS.getent]: (database, key) => host.getent(database as 'passwd', String(key)),
+    [CALLS.fnv64]: (text) => host.fnv64(text),
     [CALLS.log]: (line) => {
       host.log(line);
       return 0;

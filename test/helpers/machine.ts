@@ -5,6 +5,7 @@
  *
  * Directories above what is named are there too. Every call is counted, so that tests can say what a start may cost.
  */
+import { fnv64 } from '../../src/util/fnv.ts';
 import {
   type DirectoryEntry,
   EACCES,
@@ -214,6 +215,7 @@ export const machine = (options: MachineOptions = {}): Machine => {
     fstat: (handle) => asked('fstat', String(handle), kept[handle] === undefined ? -9 : statOf(kept[handle], true)),
     keepsHandles: options.keepsHandles ?? true,
     getent: (database, key) => asked('getent', `${database} ${key}`, options.getent?.[`${database} ${key}`] ?? ENOENT),
+    fnv64,
     log: (line) => {
       logged.push(line);
     },

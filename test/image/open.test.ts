@@ -7,6 +7,7 @@ import { HOT_LIST_OBJECT, type Image, type Prepare } from '../../src/image/image
 import { openImage } from '../../src/image/open.ts';
 import { parseFacts } from '../../src/image/read-facts.ts';
 import { readUsualSif } from '../../src/image/usual-sif.ts';
+import { entryAt, hidesImage, linkAt } from '../../src/plan/image-tree.ts';
 import {
   codeOfArch,
   DATA_OFFSET,
@@ -376,7 +377,7 @@ test('facts of a wrong shape are none', () => {
   for (const bad of [
     { ...good, env: 'x' },
     { ...good, sh: 'sh' },
-    { ...good, tree: { usr: 'd' } },
+    { ...good, tree: ['/usr'] },
     { ...good, libc: { kind: 'x', version: '' } },
     { ...good, cmd: [1] },
     { ...good, passwd: 'a\0b' },
@@ -385,6 +386,16 @@ test('facts of a wrong shape are none', () => {
     assert.is(parseFacts(JSON.stringify(bad)), null);
   }
   assert.is(parseFacts('x'.repeat(600_000)), null);
+});
+
+test('of the tree in an image, what is no text is as if it were not there', () => {
+  const odd = parseFacts(JSON.stringify({ ...facts(), tree: { '/usr': 1, '/opt': ['d'], '/etc': 'd', '/lib': 'lusr/lib' } }));
+  assert.ok(odd !== null);
+  assert.equal(
+    ['/usr', '/opt', '/etc', '/lib', '/srv'].map((path) => entryAt(odd, path)),
+    [undefined, undefined, 'd', 'lusr/lib', undefined],
+  );
+  assert.equal([hidesImage(odd, '/usr'), hidesImage(odd, '/etc'), linkAt(odd, '/lib')], [false, true, 'usr/lib']);
 });
 
 test('the image may lie behind a symbolic link', () => {

@@ -1,13 +1,13 @@
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { ofEachUser, parseConfig, userConfigPath } from '../../src/request/from-config.ts';
-import { givenByEnvironment, parseEnviron } from '../../src/request/from-env.ts';
+import { givenByEnvironment, ownNames, parseEnviron } from '../../src/request/from-env.ts';
 import { codeOf, envOf, errorOf, mountedAt, only, opsOf, planned } from '../helpers/planning.ts';
 
 const test = suite('environment and config');
 
 const byEnv = (...entries: string[]): string[] =>
-  givenByEnvironment(parseEnviron(entries)).map((each) => `${each.flag}=${each.text} (${each.origin})`);
+  givenByEnvironment(parseEnviron(entries), ownNames(parseEnviron(entries))).map((each) => `${each.flag}=${each.text} (${each.origin})`);
 
 test('of a variable that is there twice the first counts, as for getenv', () => {
   assert.is(parseEnviron(['A=1', 'A=2', 'broken', '=x']).get('A'), '1');

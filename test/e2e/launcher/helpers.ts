@@ -8,6 +8,7 @@ import { execFileSync, spawn, spawnSync } from 'node:child_process';
 import { chmodSync, closeSync, copyFileSync, existsSync, mkdirSync, mkdtempSync, openSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { PLAN_VERSION } from '../../../src/plan/ops.ts';
 import { testUser } from '../../helpers/user.ts';
 
 export type Op = readonly (string | number | Buffer)[];
@@ -23,7 +24,10 @@ const environment = { PATH: process.env['PATH'], ASAN_OPTIONS: process.env['ASAN
 export const encode = (strings: readonly (string | number | Buffer)[]): Buffer =>
   Buffer.concat(strings.flatMap((one) => [Buffer.isBuffer(one) ? one : Buffer.from(String(one)), Buffer.from([0])]));
 
-export const encodePlan = (ops: readonly Op[]): Buffer => encode(['plan', 1, ...ops.flat(), 'end']);
+export const encodePlan = (ops: readonly Op[]): Buffer => {
+  const strings = ['plan', PLAN_VERSION, ...ops.flat(), 'end'];
+  return encode([...strings, strings.length]);
+};
 
 /** Compiled once per change of the source. */
 export const helperProgram = (name: 'payload' | 'deny' | 'calls' | 'race', ...flags: readonly string[]): string => {
