@@ -1,6 +1,6 @@
-/* A tar stream into the current directory of a build's tree, over what is there. The stream comes from our own writer (src/tar/write.ts): ustar headers, and PAX
- * ones for path, linkpath, size, uid, gid, mtime and SCHILY.xattr.*; names are relative, without "." and "..". Symbolic links on the way to a name are
- * followed, the name itself is replaced; a directory over a directory (or over a link to one) keeps what is in it. */
+/* A tar stream (tar_in.h) into the current directory of a build's tree, over what is there, with its extended attributes (SCHILY.xattr.*). Names are relative,
+ * without "." and "..". Symbolic links on the way to a name are followed, the name itself is replaced; a directory over a directory (or over a link to one) keeps
+ * what is in it. */
 #ifndef TSRUN_TREE_PUT_H
 #define TSRUN_TREE_PUT_H
 

@@ -2,7 +2,6 @@
 // `N passed, N failed, N skipped` over all stages.
 import { spawn } from 'node:child_process';
 import { chmodSync, mkdtempSync, rmdirSync } from 'node:fs';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { environment, isRoot, main, makeJobs, root, runQuiet, say, seconds } from './lib.mjs';
 import { setUp, TEST_USER } from './setup.mjs';
@@ -26,7 +25,7 @@ const COUNTS = /^(\d+) passed, (\d+) failed, (\d+) skipped$/gm;
 const reachable = () => {
   if (!isRoot || runQuiet('setpriv', ['--reuid', TEST_USER, '--clear-groups', 'test', '-r', join(root, 'package.json')]).status === 0)
     return [];
-  const place = mkdtempSync(join(tmpdir(), 'tsrun-checkout-'));
+  const place = mkdtempSync('/tmp/tsrun-checkout-');
   chmodSync(place, 0o755);
   process.on('exit', () => rmdirSync(place));
   const script = 'mount --bind "$0" "$1" && cd "$1" && PATH="$1/node_modules/.bin:$PATH" && shift && exec "$@"';

@@ -66,7 +66,8 @@ const runFile = async (file: string, scratch: string): Promise<Outcome> => {
   const child = spawn(process.execPath, [join(import.meta.dirname, 'one.ts'), file], {
     stdio: ['ignore', output, output, report],
     detached: true,
-    env: { ...process.env, NODE_COMPILE_CACHE: COMPILED },
+    // The test user need not reach a TMPDIR of root's.
+    env: { ...process.env, TMPDIR: '/tmp', NODE_COMPILE_CACHE: COMPILED },
   });
   closeSync(output);
   closeSync(report);

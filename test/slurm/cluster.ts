@@ -93,7 +93,7 @@ EpilogMsgTime=0
 ${nodes
   .map(
     (name, i) =>
-      `NodeName=${name} NodeHostname=${name} NodeAddr=10.99.0.${i + 1} CPUs=${cpus} Boards=1 SocketsPerBoard=1 CoresPerSocket=${cpus} ThreadsPerCore=1 RealMemory=2000${gres} State=UNKNOWN`,
+      `NodeName=${name} NodeHostname=${name} NodeAddr=10.99.0.${i + 1} CPUs=${cpus} Boards=1 SocketsPerBoard=1 CoresPerSocket=${cpus} ThreadsPerCore=1 RealMemory=${Math.max(2000, 500 * cpus)}${gres} State=UNKNOWN`,
   )
   .join('\n')}
 PartitionName=debug Nodes=ALL Default=YES MaxTime=INFINITE State=UP
