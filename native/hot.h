@@ -89,11 +89,10 @@ void hot_list_free(struct hot_list *list);
 /* Tells the storage that all of it, in the partition at `offset` of `fd`, will be wanted: few large pieces in ascending order, the metadata first. At most about
  * `limit` bytes. Does not wait. */
 void hot_list_advise(const struct hot_list *list, int fd, uint64_t offset, uint64_t limit);
-/* Reads and decompresses it in order into the image's cache, with threads of its own, until the cache is nearly full, the list has ended or `*unused`
- * is set. Takes the list. Without memory for that, nothing happens. */
-void hot_list_load(struct hot_list *list, struct squash *squash, const _Atomic bool *unused);
-/* Makes the asks of the image that is mounted at `mount`, as any program does, until `limit` bytes were asked for, the list has ended or `*unused` is set. Links and other mounts are
- * not followed. Before Linux 5.6 nothing happens. */
-void hot_list_fetch(const struct hot_list *list, int mount, uint64_t limit, const _Atomic bool *unused);
+/* Reads and decompresses it in order into the image's cache, until that is nearly full, and hands its asks to `fetcher` (fetch.h; -1: nobody), until they are of `limit` bytes; with threads
+ * of its own, until the list has ended or `*unused` is set. Takes the list. Without memory for that, nothing happens. */
+void hot_list_load(struct hot_list *list, struct squash *squash, int fetcher, uint64_t limit, const _Atomic bool *unused);
+/* The second part of that, by the caller. */
+void hot_list_ask(const struct hot_list *list, int fetcher, uint64_t limit, const _Atomic bool *unused);
 
 #endif

@@ -1,11 +1,13 @@
 /* Hot lists: reading them, and having what they name ready before it is asked for. */
-#include "hot.h"
+#include "fetch.h"
 #include "squash/squash.h"
 
 #include <fcntl.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <pthread.h>
 #include <sched.h>
+#include <stdio.h>
 #include <string.h>
 
 #define READING "read the hot list"
@@ -146,11 +148,43 @@ void hot_list_advise(const struct hot_list *list, int fd, uint64_t offset, uint6
 		advise(fd, offset + from, offset + to);
 }
 
+/* --- the kernel --- */
+
+static bool can_be_asked(uint32_t kind)
+{
+	return kind == HOT_INODE || kind == HOT_ENTRIES || kind == HOT_DATA;
+}
+
+void hot_list_ask(const struct hot_list *list, int fetcher, uint64_t limit, const _Atomic bool *unused)
+{
+	const char *at = list->asks, *end = at + list->asks_size;
+	char path[PATH_MAX] = "";
+	struct hot_ask ask;
+
+	while (limit > 0 && (size_t)(end - at) >= sizeof ask && !atomic_load(unused)) {
+		uint64_t length;
+
+		memcpy(&ask, at, sizeof ask);
+		at += sizeof ask;
+		if (!can_be_asked(ask.kind) || ask.path_len > (size_t)(end - at) || ask.path_len >= sizeof path)
+			return;
+		if (ask.path_len > 0)
+			snprintf(path, sizeof path, "%.*s", ask.path_len, at);
+		at += ask.path_len;
+		length = ask.kind != HOT_DATA ? 0 : ask.length < limit ? ask.length : limit;
+		if (!fetch_ask(fetcher, 0, ask.kind, path, ask.offset, length))
+			return;
+		limit -= length;
+	}
+}
+
 /* --- the cache --- */
 
 struct loading {
 	struct hot_list list;
 	struct squash *squash;
+	int fetcher;
+	uint64_t limit; /* of what it is asked for */
 	const _Atomic bool *unused;
 	_Atomic uint32_t next;
 	_Atomic uint32_t threads; /* that are still at it, this one too */
@@ -189,6 +223,29 @@ static void *load(void *ctx)
 	return NULL;
 }
 
+static void *ask(void *ctx)
+{
+	struct loading *loading = ctx;
+
+	hot_list_ask(&loading->list, loading->fetcher, loading->limit, loading->unused);
+	leave(loading);
+	return NULL;
+}
+
+static void start(struct loading *loading, void *(*what)(void *))
+{
+	pthread_attr_t attr;
+	pthread_t thread;
+
+	pthread_attr_init(&attr);
+	pthread_attr_setstacksize(&attr, STACK_BYTES);
+	pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
+	atomic_fetch_add(&loading->threads, 1);
+	if (pthread_create(&thread, &attr, what, loading) != 0)
+		leave(loading);
+	pthread_attr_destroy(&attr);
+}
+
 static unsigned thread_count(void)
 {
 	cpu_set_t cpus;
@@ -197,28 +254,19 @@ static unsigned thread_count(void)
 	return count > THREADS_MAX ? THREADS_MAX : count;
 }
 
-void hot_list_load(struct hot_list *list, struct squash *squash, const _Atomic bool *unused)
+void hot_list_load(struct hot_list *list, struct squash *squash, int fetcher, uint64_t limit, const _Atomic bool *unused)
 {
 	struct loading *loading = calloc(1, sizeof *loading);
-	unsigned threads = thread_count();
-	pthread_attr_t attr;
 
 	if (loading == NULL) {
 		hot_list_free(list);
 		return;
 	}
-	*loading = (struct loading) { .list = *list, .squash = squash, .unused = unused, .threads = 1 };
+	*loading = (struct loading) { .list = *list, .squash = squash, .fetcher = fetcher, .limit = limit, .unused = unused, .threads = 1 };
 	*list = (struct hot_list) { .pieces = NULL };
-	pthread_attr_init(&attr);
-	pthread_attr_setstacksize(&attr, STACK_BYTES);
-	pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
-	for (unsigned i = 0; i < threads; i++) {
-		pthread_t thread;
-
-		atomic_fetch_add(&loading->threads, 1);
-		if (pthread_create(&thread, &attr, load, loading) != 0)
-			leave(loading);
-	}
-	pthread_attr_destroy(&attr);
+	for (unsigned i = 0, threads = thread_count(); i < threads; i++)
+		start(loading, load);
+	if (fetcher >= 0)
+		start(loading, ask);
 	leave(loading);
 }

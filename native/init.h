@@ -41,7 +41,4 @@ struct init_message {
 /* The launcher's part. */
 NORETURN void supervise(pid_t init_pid, int channel, const struct init *init);
 
-/* Closes every descriptor but these, sorting them (-1: none): what stays behind must not keep anybody's pipe open. */
-void close_all_but(int *keep, size_t count);
-
 #endif

@@ -1,5 +1,5 @@
-/* The system calls of a process that serves an image. A hostile image that takes it over finds a small box: it can read that image, answer the
- * requests of the mount made of it, and end. */
+/* The system calls of the process that serves an image, and of the one that fetches. A hostile image that takes the first one over finds a small box: it can read that image, answer the
+ * requests of the mount made of it, and end. From there it can tell the other one what to ask for: whose box is smaller, with that mount as its root. */
 #include "server_internal.h"
 
 #include <linux/audit.h>
@@ -19,16 +19,24 @@
 #define LOAD(field) BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, field))
 #define RETURN(value) BPF_STMT(BPF_RET | BPF_K, value)
 #define ALLOW(call) BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_##call, 0, 1), RETURN(SECCOMP_RET_ALLOW)
+#define LOAD_CALL LOAD(arch), BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, OUR_ARCH, 1, 0), RETURN(SECCOMP_RET_KILL_PROCESS), LOAD(nr)
 
-int server_filter(void)
-{
 /* Sanitizers do much more than this program. */
 #if defined(OUR_ARCH) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+#define CONFINE(rules) confine(rules, ARRAY_LEN(rules))
+
+static int confine(const struct sock_filter *rules, size_t count)
+{
+	const struct sock_fprog program = { (unsigned short)count, (struct sock_filter *)(uintptr_t)rules };
+
+	/* A kernel without seccomp is no reason not to run. */
+	return prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) < 0 && errno != EINVAL ? -errno : 0;
+}
+
+int serving_filter(void)
+{
 	static const struct sock_filter rules[] = {
-		LOAD(arch),
-		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, OUR_ARCH, 1, 0),
-		RETURN(SECCOMP_RET_KILL_PROCESS),
-		LOAD(nr),
+		LOAD_CALL,
 		/* requests and answers, the image, the supervisor */
 		ALLOW(read),
 		ALLOW(writev),
@@ -69,11 +77,34 @@ int server_filter(void)
 		RETURN(SECCOMP_RET_ALLOW),
 		RETURN(SECCOMP_RET_ERRNO | EPERM),
 	};
-	const struct sock_fprog program = { ARRAY_LEN(rules), (struct sock_filter *)(uintptr_t)rules };
 
-	/* A kernel without seccomp is no reason not to run. */
-	if (prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) < 0 && errno != EINVAL)
-		return -errno;
-#endif
+	return CONFINE(rules);
+}
+
+int fetching_filter(void)
+{
+	static const struct sock_filter rules[] = {
+		LOAD_CALL,
+		ALLOW(recvfrom),
+		ALLOW(openat),
+		ALLOW(readlinkat),
+		ALLOW(getdents64),
+		ALLOW(fadvise64),
+		ALLOW(close),
+		ALLOW(exit_group),
+		RETURN(SECCOMP_RET_ERRNO | EPERM),
+	};
+
+	return CONFINE(rules);
+}
+#else
+int serving_filter(void)
+{
 	return 0;
 }
+
+int fetching_filter(void)
+{
+	return 0;
+}
+#endif

@@ -36,7 +36,9 @@ void server_log(const struct server_box *box, const char *text);
 /* --- server_filter.c --- */
 
 /* From here on the process can do nothing but serve: no files, no sockets, no other processes. -errno. */
-int WARN_UNUSED server_filter(void);
+int WARN_UNUSED serving_filter(void);
+/* … nothing but fetch (fetch.h). */
+int WARN_UNUSED fetching_filter(void);
 
 /* --- server_images.c: the images being served --- */
 
@@ -213,7 +215,7 @@ struct serving {
 	const int *devices;
 	int listening; /* see imagefs_listen(); or -1 */
 	const struct stat *identity; /* a file that has become another is not served */
-	int image, channel, record, rests; /* rests: see imagefs_config */
+	int image, channel, record, fetcher; /* fetcher: see imagefs_config */
 	uint64_t offset, size;
 	uint64_t hot_offset, hot_size;
 	const char *program, *search; /* that the first run starts, see server.h; empty: it is not known */
@@ -226,8 +228,6 @@ struct serving_message {
 };
 /* In the new process. Exit status 0: the mount has ended. */
 NORETURN void serving_main(const struct serving *serving);
-/* In another one, of the same parent: has the kernel ask ahead for what the image says that a run will want, then for rests. */
-NORETURN void fetching_main(pid_t parent, const struct image *image, struct imagefs_shared *shared, int mount, int rests);
 
 /* --- program_ahead.c --- */
 

@@ -1,8 +1,6 @@
 /* The process that reads one image and answers the kernel's requests for it. */
 #include "server_internal.h"
 
-#include "hot.h"
-
 #include <dirent.h>
 #include <fcntl.h>
 #include <sched.h>
@@ -68,51 +66,15 @@ static void leave_mounts(void)
 		closedir(listing);
 }
 
-static int compare_ints(const void *a, const void *b)
-{
-	return *(const int *)a - *(const int *)b;
-}
-
-static void close_range_of_fds(unsigned first, unsigned last)
-{
-	if (first > last)
-		return;
-#ifdef SYS_close_range
-	if (syscall(SYS_close_range, first, last, 0) == 0)
-		return;
-#endif
-	long limit = sysconf(_SC_OPEN_MAX);
-	for (unsigned fd = first; fd <= last && (long)fd < limit; fd++)
-		close((int)fd);
-}
-
-static void close_all_but(int *kept, unsigned count)
-{
-	unsigned next = STDERR_FILENO + 1;
-
-	qsort(kept, count, sizeof kept[0], compare_ints);
-	for (unsigned i = 0; i < count; i++) {
-		close_range_of_fds(next, (unsigned)kept[i] - 1);
-		next = (unsigned)kept[i] + 1;
-	}
-	close_range_of_fds(next, UINT32_MAX);
-}
-
 static void close_others(const struct serving *serving)
 {
-	int kept[IMAGEFS_WORKERS_MAX + 5];
-	unsigned count = serving->shared->workers;
+	const int own[] = { STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO, serving->image, serving->channel, serving->listening, serving->record, serving->fetcher };
+	int kept[IMAGEFS_WORKERS_MAX + ARRAY_LEN(own)];
+	unsigned devices = serving->shared->workers;
 
-	memcpy(kept, serving->devices, count * sizeof kept[0]);
-	kept[count++] = serving->image;
-	kept[count++] = serving->channel;
-	if (serving->listening >= 0)
-		kept[count++] = serving->listening;
-	if (serving->record >= 0)
-		kept[count++] = serving->record;
-	if (serving->rests >= 0)
-		kept[count++] = serving->rests;
-	close_all_but(kept, count);
+	memcpy(kept, own, sizeof own);
+	memcpy(kept + ARRAY_LEN(own), serving->devices, devices * sizeof kept[0]);
+	close_all_but(kept, ARRAY_LEN(own) + devices);
 }
 
 static bool is_still(int fd, const struct stat *then)
@@ -132,7 +94,6 @@ static uint64_t partition_size(const struct stat *file, uint64_t offset, uint64_
 	return size != 0 ? size : offset < whole ? whole - offset : 0;
 }
 
-/* A successor need not: what its predecessor had asked for has come. */
 static void advise(const struct serving *serving, struct hot_list *hot)
 {
 	struct err err = { 0 };
@@ -143,6 +104,16 @@ static void advise(const struct serving *serving, struct hot_list *hot)
 		say_log((void *)(uintptr_t)serving, err.detail); /* it would have been an advice */
 	else
 		hot_list_advise(hot, serving->image, serving->offset, serving->box->cache_bytes * ADVICE_PER_CACHE);
+}
+
+/* A successor need not ask for anything: what its predecessor had asked for has come. */
+static void load(const struct serving *serving, struct hot_list *hot, struct squash *squash)
+{
+	bool asks = hot->asks_size > 0 && serving->fetcher >= 0 && !atomic_exchange(&serving->shared->fetching, true);
+
+	if (asks)
+		say_fetch((void *)(uintptr_t)serving);
+	hot_list_load(hot, squash, asks ? serving->fetcher : -1, serving->box->cache_bytes * ADVICE_PER_CACHE, &serving->shared->unused);
 }
 
 static int open_record(const struct serving *serving, struct hot_record **record, struct err *err)
@@ -177,7 +148,7 @@ NORETURN void serving_main(const struct serving *serving)
 		.log = say_log,
 		.watch = say_watch,
 		.recovered = say_recovered,
-		.rests = serving->rests,
+		.fetcher = serving->fetcher,
 		.fetch = say_fetch,
 		.ctx = (void *)(uintptr_t)serving,
 	};
@@ -188,7 +159,7 @@ NORETURN void serving_main(const struct serving *serving)
 	squash_reuse_memory();
 	leave_mounts();
 	close_others(serving);
-	opened.rc = server_filter();
+	opened.rc = serving_filter();
 	if (opened.rc < 0)
 		fail(&opened.err, -opened.rc, SERVER_STEP_SERVER, "confining the process that reads the image");
 	else
@@ -200,41 +171,12 @@ NORETURN void serving_main(const struct serving *serving)
 	say(serving, &opened);
 	if (opened.rc < 0)
 		_exit(1);
-	if (hot.asks_size > 0 && !atomic_exchange(&serving->shared->fetching, true))
-		say_fetch((void *)(uintptr_t)serving);
 	if (hot.count > 0)
-		hot_list_load(&hot, config.squash, &serving->shared->unused);
+		load(serving, &hot, config.squash);
 	else
 		program_ahead(config.squash, serving->program, serving->search);
 	if (imagefs_serve(&config, &opened.err) == 0)
 		_exit(0);
 	say_log((void *)(uintptr_t)serving, opened.err.detail);
 	_exit(1);
-}
-
-static void fetch_hot(const struct image *image, struct imagefs_shared *shared, int mount)
-{
-	struct hot_list hot = { .pieces = NULL };
-
-	if (image->hot_size > 0)
-		(void)!hot_list_read(&hot, image->fd, image->hot_offset, image->hot_size, partition_size(&image->identity, image->offset, image->size), NULL);
-	close(image->fd);
-	hot_list_fetch(&hot, mount, image->box->cache_bytes * ADVICE_PER_CACHE, &shared->unused);
-	hot_list_free(&hot);
-}
-
-NORETURN void fetching_main(pid_t parent, const struct image *image, struct imagefs_shared *shared, int mount, int rests)
-{
-	int kept[] = { mount, rests, image->fd };
-
-	prctl(PR_SET_NAME, "tsrun-rests");
-	/* It is nothing without the server, and would keep the mount in use. */
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	if (getppid() != parent)
-		_exit(1);
-	close_all_but(kept, ARRAY_LEN(kept));
-	atomic_store(&shared->fetcher, (uint32_t)getpid());
-	fetch_hot(image, shared, mount);
-	imagefs_fetch_rests(mount, rests);
-	_exit(0);
 }

@@ -1,11 +1,9 @@
-#include <limits.h>
 #include <poll.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 
 #include "init.h"
@@ -23,35 +21,6 @@ struct supervisor {
 	sigset_t ignored; /* what the caller ignores, the payload ignores */
 	sigset_t blocked; /* likewise */
 };
-
-static void close_between(int first, int last)
-{
-	struct rlimit limit = {.rlim_cur = 1024};
-
-	if (first > last || syscall(SYS_close_range, first, last, 0) == 0)
-		return;
-	/* Kernels before 5.9. */
-	getrlimit(RLIMIT_NOFILE, &limit);
-	for (int fd = first; fd <= last && (rlim_t)fd < limit.rlim_cur && fd < 1 << 20; fd++)
-		close(fd);
-}
-
-static int compare_ints(const void *a, const void *b)
-{
-	return *(const int *)a - *(const int *)b;
-}
-
-void close_all_but(int *keep, size_t count)
-{
-	int first = 0;
-
-	qsort(keep, count, sizeof *keep, compare_ints);
-	for (size_t i = 0; i < count; i++) {
-		close_between(first, keep[i] - 1);
-		first = keep[i] + 1;
-	}
-	close_between(first, INT_MAX);
-}
 
 /* Ends this process as the payload ended, by the same signal where it was one. */
 static NORETURN void end_like(int status)

@@ -1,5 +1,6 @@
 /* One image's serving process: started, watched, replaced when it dies. The process that reads the image and may be brought down by it holds nothing that
  * its successor could not go on with: devices and slots of requests are ours. */
+#include "fetch.h"
 #include "server_internal.h"
 
 #include <fcntl.h>
@@ -30,7 +31,7 @@ struct supervised {
 	unsigned parked_ticks; /* for so many there have been parked requests although a worker is free */
 	pid_t pid;
 	int channel;
-	int rests[2];      /* to the process that fetches rests, from the one that serves */
+	int asks[2];       /* to the process that fetches, from the one that serves */
 	pid_t fetcher;     /* 0: there is none, or no longer */
 	bool has_fetched;  /* and will have no other one */
 	bool opened;       /* by this process or one before it */
@@ -85,7 +86,7 @@ static int start_process(struct supervised *serving)
 			.identity = &image->identity,
 			.image = image->fd,
 			.record = image->record,
-			.rests = serving->rests[1],
+			.fetcher = serving->asks[1],
 			.channel = theirs,
 			.offset = image->offset,
 			.size = image->size,
@@ -104,10 +105,10 @@ static int start_process(struct supervised *serving)
 static void start_fetcher(struct supervised *serving)
 {
 	int cleanup_fd root = image_root(serving->image);
-	pid_t parent = getpid(), pid = serving->has_fetched || root < 0 || serving->rests[0] < 0 ? -1 : fork();
+	pid_t parent = getpid(), pid = serving->has_fetched || root < 0 || serving->asks[0] < 0 ? -1 : fork();
 
 	if (pid == 0)
-		fetching_main(parent, serving->image, serving->shared, root, serving->rests[0]);
+		fetching_main(parent, serving->shared, root, serving->asks[0]);
 	if (pid > 0)
 		serving->fetcher = pid;
 	serving->has_fetched = true;
@@ -153,11 +154,11 @@ int supervise_image(struct supervised **out, const struct image *image, int devi
 		close(device);
 		return fail(err, ENOMEM, SERVER_STEP_SERVER, "out of memory");
 	}
-	*serving = (struct supervised) { .image = image, .channel = -1, .due = INT64_MAX, .device_count = 1, .devices = { device }, .listening = -1, .rests = { -1, -1 } };
+	*serving = (struct supervised) { .image = image, .channel = -1, .due = INT64_MAX, .device_count = 1, .devices = { device }, .listening = -1, .asks = { -1, -1 } };
 	clone_devices(serving, worker_count());
 	serving->listening = imagefs_listening_device(image->box->device_path, device);
 	serving->shared = imagefs_shared_new(serving->device_count);
-	(void)!socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, serving->rests); /* without it blocks are decoded more often, that is all */
+	(void)!socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, serving->asks); /* without it blocks are decoded more often, that is all */
 	rc = serving->shared == NULL ? -ENOMEM : start_process(serving);
 	if (rc < 0) {
 		supervised_free(serving);
@@ -397,8 +398,8 @@ void supervised_free(struct supervised *serving)
 		kill(serving->fetcher, SIGKILL);
 		RETRY(waitpid(serving->fetcher, NULL, 0));
 	}
-	close_fd(&serving->rests[0]);
-	close_fd(&serving->rests[1]);
+	close_fd(&serving->asks[0]);
+	close_fd(&serving->asks[1]);
 	imagefs_shared_free(serving->shared);
 	free(serving);
 }

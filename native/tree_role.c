@@ -4,10 +4,12 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <limits.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "tree_put.h"
 #include "tree_tar.h"
@@ -117,6 +119,18 @@ static int on_host(char **args)
 	return errno == ENOENT ? 127 : 126;
 }
 
+/* In the end a shell gives the terminal back to the group that had it, and complains where its namespace does not have that: so it begins as one of its own. */
+static int in_terminal(char **args)
+{
+	signal(SIGTTOU, SIG_IGN);
+	(void)setpgid(0, 0);
+	(void)tcsetpgrp(STDIN_FILENO, getpgrp());
+	signal(SIGTTOU, SIG_DFL);
+	execvp(args[0], args);
+	fprintf(stderr, "tsrun: cannot run %s: %s\n", args[0], strerror(errno));
+	return errno == ENOENT ? 127 : 126;
+}
+
 static int report(int result, const struct err *err)
 {
 	if (result < 0)
@@ -174,12 +188,14 @@ int tree_role_main(int argc, char **argv)
 		return cat(argv[2]);
 	if (strcmp(verb, "host") == 0 && argc > 5)
 		return on_host(argv + 2);
+	if (strcmp(verb, "shell") == 0 && argc > 2)
+		return in_terminal(argv + 2);
 	if (strcmp(verb, "read") == 0 && argc > 2) {
 		limit = strtoul(argv[2], &end, 10);
 		first = 3;
 	}
 	if (argc <= first || (end != NULL && *end != '\0') || (first == 2 && strcmp(verb, "look") != 0 && strcmp(verb, "names") != 0)) {
-		fputs("tsrun: @tree look|names PATH…, @tree read LIMIT PATH…, @tree put [whole], @tree take real|recorded DIRECTORY, @tree cat FILE, @tree host HOST PLACE DIRECTORY PROGRAM… (internal; see native/tree_role.h)\n", stderr);
+		fputs("tsrun: @tree look|names PATH…, @tree read LIMIT PATH…, @tree put [whole], @tree take real|recorded DIRECTORY, @tree cat FILE, @tree host HOST PLACE DIRECTORY PROGRAM…, @tree shell PROGRAM… (internal; see native/tree_role.h)\n", stderr);
 		return 2;
 	}
 	for (int i = first; i < argc; i++) {

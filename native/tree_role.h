@@ -12,6 +12,7 @@
  *   @tree host HOST PLACE DIRECTORY PROGRAM ARG…
  *                             with the host's tree mounted at HOST: shows the root at PLACE of the host's tree, makes that the root, and
  *                             executes PROGRAM in DIRECTORY of it
+ *   @tree shell PROGRAM ARG…  in a process group of its own, which has the terminal on stdin
  *
  * Exit status: 0; 1 when the output cannot be written; 2 for wrong arguments. */
 #ifndef TSRUN_TREE_ROLE_H

@@ -1,9 +1,11 @@
 #include "util.h"
 
-#include <sys/stat.h>
-
+#include <limits.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
 
 int fail(struct err *err, int errnum, const char *step, const char *detail_format, ...)
 {
@@ -66,4 +68,33 @@ char mode_letter(mode_t mode)
 	default:
 		return 'f';
 	}
+}
+
+static void close_between(int first, int last)
+{
+	struct rlimit limit = {.rlim_cur = 1024};
+
+	if (first > last || syscall(SYS_close_range, first, last, 0) == 0)
+		return;
+	/* Kernels before 5.9. */
+	getrlimit(RLIMIT_NOFILE, &limit);
+	for (int fd = first; fd <= last && (rlim_t)fd < limit.rlim_cur && fd < 1 << 20; fd++)
+		close(fd);
+}
+
+static int compare_ints(const void *a, const void *b)
+{
+	return *(const int *)a - *(const int *)b;
+}
+
+void close_all_but(int *keep, size_t count)
+{
+	int first = 0;
+
+	qsort(keep, count, sizeof *keep, compare_ints);
+	for (size_t i = 0; i < count; i++) {
+		close_between(first, keep[i] - 1);
+		first = keep[i] + 1;
+	}
+	close_between(first, INT_MAX);
 }

@@ -84,6 +84,9 @@ int PRINTF_LIKE(4, 5) fail(struct err *err, int errnum, const char *step, const 
 int WARN_UNUSED read_full(int fd, void *buf, size_t len);
 int WARN_UNUSED write_full(int fd, const void *buf, size_t len);
 
+/* Closes every descriptor but these, sorting them (-1: none): what stays behind must not keep anybody's pipe open. */
+void close_all_but(int *keep, size_t count);
+
 /* The kind of a file as `find -type` names it. */
 char mode_letter(mode_t mode);
 

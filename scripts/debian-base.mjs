@@ -1,7 +1,7 @@
 // The base of images made on this machine: its own Debian or Ubuntu, as small as it comes, in a tar file that is made once and kept in build/ until
 // the sources change. Whatever is built on it reaches the same mirrors in the same way.
 import { createHash } from 'node:crypto';
-import { chmodSync, existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, closeSync, existsSync, mkdirSync, openSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { userInfo } from 'node:os';
 import { join } from 'node:path';
 import { machineAptOptions, machineSources } from './apt-sources.mjs';
@@ -51,13 +51,18 @@ const keptBase = (args, ending, how, make) => {
     .digest('hex');
   const path = join(place, `${suite}-${key.slice(0, 16)}.${ending}`);
   if (existsSync(path)) return path;
+  mkdirSync(place, { recursive: true });
+  // The lock of what two processes have open is held until both have closed it.
+  const lock = openSync(join(place, 'lock'), 'w');
+  must('waiting for whoever makes it', 'flock', ['3'], { stdio: ['ignore', 'pipe', 'pipe', lock] });
+  if (existsSync(path)) return path;
   say(`making a small ${id} ${suite} with ${how}`);
   const started = performance.now();
-  mkdirSync(place, { recursive: true });
   const fresh = join(place, `${process.pid}.${ending}`);
   make(fresh, { suite, lines });
   chmodSync(fresh, 0o644);
   renameSync(fresh, path);
+  closeSync(lock);
   say(`made in ${seconds(started)}`);
   return path;
 };

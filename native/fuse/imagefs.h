@@ -60,8 +60,8 @@ struct imagefs_shared {
 	_Atomic uint64_t cache_bytes; /* of the block cache, a moment ago */
 	_Atomic uint64_t cache_hits, cache_loads; /* of the process that serves now */
 	_Atomic bool unused;      /* no run is known that uses the mount */
-	_Atomic bool fetching;    /* somebody has been asked to fetch rests */
-	_Atomic uint32_t fetcher; /* the process that does: what it asks for, nobody else has asked for yet; 0: none */
+	_Atomic bool fetching;    /* a process that fetches has been asked for */
+	_Atomic uint32_t fetcher; /* its pid: what it asks for, nobody else has asked for yet; 0: none */
 	struct imagefs_parked parked[IMAGEFS_PARKED];
 	struct imagefs_slot slots[];
 };
@@ -99,8 +99,8 @@ struct imagefs_config {
 	void (*log)(void *ctx, const char *text);
 	/* Requests are coming, and nobody is watching (see shared->watched). From any worker. */
 	void (*watch)(void *ctx);
-	/* A socket, or -1: at its other end is whoever calls imagefs_fetch_rests(); and what asks for a process that does. From any worker. */
-	int rests;
+	/* A socket, or -1: at its other end is the process that fetches (fetch.h); and what has that started. From any worker. */
+	int fetcher;
 	void (*fetch)(void *ctx);
 	/* Where what is touched is recorded, or NULL (hot.h). */
 	struct hot_record *record;
@@ -111,9 +111,5 @@ struct imagefs_config {
 /* Answers what is in the slots, then the kernel's requests, with threads of its own, until the mount and every use of it are gone. Once in the life of a
  * process, which ends then: the threads may still be there. */
 int WARN_UNUSED imagefs_serve(const struct imagefs_config *config, struct err *err);
-
-/* In a process of its own, of the mount's user: has the kernel ask for the rest of blocks of which somebody has read a little, as it hears from the socket `rests`, until that is
- * closed. `mount` is the mount's root. */
-void imagefs_fetch_rests(int mount, int rests);
 
 #endif

@@ -24,6 +24,7 @@ struct imagefs_walk {
 	_Atomic uint32_t asker;    /* the process */
 	_Atomic uint32_t listings; /* its last requests, if they were nothing else */
 	_Atomic bool looks;        /* it has looked at what it was given as a name */
+	_Atomic int ahead;         /* as many directories may be listed ahead of it */
 };
 
 struct imagefs {
@@ -77,16 +78,19 @@ void imagefs_interrupt(struct imagefs_shared *shared, uint64_t unique);
 bool parking_take(struct imagefs_shared *shared, struct imagefs_slot *slot);
 void parking_recover(struct imagefs_shared *shared);
 
-/* walk.c: of each request, before it is answered; of one for a name that is not a directory's; for an answer to READDIRPLUS */
+/* walk.c: of each request, before it is answered; of one for a name that is not a directory's; for an answer to READDIRPLUS; after an answer that begins a listing */
 void walk_note(struct imagefs *fs, const struct fuse_in_header *in);
 void walk_note_file(struct imagefs *fs);
 bool walk_wants_names_only(const struct imagefs *fs);
+void walk_go_ahead(const struct request *r, const struct squash_inode *dir, const struct squash_dir *listing);
 
 /* rests.c: whether the request is the fetcher's; after a small read of a block that nothing had been read of: has the others fetched; answers a name that is there for the
  * fetcher alone, false for another one */
 bool rests_is_fetcher(const struct imagefs *fs, const struct fuse_in_header *in);
 void rests_want(const struct request *r, const struct squash_inode *file, uint64_t offset, size_t read);
 bool rests_lookup(const struct request *r);
+/* Has the process that fetches do something, unless it has enough to do. */
+void fetch_for(const struct request *r, enum hot_touch_kind kind, const char *path, uint64_t offset, uint64_t length);
 
 /* names.c, content.c, xattrs.c */
 void do_lookup(const struct request *r);

@@ -113,5 +113,7 @@ void do_readdir(const struct request *r, bool plus)
 			break;
 	}
 	answer_data(r, out.buffer, out.len);
+	if (in->offset == 0)
+		walk_go_ahead(r, &dir, listing);
 	squash_dir_close(listing);
 }

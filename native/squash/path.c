@@ -112,6 +112,54 @@ int squash_resolve(struct squash *sq, const char *path, bool follow, struct squa
 	return rc;
 }
 
+/* --- the other way --- */
+
+/* Puts the name that `parent` has for a directory before `*at`, which begins no earlier than `begin`. */
+static int put_name(struct squash *sq, const struct squash_inode *parent, uint64_t ref, const char *begin, char **at, struct err *err)
+{
+	struct squash_entry entry = { .name = NULL };
+	struct squash_dir *listing;
+	int rc = squash_dir_open(sq, parent, &listing, err);
+
+	if (rc < 0)
+		return rc;
+	for (uint32_t i = 0; entry.name == NULL && i < squash_dir_count(listing); i++)
+		if (squash_dir_at(listing, i).ref == ref)
+			entry = squash_dir_at(listing, i);
+	if (entry.name == NULL) {
+		rc = squash_corrupt(err, "inode %" PRIu32 " has a directory below it that it does not list", parent->ino);
+	} else if ((size_t)(*at - begin) <= entry.name_len) {
+		rc = fail(err, ERANGE, "find the path of a directory", "it is too long");
+	} else {
+		*--*at = '/';
+		*at -= entry.name_len;
+		memcpy(*at, entry.name, entry.name_len);
+	}
+	squash_dir_close(listing);
+	return rc;
+}
+
+ssize_t squash_path(struct squash *sq, const struct squash_inode *dir, char *buf, size_t cap, struct err *err)
+{
+	struct squash_inode here = *dir;
+	char *at = buf + cap - 1;
+
+	*at = '\0';
+	for (unsigned depth = 0; here.ref != squash_root(sq); depth++) {
+		uint64_t below = here.ref, ref;
+		int rc = depth < SQUASH_DEPTH_MAX ? squash_export(sq, here.parent_ino, &ref, err) : squash_corrupt(err, "inode %" PRIu32 " has no way to the root", dir->ino);
+
+		if (rc == 0)
+			rc = squash_stat(sq, ref, &here, err);
+		if (rc == 0)
+			rc = put_name(sq, &here, below, buf, &at, err);
+		if (rc < 0)
+			return rc;
+	}
+	memmove(buf, at, (size_t)(buf + cap - at));
+	return buf + cap - 1 - at;
+}
+
 /* --- walk --- */
 
 struct walker {

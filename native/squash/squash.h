@@ -143,6 +143,9 @@ ssize_t squash_getxattr(struct squash *sq, const struct squash_inode *inode, con
 /* Follows `path` from the root, symbolic links too (the last one only if `follow`), always inside the image: ".." of the root is the root. */
 int WARN_UNUSED squash_resolve(struct squash *sq, const char *path, bool follow, struct squash_inode *inode, struct err *err);
 
+/* The path of a directory from the root, with a slash behind each name, and a NUL, to `buf` of `cap` bytes; its length; -ERANGE when it does not fit, -ENOTSUP without an export table. */
+ssize_t squash_path(struct squash *sq, const struct squash_inode *dir, char *buf, size_t cap, struct err *err);
+
 /* Every name below a directory, parents before children, sorted. Directories linked more than once, loops among them, are -EUCLEAN.
  * A visit that returns non-zero ends the walk with that value. `path` has no leading slash; it is empty for the start itself.
  * `leave` (may be NULL) is called for a directory after all that is in it. */

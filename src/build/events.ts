@@ -34,8 +34,15 @@ export type Task =
   | 'test';
 
 export type BuildEvent =
-  /** First of all: the stages that will be built, in order; others of the recipe are not needed. */
-  | { readonly kind: 'plan'; readonly at: number; readonly target: string; readonly stages: readonly StageInfo[]; readonly steps: number }
+  /** First of all: the stages that will be built, in order; others of the recipe are not needed. `keeps`: results of steps, for the next build. */
+  | {
+      readonly kind: 'plan';
+      readonly at: number;
+      readonly target: string;
+      readonly stages: readonly StageInfo[];
+      readonly steps: number;
+      readonly keeps: boolean;
+    }
   | { readonly kind: 'stage-started'; readonly at: number; readonly stage: StageInfo }
   | { readonly kind: 'stage-done'; readonly at: number; readonly stage: StageInfo }
   | { readonly kind: 'step-started'; readonly at: number; readonly step: StepInfo }

@@ -44,7 +44,7 @@ export const normalizeLayer = (next: TarHandler, { epoch, ran }: Normalization):
   return {
     entry: (original) => {
       editing = undefined;
-      const entry = clampTime(original, epoch);
+      const entry = ran && isTemporary(original) ? { ...original, mtime: epoch, mtimeNanos: 0 } : clampTime(original, epoch);
       const path = plainPath(entry.path);
       if (entry.type === 'hardlink' && dropped.has(plainPath(entry.linkpath))) return false;
       const isWhiteout = path.slice(path.lastIndexOf('/') + 1).startsWith(MARK_OF_WHITEOUT);
@@ -67,6 +67,9 @@ export const normalizeLayer = (next: TarHandler, { epoch, ran }: Normalization):
 
 export const clampTime = (entry: TarEntry, epoch: number): TarEntry =>
   entry.mtime > epoch || (entry.mtime === epoch && entry.mtimeNanos > 0) ? { ...entry, mtime: epoch, mtimeNanos: 0 } : entry;
+
+/** A program that leaves nothing there may have changed its time, or not, as it had to fetch something or not. */
+export const isTemporary = ({ type, path }: TarEntry): boolean => type === 'directory' && /^(?:var\/)?tmp\/?$/.test(plainPath(path));
 
 const plainPath = (path: string): string => path.replace(/^(?:\.?\/+)+/, '');
 

@@ -8,10 +8,12 @@ import type { Supply } from '../build/engine/engine.ts';
 import { type Bases, createBases } from '../build/locked-bases.ts';
 import { packagesIn, packagesOf } from '../build/packages-of.ts';
 import { openSquashFile } from '../build/squash-file.ts';
+import { hostView } from '../image/host-view.ts';
 import { createDownloads } from '../lock/downloads.ts';
+import { condaNotes } from '../lock/inventory.ts';
 import { LOCK_VERSION, type Lock, lockText, parseLock, requireKept, requirePackages, requireRecipe } from '../lock/lock-file.ts';
 import { type Package, packageTitle } from '../lock/packages.ts';
-import { type Fetch, keptIn, requireVendored, supplyOf, type Vendor, withArchiveDigests } from '../lock/vendor.ts';
+import { type Fetch, keepInstalled, keptIn, requireVendored, supplyOf, type Vendor, withArchiveDigests } from '../lock/vendor.ts';
 import type { BuildSpec } from '../recipe/spec.ts';
 import { neededStages } from '../recipe/stages.ts';
 import { TsrunError } from '../util/errors.ts';
@@ -76,7 +78,15 @@ export const prepareLock = async (args: LockArguments, situation: LockSituation)
   }
   if (vendor !== undefined) refuseDebootstrap(spec, vendor.directory);
   const downloads = createDownloads({ lock, vendor, offline }, situation.fetch);
-  const brought = createBrought(host);
+  const brought = createBrought(host, async (files, isNew) => {
+    const conda = condaNotes(hostView(host, files)).filter((note) => isNew(note.package));
+    if (vendor !== undefined)
+      await keepInstalled(
+        vendor,
+        conda.map(({ document }) => document),
+        situation.fetch,
+      );
+  });
   const bases = createBases({ lock, vendor, writes: args.lock });
   return {
     bases,
@@ -133,8 +143,9 @@ type Brought = Pick<Supply, 'left'> & {
 /**
  * What steps with a network have brought: packages that their files have and their base has not. dpkg's are not among them: what apt fetches is
  * kept, so others were installed from files that a step had.
+ * @param keep after each of those steps, with the directory of its files
  */
-const createBrought = (host: Host): Brought => {
+const createBrought = (host: Host, keep: (files: string, isNew: (each: Package) => boolean) => Promise<void>): Brought => {
   const brought = new Map<string, Package>();
   const local = new Set<string>();
   const nameOf = ({ manager, name, version }: Pick<Package, 'manager' | 'name' | 'version'>): string => `${manager} ${name} ${version}`;
@@ -147,6 +158,7 @@ const createBrought = (host: Host): Brought => {
       const before = bases.get(base) ?? titlesOf(base);
       bases.set(base, before);
       const known = await before;
+      await keep(files, (each) => !known.has(packageTitle(each)));
       for (const each of await packagesIn(host, files)) if (!known.has(packageTitle(each))) brought.set(packageTitle(each), each);
     },
   };

@@ -3,6 +3,7 @@ import { type Stats, statSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
 import { buildTwiceAndCompare, requireSame } from '../build/check.ts';
 import { type ConvertOptions, convertImage, refuseExisting } from '../build/convert.ts';
+import type { BuildListener } from '../build/events.ts';
 import { rewrapImage } from '../build/rewrap.ts';
 import { openSource, type SourceContext } from '../build/sources.ts';
 import { openSquashFile } from '../build/squash-file.ts';
@@ -12,6 +13,7 @@ import { DEFAULT_LIMITS, type Limits } from '../oci/limits.ts';
 import { parsePlatform } from '../oci/platform.ts';
 import { parseReference, type Reference } from '../oci/reference.ts';
 import type { Compressor } from '../squashfs/types.ts';
+import { createBuildState, interruptedText } from '../ui/build-view.ts';
 import { showBuild } from '../ui/show-build.ts';
 import { TsrunError } from '../util/errors.ts';
 import { requireDirectory } from '../util/output-file.ts';
@@ -92,6 +94,11 @@ const carryOut = async (recipe: RecipeArguments, target: string, args: BuildArgu
   if (recipe.sandbox && (recipe.check || recipe.lock || recipe.locked))
     throw usage('cannot build a sandbox so', 'locks and comparisons are about image files', 'leave --sandbox out');
   const offline = args.offline === true;
+  const state = createBuildState();
+  const hear: BuildListener = (event) => {
+    state.hear(event);
+    shown.hear(event);
+  };
   const tidying: Tidying = {
     // A step may have written a million files.
     patience: 600_000,
@@ -99,10 +106,11 @@ const carryOut = async (recipe: RecipeArguments, target: string, args: BuildArgu
       const text = 'removing what was begun; Ctrl-C once more leaves that to the next build';
       shown.hear({ kind: 'note', at: performance.now(), text });
     },
+    onTidy: () => note(interruptedText(state.view(performance.now())), args.quiet),
   };
   await interruptible(async (signal) => {
     const work = { args: recipe, target, settings, platform, convert, signal, offline };
-    await buildFromRecipe({ ...work, hear: shown.hear }).finally(() => shown.end());
+    await buildFromRecipe({ ...work, hear }).finally(() => shown.end());
     if (!recipe.check) return;
     note('the same once more, without the cache, to compare', args.quiet);
     const siblings = [target, ...(recipe.vendor === undefined ? [] : [resolve(recipe.vendor)])];
@@ -273,7 +281,7 @@ export const pullTarget = (reference: string): string => {
       throw usage(
         `cannot pull ${JSON.stringify(reference.slice(0, 200))}`,
         'it is not an image of a registry or archive',
-        'use tsrun build OUT.sif SOURCE',
+        `${/^[a-z0-9][\w./-]*(:[\w.-]+)?$/.test(reference) ? `an image in a registry is written docker://${reference}; for others ` : ''}use tsrun build OUT.sif SOURCE`,
       );
   }
 };

@@ -55,6 +55,7 @@ export const cacheClean = async (settings: Settings, { days, all, dryRun, quiet 
   ];
   if (dryRun) return `${itemLines(bySize(removed))}${sumText(removed)} would be removed from ${store.path}\n`;
   if (removed.length > 0) note(`removed ${sumText(removed)} from ${store.path}`, quiet);
+  else if (!all) note(`nothing in ${store.path} was unused for ${days ?? DEFAULT_DAYS} days; --all removes everything`, quiet);
   return '';
 };
 

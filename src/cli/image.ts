@@ -37,8 +37,16 @@ const runNative = async (command: string, options: readonly string[], image: Squ
 const nativeFailure = (complaint: string, path: string): TsrunError => {
   const [, what = `cannot read the image ${path}`, why = 'the reader ended without a word'] =
     /^tsrun: ([^:]*): ([\s\S]*?)\s*$/.exec(complaint) ?? [];
-  return new TsrunError({ code: 'E_IMAGE_READ', what, why });
+  const cure = CURES.find(([pattern]) => pattern.test(why))?.[1] ?? 'fetch or build the image again';
+  return new TsrunError({ code: 'E_IMAGE_READ', what, why, hint: cure.replace('IMAGE', path) });
 };
+
+const CURES: readonly (readonly [RegExp, string])[] = [
+  [/Directory not empty/, 'name a directory that is empty or not there yet'],
+  [/^there is no /, 'tsrun image ls IMAGE lists its names'],
+  [/Permission denied|Read-only file system/, 'name a directory that you may write in'],
+  [/No space left|quota/i, 'make room there'],
+];
 
 export const imageLs = (path: string, paths: readonly string[], depth: string | undefined): Promise<void> => {
   const levels = depth === undefined ? [] : ['-d', String(numberOf(depth, '--depth', 0, 1_000_000))];

@@ -10,6 +10,8 @@ export type Tidying = {
   readonly patience: number;
   /** Called when it takes longer than people expect. */
   readonly onSlow: () => void;
+  /** Called when everything is put away. */
+  readonly onTidy: () => void;
 };
 
 const SLOW = 1_000;
@@ -38,6 +40,7 @@ export const interruptible = async <T>(work: (signal: AbortSignal) => Promise<T>
     return await work(controller.signal);
   } finally {
     if (caught !== undefined) {
+      tidying?.onTidy();
       end();
       // The signal arrives between two steps of the event loop; nothing may be printed until then.
       await new Promise(() => setTimeout(() => {}, patience));

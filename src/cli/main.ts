@@ -4,11 +4,12 @@
  */
 import yargs, { type Argv } from 'yargs';
 import { RUN_VERBS, type RunVerb } from '../request/flags.ts';
-import { TsrunError } from '../util/errors.ts';
+import type { TsrunError } from '../util/errors.ts';
 import { VERSION } from '../util/version.ts';
 import { reportFailure } from './report.ts';
 import { hostEnvironment } from './settings.ts';
 import { ALL_VERBS, COMMON, GROUPS, type Option, usageOf, type Verb, type VerbName } from './verbs.ts';
+import { checkWords, knownVerbs, usage } from './words.ts';
 
 const env = hostEnvironment(process.env);
 
@@ -17,6 +18,8 @@ const isRunVerb = (word: string | undefined): word is RunVerb => (RUN_VERBS as r
 /** Waits for what was written: a pipe takes less than a page at a time, and exit does not wait for it. */
 const print = (text: string | Uint8Array): Promise<void> =>
   new Promise((done, fail) => process.stdout.write(text, (error) => (error ? fail(error) : done())));
+
+const printVersion = (): Promise<void> => print(`tsrun version ${VERSION}\n`);
 
 // --- what each verb does
 
@@ -76,7 +79,7 @@ const HANDLERS: Readonly<Record<VerbName, (given: Given) => Promise<unknown>>> =
   pull: async (given) => {
     const { build, pullTarget } = await import('./build.ts');
     const [first = '', second, ...more] = given.words('WORDS');
-    if (more.length > 0) throw usage('too many arguments: expected [OUT.sif] REFERENCE');
+    if (more.length > 0) throw usage('cannot pull', 'there are too many words', 'write tsrun pull [options] [OUT.sif] REFERENCE');
     const name = second === undefined ? pullTarget(first) : first;
     const directory = given.text('dir');
     const target = directory === undefined || name.startsWith('/') ? name : `${directory}/${name}`;
@@ -159,12 +162,13 @@ const HANDLERS: Readonly<Record<VerbName, (given: Given) => Promise<unknown>>> =
     const [registry] = given.words('REGISTRY');
     await logout({ registry, all: given.on('all'), env, stderr: process.stderr });
   },
-  version: () => print(`tsrun version ${VERSION}\n`),
+  version: printVersion,
   help: async (given) => {
     const words = given.words('COMMAND');
     const [first] = words;
     if (isRunVerb(first)) return runHelp(first);
-    if (first !== undefined && !knownVerbs().includes(first)) throw usage(`there is no command ${first}`);
+    if (first !== undefined && !knownVerbs().includes(first))
+      throw usage(`cannot help with ${first}`, `there is no command ${first}`, 'see tsrun --help');
     return main([...words, '--help']);
   },
   completion: async (given) => print((await import('./completion.ts')).completionScript(given.word('SHELL'))),
@@ -185,8 +189,6 @@ const beforeDashes = (words: readonly string[], verb: string | undefined): reado
 };
 
 // --- the table as a command line
-
-const knownVerbs = (): readonly string[] => [...RUN_VERBS, ...ALL_VERBS.map(({ name }) => name.split(' ')[0] ?? name)];
 
 const positional = (name: string): string => name.toLowerCase();
 
@@ -260,13 +262,11 @@ const commandLine = (words: readonly string[]): Argv => {
     .options({ debug: { type: 'boolean', hidden: true } })
     .help('help')
     .alias('help', 'h')
-    .demandCommand(1, 'say what to do: tsrun COMMAND …')
     .strict()
-    .recommendCommands()
     .wrap(Math.min(100, process.stdout.columns ?? 100))
     .exitProcess(false)
     .fail((message, error?: Error) => {
-      throw error === undefined || error.name === 'YError' ? usage(error?.message ?? message) : error;
+      throw error === undefined || error.name === 'YError' ? refused(error?.message ?? message) : error;
     });
 };
 
@@ -274,7 +274,8 @@ const addRunVerbs = (line: Argv): Argv =>
   line
     .command('exec <image> <command>', 'run a command in an image', () => {}, runNative)
     .command('run <image>', 'run what an image is made for', () => {}, runNative)
-    .command('shell <image>', 'start a shell in an image', () => {}, runNative);
+    .command('shell <image>', 'start a shell in an image', () => {}, runNative)
+    .command('test <image>', 'run the test of an image', () => {}, runNative);
 
 const addGroups = (line: Argv): Argv => {
   for (const [group, { aliases, help }] of Object.entries(GROUPS)) {
@@ -282,28 +283,14 @@ const addGroups = (line: Argv): Argv => {
     const names = members.map(({ name }) => name.slice(group.length + 1)).join(', ');
     line.command([group, ...aliases], `${help}: ${names}`, (args) => {
       for (const verb of members) addVerb(args, verb);
-      return args.usage(`tsrun ${group} COMMAND …`).demandCommand(1, `say what to do: ${names}`);
+      return args.usage(`tsrun ${group} COMMAND …`);
     });
   }
   return line;
 };
 
-const usage = (why: string): TsrunError =>
-  new TsrunError({
-    code: 'E_USAGE',
-    what: 'cannot understand the command line',
-    why: inOurWords(why.split('\n')[0] ?? why),
-    hint: 'see tsrun --help',
-  });
-
-/** yargs speaks of "non-option arguments" and counts. */
-const inOurWords = (text: string): string => {
-  const few = /^Not enough non-option arguments: got (\d+), need at least (\d+)/.exec(text);
-  if (few !== null) return `it has ${few[1]} of the ${few[2]} words it needs`;
-  const bare = /^Not enough arguments following: (.*)/.exec(text);
-  if (bare !== null) return `--${bare[1]} lacks its value`;
-  return text.charAt(0).toLowerCase() + text.slice(1).replace(/\.$/, '');
-};
+/** What `checkWords` has let through; yargs speaks for itself. */
+const refused = (why: string): TsrunError => usage('cannot understand the command line', why.split('\n')[0] ?? why, 'see tsrun --help');
 
 const runHelp = async (verb: RunVerb): Promise<void> => {
   const { helpText } = await import('./run-help.ts');
@@ -319,25 +306,12 @@ const runNative = async (): Promise<void> => {
   process.execve(program, [program, ...process.argv.slice(2)], given);
 };
 
-/** A run verb's words belong to the run; only a help flag before the image is for us. */
-const startRun = async (verb: RunVerb, words: readonly string[]): Promise<void> => {
-  const options = words.slice(0, words.findIndex((word) => !word.startsWith('-')) >>> 0);
+/** A run verb's words belong to the run; only what asks for help or version, before the verb or before the image, is for us. */
+const startRun = async (verb: RunVerb, before: readonly string[], behind: readonly string[]): Promise<void> => {
+  const options = [...before, ...behind.slice(0, behind.findIndex((word) => !word.startsWith('-')) >>> 0)];
   if (options.includes('--help') || options.includes('-h')) await runHelp(verb);
+  else if (options.includes('--version')) await printVersion();
   else await runNative();
-};
-
-/** yargs takes any text after the = of a switch for "no". */
-const refuseSwitchValues = (words: readonly string[]): void => {
-  const switches = new Set(
-    [...COMMON, ...ALL_VERBS.flatMap(({ options }): readonly Option[] => options)].flatMap(({ name, value, aliases = [] }) =>
-      value === undefined ? [name, ...aliases] : [],
-    ),
-  );
-  for (const word of words) {
-    const [, name = '', value] = /^--([^=]+)=(.*)$/s.exec(word) ?? [];
-    if (value !== undefined && switches.has(name) && value !== 'true' && value !== 'false')
-      throw usage(`--${name} takes no value but true and false`);
-  }
 };
 
 export const main = async (words: readonly string[]): Promise<void> => {
@@ -346,11 +320,12 @@ export const main = async (words: readonly string[]): Promise<void> => {
   try {
     // The one thing that build is asked for without an output and a source.
     if (verb === 'build' && words.includes('--schema')) await print((await import('./schema.ts')).schemaText());
-    else if (isRunVerb(verb)) await startRun(verb, words.slice(verbAt + 1));
+    else if (isRunVerb(verb)) await startRun(verb, words.slice(0, verbAt), words.slice(verbAt + 1));
     else {
-      refuseSwitchValues(beforeDashes(words, verb));
+      const line = beforeDashes(words, verb);
+      checkWords(line);
       // yargs loses a bare "-" among positional words; `tar:-` means the same.
-      await commandLine(beforeDashes(words, verb).map((word) => (word === '-' ? 'tar:-' : word))).parseAsync();
+      await commandLine(line.map((word) => (word === '-' ? 'tar:-' : word))).parseAsync();
     }
   } catch (error) {
     process.exitCode = reportFailure(error, words.includes('--debug'));

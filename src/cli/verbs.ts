@@ -18,6 +18,8 @@ export type Option = {
 export type Position = {
   /** As shown: "IMAGE". */
   readonly name: string;
+  /** Instead of the name, where that is none of one thing. */
+  readonly shown?: string;
   readonly optional?: boolean;
   /** Takes all words that are left; only the last one. */
   readonly many?: boolean;
@@ -121,7 +123,13 @@ const VERBS = [
   {
     name: 'pull',
     positions: [
-      { name: 'WORDS', many: true, kind: 'text', help: '[OUT.sif] REFERENCE; the file is named after the reference when it is left out' },
+      {
+        name: 'WORDS',
+        shown: '[OUT.sif] REFERENCE',
+        many: true,
+        kind: 'text',
+        help: 'an image in a registry, such as docker://NAME:TAG; the file is named after it when its name is left out',
+      },
     ],
     options: [...BUILD, { name: 'dir', value: 'DIRECTORY', help: 'where the file is written' }],
     help: 'the same, with the file named after the image',
@@ -168,7 +176,13 @@ const VERBS = [
   {
     name: 'image ls',
     positions: [IMAGE, { name: 'PATHS', optional: true, many: true, kind: 'text', help: 'paths in the image' }],
-    options: [{ name: 'depth', value: 'N', help: 'levels below each path' }],
+    options: [
+      { name: 'depth', value: 'N', help: 'levels below each path' },
+      // What fingers type.
+      { name: 'long', short: 'l', help: 'accepted, as are the next two: all is told of all names' },
+      { name: 'all', short: 'a', help: 'accepted' },
+      { name: 'recursive', short: 'R', help: 'accepted' },
+    ],
     help: 'list names in an image with mode, owner, size and time',
   },
   {
@@ -279,4 +293,6 @@ export const GROUPS: Readonly<Record<string, { readonly aliases: readonly string
 
 /** "IMAGE [PATHS…]" */
 export const usageOf = ({ positions }: Verb): string =>
-  positions.map(({ name, optional, many }) => (optional ? `[${name}${many ? '…' : ''}]` : `${name}${many ? '…' : ''}`)).join(' ');
+  positions
+    .map(({ name, shown, optional, many }) => shown ?? (optional ? `[${name}${many ? '…' : ''}]` : `${name}${many ? '…' : ''}`))
+    .join(' ');

@@ -140,7 +140,8 @@ const absolutePath = (path: string, cwd: string): string =>
   path.startsWith('/') ? path : `${cwd === '' ? '/proc/self/cwd' : cwd === '/' ? '' : cwd}/${path.replace(/^(\.\/+)+/, '')}`;
 
 const refuseMissing = (path: string, errno: number): never => {
-  const near = path.includes('/') ? undefined : 'an image in a registry is written docker://NAME[:TAG]';
+  const isPath = path.includes('/') || /\.(sif|sqfs|sqsh|squashfs|img|tar)$/.test(path);
+  const near = isPath ? undefined : `an image in a registry is written docker://${path}`;
   if (errno === ENOENT) refuse('E_IMAGE_MISSING', path, 'there is no such file', near ?? 'check the path');
   if (errno === ENOTDIR) refuse('E_IMAGE_MISSING', path, 'a part of the path is a file, not a directory', 'check the path');
   if (errno === EACCES) refuse('E_IMAGE_READ', path, 'you may not read it', `ask its owner for read permission; see ls -l ${path}`);

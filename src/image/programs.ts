@@ -13,7 +13,7 @@ const LIBRARY_DIRECTORIES = ['/lib64', '/usr/lib64', '/lib', '/usr/lib', '/usr/l
 const MPI_DIRECTORIES = ['/usr/lib64/openmpi/lib', '/usr/lib64/mpich/lib', '/usr/local/mpi/lib', '/opt/openmpi/lib', '/opt/mpich/lib'];
 
 /** The largest file that is looked into. */
-export const MAX_PROGRAM_BYTES = 8 * 1024 * 1024;
+const MAX_PROGRAM_BYTES = 8 * 1024 * 1024;
 
 /** Each is found out when it is called. */
 export type ProgramFacts = {

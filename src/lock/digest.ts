@@ -2,11 +2,11 @@
 import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
 
-/** "sha256:…" */
-export const digestOfFile = async (path: string): Promise<string> => {
-  const hash = createHash('sha256');
+/** "sha256:…", or with another algorithm of Node's in its place. */
+export const digestOfFile = async (path: string, algorithm = 'sha256'): Promise<string> => {
+  const hash = createHash(algorithm);
   for await (const chunk of createReadStream(path, { highWaterMark: 1 << 20 })) hash.update(chunk as Uint8Array);
-  return `sha256:${hash.digest('hex')}`;
+  return `${algorithm}:${hash.digest('hex')}`;
 };
 
 /** What passes by, unchanged; `then` is awaited with its "sha256:…" before the end is told. */

@@ -82,7 +82,8 @@ const apkPackages = (view: ImageView): readonly Package[] => {
   if (path === undefined) return [];
   return parseStanzas(textAt(view, path, MAX_DATABASE)).flatMap((stanza): readonly Package[] => {
     const [name, version] = [stanza.get('P'), stanza.get('V')];
-    if (name === undefined || version === undefined) return [];
+    // `apk add --virtual` makes a name for packages, with the time as its version: no repository has it.
+    if (name === undefined || version === undefined || stanza.get('T') === 'virtual meta package') return [];
     return [{ manager: 'apk', name, version, architecture: stanza.get('A'), digest: apkDigest(stanza.get('C') ?? '') }];
   });
 };
@@ -94,27 +95,38 @@ const apkDigest = (text: string): string | undefined => {
 
 // --- where environments of Python, conda and R usually are
 
+const MOUNTED: ReadonlySet<string> = new Set(['/dev', '/proc', '/sys', '/run', '/tmp']);
+
 const prefixes = (view: ImageView): readonly string[] => {
   const opt = directoriesIn(view, '/opt');
   const homes = ['/root', ...directoriesIn(view, '/home')];
-  const conda = [...opt, ...homes.flatMap((home) => directoriesIn(view, home)), '/usr/local'];
-  const environments = conda.flatMap((path) => directoriesIn(view, `${path}/envs`));
-  const all = ['/usr', '/usr/local', '/venv', '/app/.venv', ...homes.map((home) => `${home}/.local`), ...conda, ...environments];
+  const inHomes = homes.flatMap((home) => [...directoriesIn(view, home), `${home}/.local`, `${home}/.local/share/mamba`]);
+  const top = namesIn(view, '/')
+    .map((name) => `/${name}`)
+    .filter((path) => !MOUNTED.has(path));
+  const conda = [...top, '/usr/local', ...opt, ...inHomes];
+  const environments = [...conda, ...conda.map((path) => `${path}/.pixi`)].flatMap((path) => directoriesIn(view, `${path}/envs`));
+  const all = [...conda, ...environments, ...[...top, ...inHomes].map((path) => `${path}/.venv`)];
   const real = all.filter((path) => view.lstat(path)?.kind === 'directory');
   return [...new Set(real)].slice(0, MAX_PLACES);
 };
 
 // --- conda: a document for each package
 
-const condaPackages = (view: ImageView): readonly Package[] =>
+export type CondaNote = { readonly document: Readonly<Record<string, unknown>>; readonly package: Package };
+
+/** What conda and its kin have noted in each environment. */
+export const condaNotes = (view: ImageView): readonly CondaNote[] =>
   prefixes(view).flatMap((place) =>
     namesIn(view, `${place}/conda-meta`)
       .filter((name) => name.endsWith('.json'))
-      .flatMap((name) => condaPackage(textAt(view, `${place}/conda-meta/${name}`, MAX_DOCUMENT), place)),
+      .map((name) => parseObject(textAt(view, `${place}/conda-meta/${name}`, MAX_DOCUMENT)))
+      .flatMap((document) => condaPackage(document, place).map((each) => ({ document, package: each }))),
   );
 
-const condaPackage = (text: string, place: string): readonly Package[] => {
-  const document = parseObject(text);
+const condaPackages = (view: ImageView): readonly Package[] => condaNotes(view).map((note) => note.package);
+
+const condaPackage = (document: CondaNote['document'], place: string): readonly Package[] => {
   const field = (name: string): string | undefined => (typeof document[name] === 'string' ? given(document[name]) : undefined);
   const [name, version, build] = [field('name'), field('version'), field('build') ?? field('build_string')];
   if (name === undefined || version === undefined) return [];
@@ -174,14 +186,23 @@ const directDigest = (direct: Readonly<Record<string, unknown>>): string | undef
   return hash === undefined ? undefined : `sha256:${hash}`;
 };
 
-// --- R: a directory with a DESCRIPTION for each; what comes with R, or from dpkg, is theirs
+// --- R: a directory with a DESCRIPTION for each; what comes with R, or from dpkg or conda, is theirs
 
 const rPackages = (view: ImageView): readonly Package[] =>
   ['/usr/local', ...directoriesIn(view, '/opt'), ...directoriesIn(view, '/opt/R'), ...prefixes(view).filter((path) => path !== '/usr')]
     .flatMap((prefix) => [`${prefix}/lib/R/site-library`, `${prefix}/lib/R/library`])
     .filter((path, at, all) => all.indexOf(path) === at && view.lstat(path)?.kind === 'directory')
     .slice(0, MAX_PLACES)
-    .flatMap((place) => namesIn(view, place).flatMap((name) => rPackage(view, `${place}/${name}`, place)));
+    .flatMap((place) => {
+      const conda = condaNames(view, place.replace(/\/lib\/R\/[^/]*$/, ''));
+      return namesIn(view, place)
+        .filter((name) => !conda.has(`r-${name.toLowerCase()}`) && !conda.has(`bioconductor-${name.toLowerCase()}`))
+        .flatMap((name) => rPackage(view, `${place}/${name}`, place));
+    });
+
+/** Names of what conda installed there: NAME-VERSION-BUILD.json. */
+const condaNames = (view: ImageView, prefix: string): ReadonlySet<string> =>
+  new Set(namesIn(view, `${prefix}/conda-meta`).map((file) => file.replace(/-[^-]*-[^-]*\.json$/, '')));
 
 const rPackage = (view: ImageView, directory: string, place: string): readonly Package[] => {
   const description = parseStanza(textAt(view, `${directory}/DESCRIPTION`, MAX_DOCUMENT));

@@ -158,7 +158,7 @@ export const requireKept = ({ missing }: Lock, directory: string): void => {
     code: 'E_VENDOR',
     what: `cannot build from ${directory}`,
     why: `packages that the build needs were not kept there:\n${[...missing.slice(0, SHOWN).map((each) => `  ${packageTitle(each)}`), ...more].join('\n')}\n`,
-    hint: 'tsrun keeps what apt, dnf, pip, R and ADD fetch. Where the recipe brings these itself (COPY and the like), delete their lines from "missing" in the lock',
+    hint: 'tsrun keeps what apt, apk, dnf, zypper, conda, pip, R and ADD fetch. Where the recipe brings these itself (COPY and the like), delete their lines from "missing" in the lock',
   });
 };
 

@@ -7,12 +7,13 @@
  */
 import { spawnSync } from 'node:child_process';
 import { constants, existsSync, openSync, readSync } from 'node:fs';
-import { chmod, mkdir, readdir, rename, rm, writeFile } from 'node:fs/promises';
+import { mkdir, readdir } from 'node:fs/promises';
 import { Socket } from 'node:net';
 import { join } from 'node:path';
-import { digested, digestOfFile } from './digest.ts';
+import { digestOfFile } from './digest.ts';
+import { fetchInto } from './kept-files.ts';
 import type { Package } from './packages.ts';
-import type { Fetch, Sources, ToolSupply, Vendor } from './vendor.ts';
+import type { Sources, ToolSupply, Vendor } from './vendor.ts';
 
 /** Inside, in the memory-backed directory of the step. */
 const INSIDE = '/dev/.tsrun-pip';
@@ -44,7 +45,10 @@ export const pipSupply = async (
     ended: async () => {
       const reports = listener.end();
       for (const each of localPackages(reports)) onLocal(each);
-      for (const each of fetchedFiles(reports)) await keep(directory, each, fetch);
+      const files = fetchedFiles(reports);
+      if (files.length > 0) await mkdir(directory, { recursive: true });
+      // What cannot be fetched a second time is not kept: the lock will name the package.
+      for (const { name, address, digest } of files) await fetchInto(join(directory, name), address, digest, fetch);
     },
   };
 };
@@ -151,27 +155,6 @@ const parsed = (text: string): unknown => {
 const recordOf = (value: unknown): Readonly<Record<string, unknown>> =>
   typeof value === 'object' && value !== null ? (value as Record<string, unknown>) : {};
 const listOf = (value: unknown): readonly unknown[] => (Array.isArray(value) ? value : []);
-
-/** What cannot be fetched a second time is not kept: the lock will name the package. */
-const keep = async (directory: string, { name, address, digest }: FetchedFile, fetch: Fetch): Promise<void> => {
-  const path = join(directory, name);
-  if (digest !== undefined && (await digestOfFile(path).catch(() => undefined)) === digest) return;
-  await mkdir(directory, { recursive: true });
-  const fresh = `${path}.fetched`;
-  let found: string | undefined;
-  try {
-    const chunks = digested(await fetch(address), (each) => {
-      found = each;
-    });
-    await writeFile(fresh, chunks);
-    await chmod(fresh, 0o644);
-    if (digest === undefined || found === digest) await rename(fresh, path);
-  } catch {
-    // See above.
-  } finally {
-    await rm(fresh, { force: true });
-  }
-};
 
 /** @param directory DIR/pip. Returns the digest of a package's archive */
 export const keptDistributions = async (directory: string): Promise<(each: Package) => string | undefined> => {

@@ -6,9 +6,10 @@
  * would have done. Building from DIR, that function answers from there.
  */
 import { constants, existsSync } from 'node:fs';
-import { access, chmod, copyFile, mkdir, readdir, rename, writeFile } from 'node:fs/promises';
+import { access, chmod, mkdir, readdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { digestOfFile } from './digest.ts';
+import { putFile } from './kept-files.ts';
 import type { Package } from './packages.ts';
 import type { StepSupply, SupplyMount, ToolSupply, Vendor } from './vendor.ts';
 
@@ -83,15 +84,11 @@ const keep = async (fetched: string, directory: string): Promise<void> => {
   const entries = (await readdir(fetched, { withFileTypes: true })).filter((entry) => entry.isFile() && NAME.test(entry.name));
   if (entries.length > 0) await mkdir(directory, { recursive: true });
   for (const { name } of entries) {
-    const path = join(directory, name);
     const isOpen = await access(join(fetched, name), constants.R_OK).then(
       () => true,
       () => false,
     );
-    if (!isOpen) continue;
-    await copyFile(join(fetched, name), `${path}.fetched`);
-    await chmod(`${path}.fetched`, 0o644);
-    await rename(`${path}.fetched`, path);
+    if (isOpen) await putFile(join(fetched, name), join(directory, name));
   }
 };
 

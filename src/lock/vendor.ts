@@ -4,8 +4,10 @@
  *     DIR/tsrun.lock          what was built
  *     DIR/base/               base images, an OCI layout; each under the name the recipe gives it
  *     DIR/apt/STAGE/          what apt fetched: vendor-apt.ts
+ *     DIR/apk/STAGE/          what apk fetched: vendor-apk.ts
  *     DIR/pip/                what pip fetched: vendor-pip.ts
- *     DIR/dnf/STAGE/          what dnf fetched: vendor-dnf.ts
+ *     DIR/conda/              what conda and its kin fetched: vendor-conda.ts
+ *     DIR/dnf/STAGE/          what dnf and microdnf fetched: vendor-dnf.ts
  *     DIR/zypp/STAGE/         what zypper fetched: vendor-zypper.ts
  *     DIR/r/                  what R fetched: vendor-r.ts
  *     DIR/files/              what ADD fetched: downloads.ts
@@ -18,7 +20,9 @@ import { join } from 'node:path';
 import { TsrunError } from '../util/errors.ts';
 import { keptRpms } from './kept-files.ts';
 import type { Package } from './packages.ts';
+import { apkSupply, keptApks } from './vendor-apk.ts';
 import { aptSupply, keptArchives } from './vendor-apt.ts';
+import { type CondaDocument, condaSupply, keepCondaPackages, keptCondas } from './vendor-conda.ts';
 import { dnfSupply } from './vendor-dnf.ts';
 import { keptDistributions, pipSupply } from './vendor-pip.ts';
 import { keptRArchives, rSupply } from './vendor-r.ts';
@@ -75,7 +79,9 @@ export const supplyOf = ({ directory, purpose }: Vendor, { stage, scratch }: Wan
   inVendor(directory, async () => {
     const tools: readonly ToolSupply[] = [
       await aptSupply(purpose, join(directory, 'apt', String(stage)), scratch),
+      await apkSupply(purpose, join(directory, 'apk', String(stage)), scratch),
       await pipSupply(purpose, join(directory, 'pip'), scratch, sources),
+      await condaSupply(purpose, join(directory, 'conda'), scratch),
       await dnfSupply(purpose, join(directory, 'dnf', String(stage)), scratch),
       await zypperSupply(purpose, join(directory, 'zypp', String(stage)), scratch),
       await rSupply(purpose, join(directory, 'r'), scratch),
@@ -91,6 +97,11 @@ export const supplyOf = ({ directory, purpose }: Vendor, { stage, scratch }: Wan
         }),
     };
   });
+
+/** After a step that had a network: what it installed and noted itself. @throws TsrunError E_VENDOR */
+export const keepInstalled = async ({ directory, purpose }: Vendor, conda: readonly CondaDocument[], fetch: Fetch): Promise<void> => {
+  if (purpose === 'keep') await inVendor(directory, () => keepCondaPackages(join(directory, 'conda'), conda, fetch));
+};
 
 const inVendor = async <T>(directory: string, work: () => Promise<T>): Promise<T> => {
   try {
@@ -123,6 +134,8 @@ export type Kept = (each: Package) => string | undefined;
 
 export const keptIn = async (directory: string): Promise<Kept> => {
   const archives = await keptArchives(join(directory, 'apt'));
+  const apks = await keptApks(join(directory, 'apk'));
+  const condas = await keptCondas(join(directory, 'conda'));
   const distributions = await keptDistributions(join(directory, 'pip'));
   const rpms = await keptRpms([join(directory, 'dnf'), join(directory, 'zypp')]);
   const sources = await keptRArchives(join(directory, 'r'));
@@ -137,8 +150,9 @@ export const keptIn = async (directory: string): Promise<Kept> => {
       case 'r':
         return sources(each);
       case 'apk':
+        return apks(each) ? each.digest : undefined;
       case 'conda':
-        return undefined;
+        return condas(each);
       default:
         return each.manager satisfies never;
     }

@@ -48,7 +48,7 @@ const environmentCredentials = (env: Environment, onWarning: (message: string) =
 };
 
 /** In the order they are asked; most do not exist. */
-export const credentialFiles = (env: Environment): string[] => {
+const credentialFiles = (env: Environment): string[] => {
   const below = (directory: string | undefined, name: string): string[] =>
     directory === undefined || directory === '' ? [] : [`${directory}/${name}`];
   const home = env['HOME'];
@@ -80,7 +80,7 @@ export type CredentialFile = {
 const FILE_LIMIT = 4 * 1024 * 1024;
 
 /** `undefined`: not there, or (with a warning) not readable. */
-export const readCredentialFile = async (path: string, onWarning: (message: string) => void): Promise<CredentialFile | undefined> => {
+const readCredentialFile = async (path: string, onWarning: (message: string) => void): Promise<CredentialFile | undefined> => {
   try {
     if ((await stat(path)).size > FILE_LIMIT) throw new Error(`it is longer than ${FILE_LIMIT} bytes`);
     const json: unknown = JSON.parse(await readFile(path, 'utf8'));
@@ -126,7 +126,7 @@ const findInFile = async (
 };
 
 /** What docker keys Docker Hub's credentials by. */
-export const serverName = (registry: string): string => (registry === DOCKER_HUB ? 'https://index.docker.io/v1/' : registry);
+const serverName = (registry: string): string => (registry === DOCKER_HUB ? 'https://index.docker.io/v1/' : registry);
 
 /** Docker wrote `https://index.docker.io/v1/` and `https://host/`; newer files hold plain hosts, perhaps with a name space. */
 const withoutScheme = (key: string): string => key.replace(/^https?:\/\//, '').replace(/\/+$/, '');

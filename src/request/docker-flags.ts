@@ -32,3 +32,18 @@ export const misreadSwitch = (option: string, image: string): string | undefined
   if (option === '-u' && /^[0-9]+(:[0-9]+)?$/.test(image)) return insteadOf('--user');
   return undefined;
 };
+
+/** A whole command line of Docker is answered at once: what to write for each of its options in `words`, up to the image. */
+export const insteadOfAll = (words: readonly string[]): string => {
+  const all: string[] = [];
+  for (const [at, word] of words.entries()) {
+    const before = words[at - 1] ?? '-';
+    if (!word.startsWith('-') && !before.startsWith('-')) break; // no value of an option: the image
+    const letters = /^-[a-z]+$/.test(word) ? [...word.slice(1)].map((letter) => `-${letter}`) : [word.split('=', 1)[0] ?? ''];
+    for (const option of letters) {
+      const write = insteadOf(option) ?? misreadSwitch(option, words[at + 1] ?? '');
+      if (write !== undefined) all.push(`${option}: ${write}`);
+    }
+  }
+  return all.join('; ');
+};

@@ -1,7 +1,7 @@
 /** argv by the flag table. Options come before the image; everything after it belongs to the payload, untouched. */
 import { EXIT_TSRUN, TsrunError } from '../util/errors.ts';
 import { nearest } from '../util/nearest.ts';
-import { insteadOf, misreadSwitch } from './docker-flags.ts';
+import { insteadOf, insteadOfAll, misreadSwitch } from './docker-flags.ts';
 import { ALL_FLAGS, type Flag, type FlagName, flagsOf, LATER_FLAGS, RUN_VERBS, type RunVerb } from './flags.ts';
 
 /** One value given for a flag, and where. `origin` is what a person would look for: `--bind`, `APPTAINER_BIND`, a file. */
@@ -46,14 +46,18 @@ export const switchText = (origin: string, text: string): 'true' | 'false' => {
   );
 };
 
-const refuseUnknown = (word: string, flags: readonly KnownFlag[]): never => {
+/** @param behind the words from the refused one on */
+const refuseUnknown = (word: string, flags: readonly KnownFlag[], behind: readonly string[]): never => {
   const bare = word.replace(/^--?/, '');
   const later = LATER_FLAGS.find((flag) => (word.startsWith('--') ? flag.name === bare : flag.short === bare));
   if (later !== undefined) {
     throw usage(`cannot use ${word}`, 'it is not available yet', `today: ${later.today}`);
   }
   const instead = insteadOf(word);
-  if (instead !== undefined) throw usage(`cannot use ${word}`, 'it is an option of Docker', `here: ${instead}`);
+  if (instead !== undefined) {
+    const all = insteadOfAll(behind);
+    throw usage(`cannot use ${word}`, 'it is an option of Docker', all.includes('; -') ? `here ${all}` : `here: ${instead}`);
+  }
   const near = word.startsWith('--') ? nearest(bare, [...flags.flatMap((flag) => [flag.name, ...(flag.aliases ?? [])])]) : undefined;
   throw usage(
     `cannot use ${word}`,
@@ -88,7 +92,7 @@ const readOptions = (
       const origin = equals < 0 ? word : word.slice(0, equals);
       const name = origin.slice(2);
       const flag = flags().find((each) => each.name === name || each.aliases?.includes(name) === true);
-      if (flag === undefined) return refuseUnknown(origin, flags());
+      if (flag === undefined) return refuseUnknown(origin, flags(), words.slice(at));
       if (equals >= 0) put(flag, origin, word.slice(equals + 1));
       else if (flag.kind === 'switch') put(flag, origin, 'true');
       else put(flag, origin, flag.kind === 'optional' ? '' : following(origin));
@@ -99,7 +103,7 @@ const readOptions = (
       const origin = `-${word[letter] ?? ''}`;
       if (origin === '-h') return { node: true };
       const flag = flags().find((each) => each.short === origin.slice(1));
-      if (flag === undefined) return refuseUnknown(origin, flags());
+      if (flag === undefined) return refuseUnknown(origin, flags(), words.slice(at));
       const rest = word.slice(letter + 1);
       if (flag.kind === 'switch' && !rest.startsWith('=')) {
         put(flag, origin, 'true');

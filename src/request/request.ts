@@ -64,14 +64,14 @@ export type SiteSettings = {
   readonly cacheBytes: number;
 };
 
-export const NO_MOUNT_NAMES = ['home', 'cwd', 'tmp', 'dev', 'proc', 'sys', 'bind-paths', 'devpts', 'hostfs'] as const;
+const NO_MOUNT_NAMES = ['home', 'cwd', 'tmp', 'dev', 'proc', 'sys', 'bind-paths', 'devpts', 'hostfs'] as const;
 /** More than any site or workflow has; each costs a few system calls, and the kernel's table of mounts has an end (fs.mount-max). */
 const MAX_BINDS = 5000;
 const DEFAULT_LINGER_MS = 10_000;
 /** The image server decides, by the memory there is. */
 const DEFAULT_CACHE_BYTES = 0;
 /** One name of a directory: anything else would lead out of /scif/apps. */
-export const isAppName = (text: string): boolean => /^(?!\.{1,2}$)[^/]{1,255}$/.test(text);
+const isAppName = (text: string): boolean => /^(?!\.{1,2}$)[^/]{1,255}$/.test(text);
 const HOST_NAME = /^[A-Za-z0-9]([A-Za-z0-9.-]{0,62}[A-Za-z0-9])?$/;
 
 const refuse: (code: 'E_USAGE' | 'E_CONFIG', what: string, why: string, hint: string) => never = (code, what, why, hint) => {

@@ -1,6 +1,6 @@
 /** A build told in plain lines, for logs and pipes: one for each step, and every ten seconds what is under way. */
 import type { BuildEvent, BuildListener } from '../build/events.ts';
-import { createBuildState, durationText, endedNumbers, lineText, sizeText, stepMark, taskNumbers } from './build-view.ts';
+import { createBuildState, durationText, endedNumbers, lineText, sizeText, stepMark, stepsText, taskNumbers } from './build-view.ts';
 
 export type Lines = { readonly hear: BuildListener; readonly tick: () => void };
 
@@ -38,7 +38,7 @@ export const createLines = (write: (text: string) => void, outputToo: boolean, n
       for (; notes < view.notes.length; notes++) say(view.notes[notes] ?? '');
       if (event.kind === 'done')
         say(
-          `${view.target}: ${sizeText(event.bytes)}${event.steps} ${event.steps === 1 ? 'step' : 'steps'} (${event.cached} cached), ${durationText(event.milliseconds)}`,
+          `${view.target}: ${sizeText(event.bytes)}${stepsText(event.steps)} (${event.cached} cached), ${durationText(event.milliseconds)}`,
         );
     },
     tick: () => {

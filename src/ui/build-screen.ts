@@ -10,6 +10,7 @@ import {
   type RunningTask,
   sizeText,
   stepMark,
+  stepsText,
   taskNumbers,
 } from './build-view.ts';
 
@@ -114,6 +115,6 @@ const Summary = ({ view }: { view: BuildView }): ReactElement | null => {
   if (view.end !== 'done' || view.result === undefined) return null;
   const { over } = view.steps;
   const cached = view.result.cached === 0 ? '' : `, ${view.result.cached} cached`;
-  const text = `${view.target}  ${sizeText(view.result.bytes)}${over} ${over === 1 ? 'step' : 'steps'}${cached}, ${durationText(view.milliseconds)}`;
+  const text = `${view.target}  ${sizeText(view.result.bytes)}${stepsText(over)}${cached}, ${durationText(view.milliseconds)}`;
   return h(Text, null, MARKS.done, ' ', text);
 };

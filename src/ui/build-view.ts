@@ -40,6 +40,8 @@ export type BuildView = {
   readonly target: string;
   readonly milliseconds: number;
   readonly steps: { readonly over: number; readonly all: number };
+  /** Whether the results of steps are kept for the next build. */
+  readonly keeps: boolean;
   readonly ended: readonly EndedStep[];
   readonly running: readonly RunningStep[];
   readonly tasks: readonly RunningTask[];
@@ -72,6 +74,7 @@ export const createBuildState = (): BuildState => {
   let began: number | undefined;
   let ended = 0;
   let all = 0;
+  let keeps = false;
   let end: BuildView['end'];
   let result: BuildView['result'];
   const stages = new Map<number, string>();
@@ -96,6 +99,7 @@ export const createBuildState = (): BuildState => {
       case 'plan':
         target = event.target;
         all = event.steps;
+        keeps = event.keeps;
         // A single stage needs no name.
         if (event.stages.length > 1) for (const { index, name } of event.stages) stages.set(index, shown(name));
         break;
@@ -168,6 +172,7 @@ export const createBuildState = (): BuildState => {
       target,
       milliseconds: began === undefined ? 0 : time - began,
       steps: { over: over.length, all },
+      keeps,
       ended: over,
       running: [...running.values()].map(({ step, since, output }) => ({ step, stage: stageOf(step), milliseconds: time - since, output })),
       tasks: [...tasks.values()].map(({ id, text, since, done, total, samples }) => ({
@@ -234,6 +239,25 @@ export const bytesText = (bytes: number): string => {
 
 /** "[2/5]", "[build 2/5]" */
 export const stepMark = (step: StepInfo, stage: string): string => `[${stage === '' ? '' : `${stage} `}${step.number}/${step.of}]`;
+
+/** For somebody who has interrupted it: what was under way, and what there is now. */
+export const interruptedText = ({ target, running, tasks, ended, keeps, end }: BuildView): string => {
+  if (end === 'done') return `interrupted in the second build: ${target} is written, and was not compared`;
+  const [step] = running;
+  const [task] = tasks;
+  const at =
+    step !== undefined ? ` in ${stepMark(step.step, step.stage)} ${step.step.title}` : task !== undefined ? ` while ${task.text}` : '';
+  const finished = ended.filter(({ how }) => how !== 'failed').length;
+  const kept =
+    finished === 0
+      ? 'no step was finished'
+      : keeps
+        ? `${stepsText(finished)} before it ${finished === 1 ? 'is' : 'are'} kept for the next build`
+        : 'no step is kept here';
+  return `interrupted${at}: ${target} was not written; ${kept}`;
+};
+
+export const stepsText = (count: number): string => `${count} ${count === 1 ? 'step' : 'steps'}`;
 
 /** "120 of 200 MB, 45 MB/s, 3.1 s" */
 export const taskNumbers = ({ done, total, rate, milliseconds }: RunningTask): string =>

@@ -1,4 +1,3 @@
-// time limit: 300 s
 /** The converter as a whole: the same bytes everywhere, images others can read, and nothing lost when it fails. */
 import { spawn, spawnSync } from 'node:child_process';
 import { createHash, randomBytes } from 'node:crypto';

@@ -317,4 +317,12 @@ test('Python takes a compiled file whose source got the time of the epoch', asyn
   }
 });
 
+test('directories for temporary files have the time of the epoch where programs ran, whatever was there', async () => {
+  const entries = ['tmp/', './var/tmp', 'var/tmp/kept', 'srv/tmp'].map((path): TestEntry => ({ path, type: 'dir', mtime: 1_600_000_000 }));
+  const times = async (ran: boolean): Promise<readonly number[]> =>
+    (await passed(entries, { epoch: EPOCH, ran })).map(({ entry }) => entry.mtime);
+  assert.equal(await times(true), [EPOCH, EPOCH, 1_600_000_000, 1_600_000_000]);
+  assert.equal(await times(false), Array(4).fill(1_600_000_000));
+});
+
 test.run();

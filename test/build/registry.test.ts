@@ -1,4 +1,3 @@
-// time limit: 180 s
 /** docker:// through a real registry: converted, converted again without the network, and found by the planner's rule. */
 import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';

@@ -1,4 +1,3 @@
-// time limit: 300 s
 /** The command line run unbuilt: verbs, their output, errors with code and cure, exit statuses. */
 import { spawn, spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, watch, writeFileSync } from 'node:fs';
@@ -94,8 +93,8 @@ test('help names every verb, and each verb its options; exec, run and shell take
 
 test('mistakes on the command line say what is meant', () => {
   refused(['biuld', 'x', 'y'], 'E_USAGE', /build/);
-  refused([], 'E_USAGE', /say what to do/);
-  refused(['build', 'only-one'], 'E_USAGE', /1 of the 2 words/);
+  refused([], 'E_USAGE', /no command is given.*\nhint: say what to do/);
+  refused(['build', 'only-one'], 'E_USAGE', / SOURCE is missing.*\nhint: write tsrun build \[options\] OUTPUT SOURCE/);
   refused(['build', '--compres', 'gzip', 'x', 'y'], 'E_USAGE', /compres/);
   refused(['build', '--compress', 'brotli', 'x.sif', 'tar:x'], 'E_USAGE', /zstd, gzip, xz, lz4/);
   refused(['build', '--compress', 'zstd:99', 'x.sif', 'tar:x'], 'E_USAGE', /1 to 22/);
@@ -104,6 +103,7 @@ test('mistakes on the command line say what is meant', () => {
   refused(['build', '--arch', 'vax', 'x.sif', 'tar:x'], 'E_PLATFORM', /known/);
   refused(['build', 'x.sif', 'library://x/y'], 'E_REFERENCE', /Apptainer/);
   refused(['pull', 'tar:x'], 'E_USAGE', /tsrun build/);
+  refused(['pull', 'alpine:3'], 'E_USAGE', /hint: an image in a registry is written docker:\/\/alpine:3; /);
   refused(['pull', 'a', 'b', 'c'], 'E_USAGE', /too many/);
   refused(['build', '--limit-files', 'many', 'x.sif', 'tar:x'], 'E_USAGE', /--limit-files "many".*not a number/);
   refused(['build', '--limit-ratio', '-1', 'x.sif', 'tar:x'], 'E_USAGE', /limit-ratio/);
@@ -116,6 +116,39 @@ test('mistakes on the command line say what is meant', () => {
   refused(['help', 'nothing'], 'E_USAGE', /no command nothing/);
   refused(['completion', 'tcsh'], 'E_USAGE', /bash, zsh, fish/);
   refused(['image', 'ls', '--depth', 'x', image], 'E_USAGE', /--depth/);
+});
+
+test('what fingers know from other tools is answered with what to write', () => {
+  for (const [words, hint] of [
+    [['images'], /images are files: .*tsrun cache list/],
+    [['instance', 'start', image, 'x'], /there are no instances: .*systemd-run --user/],
+    [['docker', 'run', 'x'], /leave the word out/],
+    [['ls', image], /tsrun image ls IMAGE \[PATHS…\]/],
+    [['sif', 'header', image], /there are ls, cat, .*dump/],
+    [['image'], /say what to do: ls, cat/],
+    [['build', '-t', 'name', '.'], /the file comes first, .*tsrun build NAME\.sif SOURCE/],
+    [['build', '--remote', 'x.sif', 'x.def'], /images are built here, without root/],
+    [['build', '--compres', 'gzip', 'x.sif', 'tar:x'], /did you mean --compress\?/],
+    [['inspect', '-lx', image], /see tsrun inspect --help/],
+    [['inspect'], /write tsrun inspect \[options\] IMAGE/],
+    [['inspect', image, image], /write tsrun inspect \[options\] IMAGE/],
+    [['pull'], /write tsrun pull \[options\] \[OUT\.sif\] REFERENCE/],
+  ] as const)
+    refused(words, 'E_USAGE', new RegExp(`\nhint: .*${hint.source}`));
+  assert.is(ok(['image', 'ls', '-laR', image, '/opt']), ok(['image', 'ls', image, '/opt']));
+});
+
+test('help and version are told wherever they stand before the image', () => {
+  for (const words of [
+    ['--help', 'exec'],
+    ['-h', 'run'],
+    ['shell', '--help'],
+    ['test', '-h'],
+  ])
+    assert.match(ok(words), /^tsrun (exec|run|shell|test) \[options\] IMAGE/);
+  assert.is(ok(['--version', 'exec']), ok(['version']));
+  assert.match(ok(['image', '--help']), /tsrun image ls <image>/);
+  assert.match(ok(['image', 'ls', '--help']), /--depth/);
 });
 
 test('of an option that is given twice the last one counts', () => {
@@ -208,8 +241,8 @@ test('image ls, cat, extract, facts and objects look into an image', () => {
   assert.match(ok(['image', 'facts', image]), /^system: +A ü$[\s\S]*^tree digest: +sha256:[0-9a-f]{64}$/m);
   assert.equal(JSON.parse(ok(['image', 'facts', '--json', image])).cmd, ['/bin/tool']);
   assert.match(ok(['image', 'objects', image]), /^\d+ +\|1 +\|NONE +\|\d+-\d+ +\|FS \(Squashfs\/\*System\/amd64\) image\.squashfs$/m);
-  refused(['image', 'cat', image, '/missing'], 'E_IMAGE_READ', /missing/);
-  refused(['image', 'extract', image, join(place, 'extracted')], 'E_IMAGE_READ', /not empty/);
+  refused(['image', 'cat', image, '/missing'], 'E_IMAGE_READ', /missing[\s\S]*\nhint: tsrun image ls .*image\.sif lists its names/);
+  refused(['image', 'extract', image, join(place, 'extracted')], 'E_IMAGE_READ', /not empty[\s\S]*\nhint: name a directory that is empty/);
 });
 
 test("Apptainer's words for the objects of a SIF work", () => {
@@ -265,7 +298,7 @@ test('the cache is listed with sizes, and cleaned by age or altogether', () => {
   const { items } = JSON.parse(ok(['cache', 'list', '--json']));
   assert.ok(items.some(({ kind, days }: { kind: string; days: number }) => kind === 'facts' && days === 0));
   assert.match(ok(['cache', 'clean', '--all', '--dry-run']), new RegExp(`${items.length} items, .* would be removed`));
-  assert.is(tsrun(['cache', 'clean']).stderr, '');
+  assert.match(tsrun(['cache', 'clean']).stderr, /^tsrun: nothing in .* was unused for 30 days; --all removes everything\n$/);
   assert.is(JSON.parse(ok(['cache', 'list', '--json'])).items.length, items.length);
   const [old] = items;
   must('touch', ['-d', '10 days ago', old.path]);

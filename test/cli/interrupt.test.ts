@@ -40,14 +40,14 @@ const interrupted = (text: string, signals: number): Promise<Ended> =>
     child.on('close', (_status, signal) => fulfil({ signal, said }));
   });
 
-const SLOW = `{ patience: 60_000, onSlow: () => console.log('slow') }`;
+const SLOW = `{ patience: 60_000, onSlow: () => console.log('slow'), onTidy: () => console.log('all tidy') }`;
 
 test('work that hangs is left after two seconds', async () => {
   assert.equal(await interrupted(script(30_000, 'undefined'), 1), { signal: 'SIGINT', said: 'working\n' });
 });
 
 test('work that has much to put away has its time, and says so', async () => {
-  assert.equal(await interrupted(script(2_500, SLOW), 1), { signal: 'SIGINT', said: 'working\nslow\ntidied\n' });
+  assert.equal(await interrupted(script(2_500, SLOW), 1), { signal: 'SIGINT', said: 'working\nslow\ntidied\nall tidy\n' });
 });
 
 test('a second signal ends it at once', async () => {

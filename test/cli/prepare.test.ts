@@ -1,4 +1,3 @@
-// time limit: 180 s
 /** What happens before a first run: converted once however many ask, into the place the planner finds, without a network where there is none. */
 import { chmodSync, existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';

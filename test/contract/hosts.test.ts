@@ -1,4 +1,3 @@
-// time limit: 300 s
 /**
  * The planner gives the same answers wherever it runs: its bundle in QuickJS on invented machines, and the native program on this machine, each
  * compared with the same TypeScript in Node.

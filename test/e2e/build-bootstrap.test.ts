@@ -1,4 +1,4 @@
-// time limit: 400 s
+// time limit: 900 s
 /** Bases made from packages or of one program, and sections that run on the host: with one id, with several, and where the kernel makes no overlay. */
 import { spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, readdirSync, symlinkSync } from 'node:fs';

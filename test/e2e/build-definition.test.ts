@@ -1,4 +1,3 @@
-// time limit: 200 s
 /** Definition files as an ordinary user: what they build, and what run, exec, test and inspect then show. */
 import { spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';

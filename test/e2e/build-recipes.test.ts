@@ -1,4 +1,3 @@
-// time limit: 300 s
 /** `tsrun build OUT RECIPE` as an ordinary user: steps, copies, stages, cache, failures. With one id, and with those of /etc/subuid. */
 import { spawnSync } from 'node:child_process';
 import { chmodSync, existsSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';

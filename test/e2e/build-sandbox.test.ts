@@ -1,4 +1,3 @@
-// time limit: 120 s
 /** `tsrun build --sandbox`: a directory that runs, can be built upon and changed, and becomes an image with the owners that were meant. */
 import { spawnSync } from 'node:child_process';
 import { existsSync, statSync } from 'node:fs';

@@ -1,16 +1,17 @@
-// time limit: 300 s
+// time limit: 900 s
 /** What steps of `tsrun build` may do, what becomes of them when the build dies, and what is believed of earlier builds. As an ordinary user. */
 import { type ChildProcess, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { run, tsrun, tsrunOk, tsrunPath } from '../helpers/product.ts';
 import { ok, onTerminal, RANGES, recipesIn } from '../helpers/recipes.ts';
+import { skip } from '../helpers/skip.ts';
 
 const test = suite('steps of a build');
-const { place, space, base, env, context, build, buildPlain, start, inside } = recipesIn('steps', (tree) => {
+const { user, place, space, base, env, context, build, buildPlain, start, inside } = recipesIn('steps', (tree) => {
   writeFileSync(join(tree, 'etc/passwd'), 'root::0:0:root:/:/bin/sh\napp::9:9:app:/:/bin/sh\n');
   writeFileSync(join(tree, 'etc/group'), 'root:x:0:\napp:x:9:\n');
 });
@@ -251,18 +252,20 @@ const together = (
     ),
   );
 
-const ALONE = (sharing: string) => (word: string) =>
-  `RUN --mount=type=cache,target=/c,id=one,mode=0750,sharing=${sharing} ls -ld /c | grep '^drwxr-x---' && test ! -e /c/busy && touch /c/busy && sleep 2 && rm /c/busy && echo ${word} >> /c/words`;
+/** Alone in its cache for as long as `meanwhile` takes. */
+const ALONE = (sharing: string, meanwhile: (word: string) => string) => (word: string) =>
+  `RUN --mount=type=cache,target=/c,id=one,mode=0750,sharing=${sharing} --mount=type=cache,target=/both,id=both ls -ld /c | grep '^drwxr-x---' && test ! -e /c/busy && touch /c/busy && ${meanwhile(word)} && rm /c/busy && echo ${word} >> /c/words`;
 
 test('a cache that is locked has one step at a time, a private one is one of several, and a new one has the mode of the recipe', async () => {
-  for (const [sharing, names] of [
-    ['locked', ['6f6e65']],
-    ['private', ['6f6e65', '6f6e65-1']],
+  const metTheOther = (word: string): string => `touch /both/${word} && until [ -e /both/a -a -e /both/b ]; do sleep 0.1; done`;
+  for (const [sharing, meanwhile, names] of [
+    ['locked', () => 'sleep 2', ['6f6e65']],
+    ['private', metTheOther, ['6f6e65', '6f6e65-1']],
   ] as const) {
     const own = { TSRUN_TMPDIR: join(place, `sharing-${sharing}`) };
-    for (const [status, stderr] of await together(ALONE(sharing), own)) assert.is(status, 0, stderr);
+    for (const [status, stderr] of await together(ALONE(sharing, meanwhile), own)) assert.is(status, 0, stderr);
     const mounts = join(place, `sharing-${sharing}`, 'build/single/mounts');
-    assert.equal(readdirSync(mounts).sort(), names);
+    assert.equal(readdirSync(mounts).sort(), ['626f7468', ...names]);
     const words = names.map((name) => readFileSync(join(mounts, name, 'words'), 'utf8')).join('');
     assert.equal(words.trim().split('\n').sort(), ['a', 'b']);
     assert.equal(readdirSync(join(place, `sharing-${sharing}`, 'build/single/keys')), []);
@@ -307,6 +310,25 @@ for (const term of ['dumb', 'xterm']) {
     assert.equal(readdirSync(join(space, 'build/single/begun')), []);
   });
 }
+
+test('a debug shell that gives back the terminal to whoever had it sees who that was', () => {
+  if (!existsSync('/bin/dash')) return skip('there is no dash, which says so where it does not');
+  const directory = context({ Dockerfile: `FROM ${base}\nCOPY dash /\nRUN ln -sf dash /bin/sh\nRUN exit 3\n` });
+  const libraries = run('ldd', ['/bin/dash']).stdout.match(/\/\S+/g) ?? [];
+  for (const path of ['/bin/dash', ...libraries]) {
+    mkdirSync(dirname(join(directory, 'dash', path)), { recursive: true });
+    copyFileSync(path, join(directory, 'dash', path));
+  }
+  run('chown', ['-R', user.name, directory], { as: 'root' });
+  const words = onTerminal('tsrun build> ', 'echo "<$0>"; exit 0\n', [
+    tsrunPath,
+    ...['build', '--force', '--debug-shell', join(place, 'dash.sif'), directory],
+  ]);
+  const ran = run(words[0] ?? '', words.slice(1), { env, cwd: directory });
+  assert.match(ran.stdout, /<\S*sh>/, ran.stderr);
+  assert.not.match(ran.stdout, /process group/);
+  assert.is(ran.status, 125);
+});
 
 const MANY = `FROM ${base} AS first
 RUN mkdir -m 0700 /made && echo one > /made/file && chown -R 9:9 /made && ln /made/file /made/linked && ln -s file /made/link && chown -h 3:4 /made/link

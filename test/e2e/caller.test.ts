@@ -215,11 +215,14 @@ test('a run within a run works, contained or not', () => {
 });
 
 test('a run leaves nothing in the current directory, home or /var/tmp', () => {
+  if (!isRoot()) return skip('needs root for a /var/tmp that nobody else writes to');
   const here = own(join(place, 'clean'));
-  const before = readdirSync('/var/tmp');
-  tsrunOk(['exec', '--writable-tmpfs', image, 'true'], { cwd: here, env: { HOME: here } });
+  const become = `setpriv --reuid=${user.uid} --regid=${user.gid} --init-groups`;
+  const script = `mount -t tmpfs -o mode=1777 none /var/tmp && ${become} "$@" && ls -A /var/tmp`;
+  const words = ['-m', 'sh', '-c', script, 'sh', tsrunPath, 'exec', '--writable-tmpfs', image, 'echo', 'ran'];
+  const ran = run('unshare', words, { as: 'root', cwd: here, env: { HOME: here } });
+  assert.equal([ran.stdout, ran.stderr], ['ran\n', '']);
   assert.equal(readdirSync(here), []);
-  assert.equal(readdirSync('/var/tmp'), before);
 });
 
 test.run();

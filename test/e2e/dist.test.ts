@@ -1,4 +1,3 @@
-// time limit: 300 s
 /** The release: unpacked elsewhere, with the checkout hidden, it does the main job; and running an image never starts its Node. */
 import { execFileSync } from 'node:child_process';
 import { chmodSync, mkdirSync, readdirSync, readFileSync } from 'node:fs';

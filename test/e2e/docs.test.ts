@@ -1,4 +1,4 @@
-// time limit: 300 s
+// time limit: 900 s
 /**
  * Every command of README.md and docs/ that stands in a `console` block is run, in order, as the test user, in a directory with the files
  * the pages speak of; a command must end with 0 and print what the page says it prints.

@@ -1,4 +1,4 @@
-// time limit: 300 s
+// time limit: 900 s
 /** Some of the end-to-end tests as on the kernels that users have; `npm run test:kernels` runs all of them so. */
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';

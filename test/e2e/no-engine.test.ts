@@ -1,4 +1,3 @@
-// time limit: 300 s
 /** The native program built without the engine: the planner runs in Node, and a run is the same. It is built here, which takes some seconds. */
 import { spawnSync } from 'node:child_process';
 import { copyFileSync, mkdirSync } from 'node:fs';

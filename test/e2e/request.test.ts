@@ -171,6 +171,10 @@ test('what habit of other tools asks for is answered with what to write', () => 
     [['run', '-e', 'A=B', image], '--env A=B'],
     [['run', '-p', '80:80', image], "the host's network"],
     [['run', '--rm', '-it', image], 'leaves nothing behind'],
+    [
+      ['run', '-it', '--rm', '-v', '/a:/b', '-p', '80:80', 'alpine', 'sh', '--rm'],
+      "here -t: leave it out: the program has your terminal; --rm: leave it out: a run leaves nothing behind; -v: --bind /a:/b; -p: leave it out: programs use the host's network, their ports are the host's\n",
+    ],
     [['run', '--gpus', 'all', image], '--nv'],
     [['exec', '--cpus', '3', image, 'true'], 'systemd-run'],
     [['exec', '--no-env', 'A', image, 'true'], 'env -u NAME tsrun ...'],

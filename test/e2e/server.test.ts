@@ -1,14 +1,13 @@
 /** The image server's processes as they run: what they may do, where they run, that they are replaced when they die, and that they end. */
 import { createHash } from 'node:crypto';
 import { mkdirSync, readdirSync, readlinkSync, statSync, writeFileSync } from 'node:fs';
-import { cpus } from 'node:os';
 import { join } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import type { ServerStats } from '../../src/cli/image-stats.ts';
-import { childrenOf, field, sessionOf, textOf } from '../helpers/processes.ts';
+import { allProcessors, field, oneProcessor, processorsOf, sessionOf, textOf } from '../helpers/processes.ts';
 import { run as asUser, makeBusyboxImage, scratch, tsrunOk, tsrunPath } from '../helpers/product.ts';
-import { endOf, processesOf, runtimeIn, type Staying, startStaying, until } from '../helpers/servers.ts';
+import { endOf, processesOf, runtimeIn, type Staying, servingOf, startStaying, until } from '../helpers/servers.ts';
 import { skip } from '../helpers/skip.ts';
 
 const test = suite('image server');
@@ -36,15 +35,14 @@ const waiting = (name: string, script: string, before: readonly string[] = []): 
 test('the process that reads the image is confined; neither it nor the server has anything of the run that started them', async () => {
   if (!isRoot) return skip('needs root to look into the server');
   const starter = 'ulimit -Sn 100; ulimit -Ss 1024; exec 7</etc/passwd; exec "$@"';
-  const run = await waiting('confined', 'echo ready; read line', ['taskset', '-c', '0', 'sh', '-c', starter, 'sh']);
+  const run = await waiting('confined', 'echo ready; read line', ['taskset', '-c', oneProcessor(), 'sh', '-c', starter, 'sh']);
   const { server, serving } = processesOf(run.pid ?? 0);
   assert.ok(server > 0 && serving > 0);
   assert.is(field(serving, 'Seccomp'), '2');
   assert.is(asUser('readlink', [`/proc/${run.pid}/exe`]).status, 0);
   assert.is(field(serving, 'NoNewPrivs'), '1');
-  const all = `0-${cpus().length - 1}`.replace(/^0-0$/, '0');
-  assert.equal([field(server, 'Cpus_allowed_list'), field(serving, 'Cpus_allowed_list')], [all, all]);
-  assert.is(field(run.pid ?? 0, 'Cpus_allowed_list'), '0');
+  assert.equal([processorsOf(server), processorsOf(serving)], [allProcessors(), allProcessors()]);
+  assert.is(processorsOf(run.pid ?? 0), oneProcessor());
   for (const pid of [server, serving]) {
     assert.is.not(sessionOf(pid), sessionOf(run.pid ?? 0));
     assert.is.not(asUser('readlink', [`/proc/${pid}/exe`]).status, 0, 'not even its user may look into it, nor trace it');
@@ -64,8 +62,8 @@ test('the process that reads the image is confined; neither it nor the server ha
   await until(() => field(server, 'Name') === undefined && field(serving, 'Name') === undefined);
 });
 
-/** Reads page `page` of each block but the first. */
-const readPages = (page: number): string =>
+/** Reads a page of each block but the first; of a number, or of what a variable of the shell holds. */
+const readPages = (page: number | 'page'): string =>
   `for i in $(seq 1 ${BLOCKS - 1}); do dd if=/opt/blocks bs=4096 count=1 skip=$((i * 32 + ${page})) 2>/dev/null; done | md5sum`;
 const sumOfPages = (page: number): string => {
   const hash = createHash('md5');
@@ -76,7 +74,7 @@ const sumOfPages = (page: number): string => {
 test('the kernel gets the rest of a block of which a page was read here and there, and does not ask again', async () => {
   const runtime = runtimeOf('rests');
   // The programs are read as a whole first: what is sent then is of the blocks.
-  const script = `cat /bin/busybox >/dev/null; echo ready; read line; ${readPages(5)}; read line; ${readPages(20)}; md5sum </opt/blocks; echo read; read line`;
+  const script = `cat /bin/busybox >/dev/null; echo ready; while read page; do ${readPages('page')}; done; md5sum </opt/blocks`;
   const run = await startStaying(runtime, [image, 'sh', '-c', script]);
   const stats = (): ServerStats['images'][0] => {
     const all = JSON.parse(tsrunOk(['image', 'stats', '--json'], { env: { XDG_RUNTIME_DIR: runtime } })) as { servers: ServerStats[] };
@@ -84,24 +82,28 @@ test('the kernel gets the rest of a block of which a page was read here and ther
     if (first === undefined) throw new Error('no image is served');
     return first;
   };
+  /** How many requests that took. */
+  const reads = async (page: number): Promise<number> => {
+    const before = stats();
+    run.stdin?.write(`${page}\n`);
+    await until(() => run.text().includes(sumOfPages(page)));
+    return stats().read - before.read;
+  };
   const begun = stats();
-  run.stdin?.write('\n');
+  await reads(5);
   await until(() => stats().bytes - begun.bytes >= (BLOCKS - 1) * BLOCK);
-  const before = stats();
-  run.stdin?.write('\n');
-  await until(() => run.text().includes('read\n', run.text().indexOf('ready\n') + 6));
-  const after = stats();
-  // The first block.
-  assert.ok(after.read - before.read < BLOCKS, `${after.read - before.read} requests`);
-  const sums = [sumOfPages(5), sumOfPages(20), createHash('md5').update(blocks).digest('hex')];
-  assert.equal(run.text().match(/[0-9a-f]{32}/g), sums);
-  run.stdin?.end('\n');
+  // Where a neighbour has the kernel drop its caches in between, the rests are fetched again, and what is read next is there.
+  const asked: number[] = [];
+  for (const page of [20, 28, 12, 2]) if (asked.every((requests) => requests >= BLOCKS)) asked.push(await reads(page));
+  assert.ok(Math.min(...asked) < BLOCKS, `${asked} requests`);
+  run.stdin?.end();
   assert.is(await endOf(run), 0);
+  assert.ok(run.text().includes(createHash('md5').update(blocks).digest('hex')));
 });
 
-test('who fetches the rest of blocks holds neither the image nor a device, and is not missed when it is killed; it ends with the server', async () => {
+test('who fetches the rest of blocks is confined, holds neither the image nor a device, and is not missed when it is killed; it ends with the server', async () => {
   if (!isRoot) return skip('needs root to look into the server');
-  const run = await waiting('fetching', `${readPages(1)}; echo ready; while read page; do ${readPages(9).replace('+ 9', '+ page')}; done`);
+  const run = await waiting('fetching', `${readPages(1)}; echo ready; while read page; do ${readPages('page')}; done`);
   await until(() => processesOf(run.pid ?? 0).fetching > 0);
   const { server, serving, fetching } = processesOf(run.pid ?? 0);
   const open = readdirSync(`/proc/${fetching}/fd`).map((fd) => readlinkSync(`/proc/${fetching}/fd/${fd}`));
@@ -110,6 +112,7 @@ test('who fetches the rest of blocks holds neither the image nor a device, and i
     open.join(' '),
   );
   assert.is(open.filter((target) => target.startsWith('socket:')).length, 1);
+  assert.is(field(fetching, 'Seccomp'), '2');
   const reads = async (page: number): Promise<void> => {
     run.stdin?.write(`${page}\n`);
     await until(() => run.text().includes(sumOfPages(page)));
@@ -144,11 +147,11 @@ test('a run reads on while the process that reads its image is killed again and 
   const run = await waiting('killed', script);
   const { server } = processesOf(run.pid ?? 0);
   for (let i = 0; i < 20; i++) {
-    await until(() => childrenOf(server).length > 0);
-    const [serving = Number.NaN] = childrenOf(server);
+    await until(() => servingOf(server) !== undefined);
+    const serving = servingOf(server) ?? Number.NaN;
     process.kill(serving, i % 2 === 0 ? 'SIGKILL' : 'SIGSEGV');
     run.stdin?.write(`${i}\n`);
-    await until(() => run.text().split('from the image\n').length === i + 2 && !childrenOf(server).includes(serving));
+    await until(() => run.text().split('from the image\n').length === i + 2 && servingOf(server) !== serving);
   }
   run.stdin?.end();
   assert.is(await endOf(run), 0);
@@ -240,10 +243,11 @@ test('who walks for names is given names alone; who looks at the files is given 
     ['/usr/bin/find', '-name', 'file-*'],
     ['/usr/bin/find', '-size', '1', '-name', 'file-*'],
   ]);
-  assert.ok(names < FILES, `${names} lookups for names`);
-  assert.ok(looks > files / 2 && looks < files, `${looks} lookups of files known by name`);
+  // Of directories there may be some, twice where the kernel had to forget them.
+  assert.ok(names < 2 * DIRECTORIES, `${names} lookups for names`);
+  assert.ok(looks < files, `${looks} lookups of files known by name`);
   const [first = Number.NaN] = await lookupsOf('looks', [['/usr/bin/find', '-size', '1', '-name', 'file-*']]);
-  assert.ok(first < FILES * 2, `${first} lookups of ${files} files`);
+  assert.ok(first < 2 * DIRECTORIES, `${first} lookups of ${files} files`);
 });
 
 test('where programs are, the image is seen without the overlay that costs at every look, unless something is laid over them', () => {

@@ -1,4 +1,3 @@
-// time limit: 120 s
 /**
  * What a start may cost: calls on the file systems of home, image and current directory (on a cluster each can be a journey to a server), and system
  * calls altogether. Counted by strace, on a warm start: the scope has a server, and nothing has to be made.
@@ -8,12 +7,14 @@ import { existsSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { environmentOf, makeBusyboxImage, scratch, tsrunOk, tsrunPath } from '../helpers/product.ts';
+import { runsInOwnMounts } from '../helpers/own-mounts.ts';
+import { makeBusyboxImage, scratch, tsrunPath } from '../helpers/product.ts';
 import { skip } from '../helpers/skip.ts';
 import { testUser } from '../helpers/user.ts';
 
 const test = suite('the cost of a start');
 
+const runThere = await runsInOwnMounts();
 const place = scratch('budget');
 const { home } = testUser();
 const image = join(place, 'images/image.sif');
@@ -29,18 +30,12 @@ type Call = { readonly name: string; readonly text: string };
 
 /** The system calls of one start, up to the exec of the payload. The second of two, so that the scope's server is there. */
 const callsOf = (words: readonly string[]): readonly Call[] => {
-  const { uid, gid } = testUser();
   const trace = join(place, `trace-${words.length}`);
   rmSync(trace, { force: true });
-  const env = { ...environmentOf({ env: { HOME: home, TSRUN_LINGER: '30' } }) };
-  tsrunOk(words, { cwd: home, env: { HOME: home, TSRUN_LINGER: '30' } });
-  const ran = spawnSync('strace', ['-y', '-s', '4096', '-o', trace, '--', tsrunPath, ...words], {
-    cwd: home,
-    env,
-    uid,
-    gid,
-    encoding: 'utf8',
-  });
+  const options = { cwd: home, env: { HOME: home, TSRUN_LINGER: '30' } };
+  const first = runThere(tsrunPath, words, options);
+  assert.is(first.status, 0, first.stderr);
+  const ran = runThere('strace', ['-y', '-s', '4096', '-o', trace, '--', tsrunPath, ...words], options);
   assert.is(ran.status, 0, ran.stderr);
   const lines = readFileSync(trace, 'latin1').split('\n');
   const end = lines.findIndex((line) => line.startsWith('execve("/bin/true"'));

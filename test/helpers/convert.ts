@@ -7,7 +7,7 @@ import { DEFAULT_LIMITS } from '../../src/oci/limits.ts';
 import { parseReference } from '../../src/oci/reference.ts';
 import { must } from './trees.ts';
 
-export const convertOptions: ConvertOptions = {
+const convertOptions: ConvertOptions = {
   compressor: 'zstd',
   level: 1,
   blockSize: 128 * 1024,

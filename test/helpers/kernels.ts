@@ -4,8 +4,10 @@
  * extended attributes on a tmpfs. For that there is Linux 6.1 in test/e2e/server-kernels.test.ts.
  */
 import { spawn } from 'node:child_process';
+import { chmodSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { helperProgram } from '../e2e/launcher/helpers.ts';
+import { userDirectory } from './user.ts';
 
 const top = resolve(import.meta.dirname, '../..');
 
@@ -25,11 +27,16 @@ export const isBefore = (version: string): boolean => {
   return major < thanMajor || (major === thanMajor && minor < thanMinor);
 };
 
-/** Runs test files (paths below the top) as on that kernel; the runner's exit status and what it wrote. */
+/**
+ * Runs test files (paths below the top) as on that kernel; the runner's exit status and what it wrote. Their runtime directory is another: a server of an
+ * older kernel has the view of the run that started it, which other tests beside them cannot share.
+ */
 export const runTestsOn = (version: KernelVersion, files: readonly string[], tell: (text: string) => void): Promise<number | null> =>
   new Promise((done, failed) => {
+    const runtime = userDirectory('tsrun-kernel');
+    chmodSync(runtime, 0o700);
     const words = [`linux-${version}`, '--', process.execPath, join(top, 'test/run.ts'), ...files];
-    const env = { ...process.env, TSRUN_TEST_KERNEL: version };
+    const env = { ...process.env, TSRUN_TEST_KERNEL: version, TSRUN_TEST_RUNTIME: runtime };
     const child = spawn(helperProgram('deny'), words, { cwd: top, env, stdio: ['ignore', 'pipe', 'inherit'] });
     child.stdout.setEncoding('utf8').on('data', tell);
     child.on('error', failed);

@@ -65,7 +65,7 @@ export const withChecksum = (block: Buffer): Buffer => {
 
 export const padded = (data: Uint8Array): Buffer => Buffer.concat([data, Buffer.alloc((512 - (data.length % 512)) % 512)]);
 
-export const paxRecord = (key: string, value: string): string => {
+const paxRecord = (key: string, value: string): string => {
   const body = ` ${key}=${value}\n`;
   let length = body.length + 1;
   while (String(length).length + body.length !== length) length = String(length).length + body.length;

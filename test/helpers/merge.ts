@@ -22,7 +22,7 @@ import { makeTar, type TestEntry } from './layers.ts';
 export type MemoryWriter = Writer & { readonly contents: readonly string[] };
 
 /** Content 0 is the empty file, as in the real one. */
-export const memoryWriter = (): MemoryWriter => {
+const memoryWriter = (): MemoryWriter => {
   const contents: string[] = [''];
   let parts: Buffer[] = [];
   return {
@@ -85,7 +85,7 @@ export const mergeEntries = (stacks: readonly (readonly TestEntry[])[], options:
   mergeTars(stacks.map(makeTar), options);
 
 /** One line for each name that is left: path, kind, mode, and content or target; hard links are marked with the first name of their inode. */
-export const treeLines = (tree: Tree, contents: readonly string[]): string[] => {
+const treeLines = (tree: Tree, contents: readonly string[]): string[] => {
   const lines: string[] = [];
   const seen = new Map<number, string>();
   for (let node = 1; node < tree.count; node++) {

@@ -1,6 +1,5 @@
 /** Programs in tests: run to their end, or started and watched. Nothing here waits by the clock; limits only end what hangs. */
 import { type ChildProcess, spawn } from 'node:child_process';
-import { createServer } from 'node:net';
 
 /** What the program, run unbuilt, needs of the test's own environment. */
 export const forNode = (): Record<string, string> => ({
@@ -127,14 +126,3 @@ export const start = (argv: readonly string[], options: Pick<RunOptions, 'cwd' |
   };
   return { pid: child.pid ?? -1, until, output: () => text, ended, stop };
 };
-
-/** A TCP port of the loopback interface that was free a moment ago. */
-export const freePort = (): Promise<number> =>
-  new Promise((resolve, reject) => {
-    const server = createServer();
-    server.on('error', reject);
-    server.listen(0, '127.0.0.1', () => {
-      const address = server.address();
-      server.close(() => (address !== null && typeof address === 'object' ? resolve(address.port) : reject(new Error('no port'))));
-    });
-  });

@@ -1,4 +1,5 @@
 /** Processes as /proc shows them. One that has ended, or may not be looked at, has no text, no links and no children. */
+import { spawnSync } from 'node:child_process';
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
 
 export const textOf = (path: string): string => {
@@ -30,6 +31,16 @@ export const field = (pid: number, name: string): string | undefined =>
 
 export const childrenOf = (pid: number): number[] =>
   textOf(`/proc/${pid}/task/${pid}/children`).trim().split(/\s+/).filter(Boolean).map(Number);
+
+/** The processors of a process, as the kernel lists them; of one that asks for all there are, what its cpuset allows. */
+export const processorsOf = (pid: number): string => field(pid, 'Cpus_allowed_list') ?? '';
+export const allProcessors = (): string =>
+  spawnSync('taskset', ['-c', '0-1023', 'sed', '-n', 's/^Cpus_allowed_list:\t//p', '/proc/self/status'], {
+    encoding: 'utf8',
+  }).stdout.trim();
+
+/** One that this process may use. */
+export const oneProcessor = (): string => /^\d+/.exec(processorsOf(process.pid))?.[0] ?? '0';
 
 /** Of proc(5)'s fields of `stat` those behind the name: the third is at 0. */
 const statOf = (pid: number): readonly string[] =>

@@ -56,6 +56,7 @@ export const scratch = (name: string): string => {
 export const loginEnvironment = (as: 'user' | 'root'): Record<string, string> => {
   const user = testUser();
   const home = as === 'root' ? '/root' : user.home;
+  const runtime = process.env['TSRUN_TEST_RUNTIME']; // see kernels.ts
   const name = as === 'root' ? 'root' : user.name;
   return {
     PATH: '/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin',
@@ -64,6 +65,7 @@ export const loginEnvironment = (as: 'user' | 'root'): Record<string, string> =>
     LOGNAME: name,
     LANG: 'C.UTF-8',
     TSRUN_LINGER: '0',
+    ...(runtime === undefined || as === 'root' ? {} : { XDG_RUNTIME_DIR: runtime }),
   };
 };
 

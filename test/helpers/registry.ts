@@ -10,7 +10,7 @@ import * as https from 'node:https';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
-import { freePort, start } from './proc.ts';
+import { start } from './proc.ts';
 
 export type TestRegistry = {
   /** `localhost:PORT`. */
@@ -26,7 +26,6 @@ export type RegistryOptions = { readonly tls?: boolean; readonly password?: bool
 
 export const startRegistry = async ({ tls = false, password = false }: RegistryOptions = {}): Promise<TestRegistry> => {
   const directory = mkdtempSync(join(tmpdir(), 'tsrun-registry-'));
-  const port = await freePort();
   const certificate = tls ? makeCertificate(directory) : undefined;
   const login = password ? { username: 'ada', password: 'lovelace: 1843' } : undefined;
   const config = {
@@ -34,7 +33,7 @@ export const startRegistry = async ({ tls = false, password = false }: RegistryO
     log: { level: 'info', accesslog: { disabled: true } },
     storage: { filesystem: { rootdirectory: join(directory, 'data') }, delete: { enabled: true } },
     http: {
-      addr: `127.0.0.1:${port}`,
+      addr: '127.0.0.1:0',
       ...(certificate === undefined ? {} : { tls: { certificate: certificate.certFile, key: certificate.keyFile } }),
     },
     ...(login === undefined ? {} : { auth: { htpasswd: { realm: 'test', path: makePasswordFile(directory, login) } } }),
@@ -47,13 +46,14 @@ export const startRegistry = async ({ tls = false, password = false }: RegistryO
     await server.stop('SIGKILL');
     rmSync(directory, { recursive: true, force: true });
   };
-  // Said once the socket is bound.
-  await server.until(/listening on/).catch(async (error: unknown) => {
+  // Said once the socket is bound, with the port that the kernel has given it.
+  const LISTENS = /listening on 127\.0\.0\.1:(\d+)\D/;
+  const said = await server.until(LISTENS).catch(async (error: unknown) => {
     await stop();
     throw error;
   });
-  const url = `${tls ? 'https' : 'http'}://localhost:${port}`;
-  return { host: `localhost:${port}`, url, caFile: certificate?.caFile ?? '', login, stop };
+  const host = `localhost:${LISTENS.exec(said)?.[1]}`;
+  return { host, url: `${tls ? 'https' : 'http'}://${host}`, caFile: certificate?.caFile ?? '', login, stop };
 };
 
 const makePasswordFile = (directory: string, { username, password }: { username: string; password: string }): string => {

@@ -2,7 +2,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { chownSync, existsSync, mkdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { nameOf, neighboursOf } from './processes.ts';
+import { childrenOf, nameOf, neighboursOf } from './processes.ts';
 import { environmentOf, tsrunPath } from './product.ts';
 import { testUser } from './user.ts';
 
@@ -14,6 +14,9 @@ export const processesOf = (payload: number): { readonly server: number; readonl
   const named = (name: string): number => mine.find((pid) => nameOf(pid) === name) ?? 0;
   return { server: named('tsrun-server'), serving: named('tsrun-image'), fetching: named('tsrun-rests') };
 };
+
+/** The process that serves the only image of a server. */
+export const servingOf = (server: number): number | undefined => childrenOf(server).find((pid) => nameOf(pid) === 'tsrun-image');
 
 /** A runtime directory of its own in `place`: with it each test has servers of its own, and nobody else's are killed. */
 export const runtimeIn = (place: string, name: string): string => {

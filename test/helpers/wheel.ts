@@ -13,12 +13,13 @@ export const wheelOf = (name: string, version: string, files: Readonly<Record<st
   return zipOf({ ...all, [`${info}/RECORD`]: record });
 };
 
-const zipOf = (files: Readonly<Record<string, string>>): Buffer => {
+/** An archive of these files, stored. */
+export const zipOf = (files: Readonly<Record<string, string | Buffer>>): Buffer => {
   const bodies: Buffer[] = [];
   const entries: Buffer[] = [];
   let offset = 0;
   for (const [name, text] of Object.entries(files)) {
-    const [path, content] = [Buffer.from(name), Buffer.from(text)];
+    const [path, content] = [Buffer.from(name), typeof text === 'string' ? Buffer.from(text) : text];
     // Version 2.0, no flags, stored, 1980-01-01 00:00, then CRC, both sizes, the length of the name, no extra field.
     const common = Buffer.alloc(26);
     common.writeUInt16LE(20, 0);

@@ -24,6 +24,7 @@ import { TsrunError } from '../../src/util/errors.ts';
 import { failed } from '../../src/util/host.ts';
 import { closed, device, directory, file, link, type MachineOptions, machine, type Tree } from '../helpers/machine.ts';
 import { codeOf, errorOf, facts, squash } from '../helpers/planning.ts';
+import { failure } from '../helpers/throws.ts';
 
 const test = suite('opening images');
 
@@ -245,6 +246,15 @@ test('a directory is an image, its facts are found out at once', () => {
 test('links of a directory image do not lead out of it', () => {
   const opened = image('/img', { '/img/etc/passwd': link('/etc/passwd'), '/etc/passwd': 'host', '/img/etc/os-release': '' });
   assert.is(opened.facts.passwd, '');
+});
+
+test('what is missing and cannot be meant as a file is shown as a name in a registry', async () => {
+  for (const [name, hint] of [
+    ['alpine:3', 'an image in a registry is written docker://alpine:3'],
+    ['alpine.sif', 'check the path'],
+    ['team/tool', 'check the path'],
+  ] as const)
+    assert.is((await failure(() => open(name, {}), 'E_IMAGE_MISSING')).hint, hint);
 });
 
 const REFUSED: readonly [string, Tree, string, RegExp][] = [

@@ -66,7 +66,9 @@ test('of dpkg only what is installed counts, and each package of an image withou
 
 test('apk keeps a checksum of each package', () => {
   const sum = Buffer.from('00112233445566778899aabbccddeeff00112233', 'hex');
-  const installed = `C:Q1${sum.toString('base64')}\nP:musl\nV:1.2.5-r0\nA:x86_64\nF:lib\nR:libc.so\n\nP:nosum\nV:1\n`;
+  const installed = `C:Q1${sum.toString('base64')}\nP:musl\nV:1.2.5-r0\nA:x86_64\nF:lib\nR:libc.so\n\nP:nosum\nV:1\n`
+    // What `apk add --virtual` makes is no package of a repository, and has the time as its version.
+    .concat('\nP:.build-deps\nV:20240101.120000\nA:noarch\nS:0\nI:0\nT:virtual meta package\nD:gcc\n');
   for (const path of ['lib/apk/db/installed', 'usr/lib/apk/db/installed']) {
     assert.equal(packagesOf({ [path]: installed }).map(known), [
       { manager: 'apk', name: 'musl', version: '1.2.5-r0', architecture: 'x86_64', digest: `sha1:${sum.toString('hex')}` },
@@ -140,5 +142,25 @@ test('conda and R tell version, place and origin', () => {
 });
 
 test('an image without packages has none', () => assert.equal(packagesOf({ 'etc/passwd': '' }), []));
+
+test("environments are found at the top of the image, in homes and of pixi; what conda brought of R is conda's", () => {
+  const meta = (name: string): string => `{"name":"${name}","version":"1","build":"h0"}`;
+  const found = packagesOf({
+    'env/conda-meta/r-dplyr-1-h0.json': meta('r-dplyr'),
+    'env/lib/R/library/dplyr/DESCRIPTION': 'Package: dplyr\nVersion: 1\n',
+    'env/lib/R/library/mine/DESCRIPTION': 'Package: mine\nVersion: 2\n',
+    'root/.local/share/mamba/envs/one/conda-meta/a-1-h0.json': meta('a'),
+    'app/.pixi/envs/default/conda-meta/b-1-h0.json': meta('b'),
+    'srv/.venv/lib/python3.11/site-packages/c-1.dist-info/METADATA': 'Name: c\nVersion: 1\n',
+    'srv/.venv/lib/python3.11/site-packages/c-1.dist-info/INSTALLER': 'pip\n',
+  });
+  assert.equal(found.map(packageTitle), [
+    'pip c 1 in /srv/.venv/lib/python3.11/site-packages',
+    'conda b 1=h0 in /app/.pixi/envs/default',
+    'conda r-dplyr 1=h0 in /env',
+    'conda a 1=h0 in /root/.local/share/mamba/envs/one',
+    'r mine 2 in /env/lib/R/library',
+  ]);
+});
 
 test.run();

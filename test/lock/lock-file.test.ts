@@ -176,7 +176,7 @@ test('a step finds archives and lists outside of the image, per stage; what is k
   assert.equal(
     keep.mounts.map(({ source }) => source),
     [
-      ...[join(first, 'apt'), join(place, 'v/apt/2'), join(first, 'pip'), join(place, 'v/dnf/2')],
+      ...[join(first, 'apt'), join(place, 'v/apt/2'), join(first, 'apk'), join(first, 'pip'), join(first, 'conda'), join(place, 'v/dnf/2')],
       ...[join(first, 'zypp'), join(place, 'v/zypp/2'), join(first, 'r'), join(first, 'r-files')],
     ],
   );

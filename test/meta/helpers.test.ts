@@ -2,7 +2,7 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { freePort, must, run, start } from '../helpers/proc.ts';
+import { must, run, start } from '../helpers/proc.ts';
 import { skip } from '../helpers/skip.ts';
 import { asTestUser, isRoot, testUser, userDirectory } from '../helpers/user.ts';
 
@@ -37,10 +37,6 @@ test('waiting for the output of a program that ends fails', async () => {
     .until(/ready/)
     .catch((error: Error) => error.message);
   assert.match(message, 'ended without');
-});
-
-test('a free port can be listened on', async () => {
-  assert.ok((await freePort()) > 1023);
 });
 
 test('a command runs as the ordinary user, with its own environment', async () => {

@@ -32,7 +32,7 @@ static void quiet_text(void *ctx, const char *text)
 /* --- one who serves, one who asks --- */
 
 struct session {
-	int kernel; /* our end */
+	int kernel, fetcher; /* our ends: of its device, and of what it would have fetched by */
 	pid_t serving;
 	struct imagefs_shared *shared;
 };
@@ -40,11 +40,11 @@ struct session {
 static struct session begin(void)
 {
 	struct session session;
-	int pair[2];
+	int pair[2], asks[2];
 
-	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0 || socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, asks) < 0)
 		sample_fail("socketpair");
-	session = (struct session) { .kernel = pair[0], .shared = imagefs_shared_new(1) };
+	session = (struct session) { .kernel = pair[0], .fetcher = asks[0], .shared = imagefs_shared_new(1) };
 	session.serving = fork();
 	if (session.serving == 0) {
 		struct imagefs_config config = {
@@ -56,6 +56,8 @@ static struct session begin(void)
 			.log = quiet_text,
 			.watch = quiet,
 			.recovered = quiet,
+			.fetcher = asks[1],
+			.fetch = quiet,
 		};
 
 		if (squash_open(&config.squash, squash_cache_new(8 << 20), open(image, O_RDONLY | O_CLOEXEC), 0, 0, NULL) < 0)
@@ -63,6 +65,7 @@ static struct session begin(void)
 		_exit(imagefs_serve(&config, NULL) != 0);
 	}
 	close(pair[1]);
+	close(asks[1]);
 	return session;
 }
 
@@ -71,6 +74,7 @@ static void end(struct session *session)
 	kill(session->serving, SIGKILL);
 	waitpid(session->serving, NULL, 0);
 	close(session->kernel);
+	close(session->fetcher);
 	imagefs_shared_free(session->shared);
 }
 
@@ -244,6 +248,63 @@ static void test_reads(void)
 	end(&session);
 }
 
+static struct answer list(const struct session *session, uint64_t node, uint64_t offset)
+{
+	struct fuse_read_in in = { .offset = offset, .size = 4096 };
+
+	return ask(session, FUSE_READDIRPLUS, node, &in, sizeof in);
+}
+
+/* Which directories are to be listed ahead: their last names, in order. */
+static const char *asked_for(const struct session *session)
+{
+	static char all[4096];
+	char message[8192];
+	size_t len = 0;
+	ssize_t got;
+
+	/* Its answer comes before it has asked; the next one after. */
+	ask(session, FUSE_STATFS, FUSE_ROOT_ID, NULL, 0);
+	while ((got = recv(session->fetcher, message, sizeof message - 1, 0)) > 16) {
+		message[got] = '\0';
+		len += (size_t)snprintf(all + len, sizeof all - len, "%s ", message + 16);
+	}
+	all[len] = '\0';
+	return all;
+}
+
+static void test_walk(void)
+{
+	struct session session = begin();
+	uint64_t walk, above, deep;
+	unsigned asked = 0;
+
+	ask_init(&session, 31, ~0u);
+	walk = lookup(&session, FUSE_ROOT_ID, "walk").body.entry.nodeid;
+	above = lookup(&session, walk, "above").body.entry.nodeid;
+	deep = lookup(&session, above, "2").body.entry.nodeid;
+	for (unsigned i = 0; i < 31; i++)
+		list(&session, walk, 100);
+	CHECK("a few listings are no walk", asked_for(&session)[0] == '\0');
+	/* What asks for a file system's size is not walking. */
+	for (unsigned i = 0; i < 31; i++)
+		list(&session, walk, 100);
+	list(&session, above, 100);
+	CHECK("listings that have begun before have been asked for before", asked_for(&session)[0] == '\0');
+	for (unsigned i = 0; i < 31; i++)
+		list(&session, walk, 100);
+	list(&session, above, 0);
+	CHECK("directories below are listed ahead, but the first, to which the walk comes at once", strcmp(asked_for(&session), "walk/above/2 walk/above/3 ") == 0);
+	atomic_store(&session.shared->fetcher, ASKER);
+	list(&session, deep, 0);
+	CHECK("so are those below them", strcmp(asked_for(&session), "walk/above/2/deep ") == 0);
+	do
+		list(&session, deep, 0);
+	while (asked_for(&session)[0] != '\0' && ++asked < 100);
+	CHECK("but no more than some, without the walk", asked == 61);
+	end(&session);
+}
+
 /* A real one, of which only the kernel's first request is read. */
 static void test_devices(void)
 {
@@ -278,12 +339,14 @@ int main(void)
 	snprintf(root, sizeof root, "%s/root", top);
 	snprintf(image, sizeof image, "%s/image", top);
 	sample_make(root);
+	sample_run("mkdir -p %s/walk/above/1 %s/walk/above/2/deep %s/walk/above/3", root, root, root);
 	sample_image(root, image, "-comp zstd -b 128K");
 	test_init();
 	test_names();
 	test_fetcher();
 	test_opens();
 	test_reads();
+	test_walk();
 	test_devices();
 	sample_run("rm -rf %s", top);
 	return check_end();

@@ -41,6 +41,8 @@ static int read_all(void *ctx, const char *path, const char *name, const struct 
 		squash_release(budget->sq, &pieces);
 	if (S_ISLNK(inode->mode) && squash_readlink(budget->sq, inode, text, sizeof text, err) > 0)
 		sum += (unsigned char)text[0];
+	if (S_ISDIR(inode->mode) && squash_path(budget->sq, inode, text, 100, err) > 0)
+		sum += (unsigned char)text[0];
 	names = squash_listxattr(budget->sq, inode, NULL, text, sizeof text, err);
 	for (const char *at = text; at < text + names; at += strlen(at) + 1)
 		if (squash_getxattr(budget->sq, inode, at, value, sizeof value, err) > 0)

@@ -1,5 +1,6 @@
 /* Hot lists and records: what is accepted of files that anybody may have written. */
-#include "../../native/hot.h"
+#include "../../native/fetch.h"
+#include "../../native/fuse/imagefs.h"
 #include "../../native/image.h"
 #include "../../native/squash/squash.h"
 #include "check.h"
@@ -10,7 +11,9 @@
 #include <string.h>
 #include <sys/inotify.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 
 #define PARTITION (4u << 20)
 
@@ -125,7 +128,7 @@ static void refuses_repetition(void)
 	close(fd);
 }
 
-/* --- asks, made of a directory; who opens what is told by the kernel --- */
+/* --- asks, made of a directory by the process that fetches; who opens what is told by the kernel --- */
 
 struct asks {
 	char bytes[2048];
@@ -160,24 +163,51 @@ static void make_file(const char *name)
 	close(fd);
 }
 
+static pid_t start_fetcher(int *fetcher)
+{
+	struct imagefs_shared *shared = imagefs_shared_new(1);
+	int pair[2], mount = open(below("image"), O_PATH | O_DIRECTORY | O_CLOEXEC);
+	pid_t parent = getpid(), pid;
+
+	if (shared == NULL || mount < 0 || socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0 || (pid = fork()) < 0)
+		abort();
+	if (pid == 0)
+		fetching_main(parent, shared, mount, pair[0]);
+	close(pair[0]);
+	close(mount);
+	imagefs_shared_free(shared);
+	*fetcher = pair[1];
+	return pid;
+}
+
+static void end_fetcher(pid_t pid, int fetcher)
+{
+	int status = -1;
+
+	close(fetcher);
+	if (waitpid(pid, &status, 0) != pid || status != 0)
+		abort();
+}
+
 /* How often something in the directory `watched` is opened meanwhile. */
 static unsigned opens(const struct asks *asks, size_t size, const char *watched, uint64_t limit, bool unused)
 {
 	const struct hot_list list = { .asks = asks->bytes, .asks_size = size };
 	const _Atomic bool is_unused = unused;
 	char events[4096];
-	int notify = inotify_init1(IN_CLOEXEC | IN_NONBLOCK), mount = open(below("image"), O_PATH | O_DIRECTORY | O_CLOEXEC);
+	int notify = inotify_init1(IN_CLOEXEC | IN_NONBLOCK), fetcher;
 	unsigned count = 0;
 	ssize_t got;
+	pid_t pid = start_fetcher(&fetcher);
 
-	if (notify < 0 || mount < 0 || inotify_add_watch(notify, below(watched), IN_OPEN) < 0)
+	if (notify < 0 || inotify_add_watch(notify, below(watched), IN_OPEN) < 0)
 		abort();
-	hot_list_fetch(&list, mount, limit, &is_unused);
+	hot_list_ask(&list, fetcher, limit, &is_unused);
+	end_fetcher(pid, fetcher);
 	while ((got = read(notify, events, sizeof events)) > 0)
 		for (ssize_t at = 0; at < got; at += (ssize_t)(sizeof(struct inotify_event) + ((struct inotify_event *)(void *)(events + at))->len))
 			count++;
 	close(notify);
-	close(mount);
 	return count;
 }
 
@@ -210,7 +240,8 @@ static void makes_asks(void)
 	add_ask(&hostile, HOT_DATA, "../outside/secret", 0, 4096);
 	add_ask(&hostile, HOT_DATA, below("outside/secret"), 0, 4096);
 	add_ask(&hostile, HOT_ENTRIES, "way", 0, 0);
-	add_ask(&hostile, HOT_DATA, "", UINT64_MAX - 5, UINT32_MAX);
+	add_ask(&hostile, HOT_INODE, "way/secret", 0, 0);
+	add_ask(&hostile, HOT_DATA, "", UINT64_MAX - 5, 4096);
 	add_ask(&hostile, HOT_DATA, "in/one", UINT64_MAX - 5, UINT32_MAX);
 	CHECK("nothing outside is opened", opens(&hostile, hostile.size, "outside", 1u << 20, false) == 0);
 	CHECK("after paths that lead there the list goes on", opens(&hostile, hostile.size, "image/in", 1u << 20, false) == 1);

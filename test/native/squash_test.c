@@ -81,6 +81,11 @@ static int compare_name(void *ctx, const char *path, const char *name, const str
 	if (S_ISLNK(st.st_mode))
 		same = same && readlink(original, link, sizeof link - 1) == squash_readlink(seen->opened->sq, inode, text, sizeof text, err)
 			&& strcmp(link, text) == 0;
+	if (S_ISDIR(st.st_mode)) {
+		ssize_t len = squash_path(seen->opened->sq, inode, text, sizeof text, err);
+
+		same = same && (len == -ENOTSUP || (len == (ssize_t)strlen(text) && strcmp(text, path[0] != '\0' ? sample_text("%s/", path) : "") == 0));
+	}
 	if (S_ISBLK(st.st_mode) || S_ISCHR(st.st_mode))
 		same = same && inode->rdev_major == major(st.st_rdev) && inode->rdev_minor == minor(st.st_rdev);
 	same = same && squash_resolve(seen->opened->sq, path, false, &found, err) == 0 && found.ref == inode->ref;

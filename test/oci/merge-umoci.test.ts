@@ -1,4 +1,3 @@
-// time limit: 300 s
 /** Random stacks of layers, converted and unpacked again, against what umoci unpacks from the same layout. */
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';

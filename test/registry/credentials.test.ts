@@ -13,7 +13,7 @@ const pair = (username: string, password: string) => ({ auth: Buffer.from(`${use
 type Files = Readonly<Record<string, unknown>>;
 
 /** A home with these files (JSON, or text as it is), programs in bin/, and the look-up in it. */
-const setUp = (files: Files) => {
+const setUp = (files: Files, helperTimeout = 60_000) => {
   const home = scratch('tsrun-home');
   for (const [name, content] of Object.entries(files)) {
     const path = `${home}/${name}`;
@@ -25,7 +25,7 @@ const setUp = (files: Files) => {
   const find = (registry: string, repository = 'a/b', env: Record<string, string> = {}): Promise<Credentials | undefined> =>
     findCredentials(registry, repository, {
       env: { HOME: home, PATH: `${home}/bin:/usr/bin:/bin`, ...env },
-      helperTimeout: 400,
+      helperTimeout,
       onWarning: (message) => warnings.push(message),
       useEnvironment: true,
     });
@@ -167,16 +167,17 @@ test('a helper may answer with an identity token', async () => {
 
 test('a helper that knows nothing is silent, one that fails warns, and the next source is asked', async () => {
   const next = { '.apptainer/docker-config.json': { auths: { 'r.example': pair('next', 'p') } } };
-  const cases: [string, RegExp | undefined][] = [
+  const cases: [script: string, warning: RegExp | undefined, helperTimeout?: number][] = [
     [`#!/bin/sh\necho credentials not found in native keychain\nexit 1\n`, undefined],
     [`#!/bin/sh\necho locked >&2\nexit 1\n`, /docker-credential-h failed for r\.example: locked/],
     [`#!/bin/sh\necho secret text\n`, /answer is not JSON$/],
     [`#!/bin/sh\necho '{"Username":1}'\n`, /no Username and Secret/],
-    [`#!/bin/sh\nsleep 60 & sleep 60\n`, /no answer within 0\.4 s/],
+    [`#!/bin/sh\nsleep 60 & sleep 60\n`, /no answer within 0\.4 s/, 400],
     [`#!/bin/sh\nexec cat /dev/zero\n`, /more than 65536 bytes/],
   ];
-  for (const [script, expected] of cases) {
-    const { find, warnings } = setUp({ 'bin/docker-credential-h': script, '.docker/config.json': { credsStore: 'h' }, ...next });
+  for (const [script, expected, helperTimeout] of cases) {
+    const files = { 'bin/docker-credential-h': script, '.docker/config.json': { credsStore: 'h' }, ...next };
+    const { find, warnings } = setUp(files, helperTimeout);
     assert.is(user(await find('r.example')), 'next:p', script);
     if (expected === undefined) assert.equal(warnings, []);
     else assert.match(warnings.join(), expected);

@@ -1,4 +1,3 @@
-// time limit: 120 s
 /** Without an engine in the native program the planner runs in Node, and the run is the same. Needs bin/tsrun. */
 import { spawnSync } from 'node:child_process';
 import { cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, symlinkSync } from 'node:fs';

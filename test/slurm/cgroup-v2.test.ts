@@ -1,4 +1,4 @@
-// time limit: 180 s
+// time limit: 600 s
 /** Steps of a Slurm whose control groups are of version 2, the only hierarchy there is, as on current distributions: on a real Linux 6.1 (user-mode Linux). */
 import { copyFileSync, mkdirSync } from 'node:fs';
 import { join } from 'node:path';
@@ -27,11 +27,13 @@ cp /tmp/image.sif $shared; chmod 1777 $shared; cd $shared
 mkfifo /mnt/up
 bash /mnt/cluster/cluster.sh /mnt/cluster node < /mnt/up > /mnt/said 2>&1 &
 exec 3> /mnt/up
-soon() { tries=0; until "$@"; do sleep 0.1; tries=$((tries+1)); [ $tries -lt 300 ] || { echo "not soon: $*"; return 1; }; done; }
+soon() { tries=0; until "$@"; do sleep 0.1; tries=$((tries+1)); [ $tries -lt 1000 ] || { echo "not soon: $*"; return 1; }; done; }
 soon grep -q up /mnt/said || { tail -n 30 /mnt/said /mnt/cluster/log/*; sync; busybox poweroff -f; }
 export SLURM_CONF=/mnt/cluster/slurm.conf
-step() { user SLURM_CONF=$SLURM_CONF timeout 30 srun --quiet "$@" 2>&1; }
-left() { ps -e -o comm= | grep -E 'tsrun|^sleep$'; find /sys/fs/cgroup -name 'job_*'; }
+step() { user SLURM_CONF=$SLURM_CONF timeout 100 srun --quiet "$@" 2>&1; }
+there_is() { ps -e -o comm= | grep -E 'tsrun|^sleep$'; find /sys/fs/cgroup -name 'job_*'; }
+nothing_is_left() { [ -z "$(there_is)" ]; }
+left() { soon nothing_is_left || there_is; } # srun may end before Slurm has tidied up
 echo == a step
 step -n2 env TSRUN_LINGER=300 tsrun exec image.sif sh -c 'echo $(readlink /proc/self/ns/user) $(cut -d/ -f5- /proc/self/cgroup); echo > here-$SLURM_PROCID; until [ -e seen ]; do sleep 0.1; done' &
 step=$!

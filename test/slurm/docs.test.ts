@@ -1,4 +1,3 @@
-// time limit: 240 s
 /** The page about Slurm and the job scripts that it speaks of, on a real cluster: every command and every script works as the page says. */
 import { chownSync, cpSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';

@@ -1,4 +1,3 @@
-// time limit: 240 s
 /** MPI programs in images under Slurm, started by both of its ways: PMIx (here with Open MPI) and PMI2 (here with MPICH). */
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';

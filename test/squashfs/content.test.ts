@@ -1,5 +1,4 @@
 /** How file contents are stored: duplicates, holes, odd sizes, wrong sizes. */
-// time limit: 300 s
 import { closeSync, openSync, readFileSync, readSync, statSync } from 'node:fs';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';

@@ -1,5 +1,4 @@
 /** Images with everything in them, as the kernel and unsquashfs read them. */
-// time limit: 300 s
 import { readFileSync } from 'node:fs';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';

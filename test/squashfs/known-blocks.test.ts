@@ -1,5 +1,4 @@
 /** Blocks that an earlier image has are copied from it, and nobody can tell from the result. */
-// time limit: 120 s
 import { closeSync, copyFileSync, openSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';

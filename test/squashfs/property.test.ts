@@ -1,5 +1,4 @@
 /** Random small trees survive the way through an image, read by the kernel or by unsquashfs. */
-// time limit: 300 s
 import fc from 'fast-check';
 import { suite } from 'uvu';
 import type { Compressor } from '../../src/squashfs/types.ts';

@@ -1,5 +1,4 @@
 /** What is not content: names, owners, big directories, xattrs, removed and detached nodes, references for NFS. */
-// time limit: 300 s
 import { closeSync, lstatSync, openSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';

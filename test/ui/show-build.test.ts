@@ -10,7 +10,7 @@ import * as assert from 'uvu/assert';
 import type { BuildEvent, StepInfo } from '../../src/build/events.ts';
 import { createLines } from '../../src/ui/build-lines.ts';
 import { BuildScreen } from '../../src/ui/build-screen.ts';
-import { bytesText, createBuildState, durationText } from '../../src/ui/build-view.ts';
+import { bytesText, createBuildState, durationText, interruptedText } from '../../src/ui/build-view.ts';
 
 const test = suite('showing a build');
 const place = mkdtempSync(join(tmpdir(), 'tsrun-ui-'));
@@ -26,6 +26,7 @@ const PLAN: BuildEvent = {
     { index: 1, name: 'stage 2', base: 'scratch', steps: 1 },
   ],
   steps: 3,
+  keeps: true,
 };
 const EVENTS: readonly BuildEvent[] = [
   PLAN,
@@ -277,6 +278,20 @@ test('numbers are for people', () => {
     '1 h 02 min',
   ]);
   assert.equal([0, 999, 830_000, 4_200_000, 48e6, 1.3e9].map(bytesText), ['0 kB', '1 kB', '830 kB', '4.2 MB', '48 MB', '1.3 GB']);
+});
+
+test('who interrupts a build hears in which step, what is kept, and that there is no image', () => {
+  const state = createBuildState();
+  for (const event of EVENTS) state.hear(event);
+  const said = (): string => interruptedText(state.view(3_300));
+  assert.is(said(), 'interrupted in [build 2/3] make: out.sif was not written; 1 step before it is kept for the next build');
+  state.hear({ kind: 'step-done', at: 3_400, step: 2, milliseconds: 400, bytes: 0 });
+  assert.is(said(), 'interrupted while fetching docker://debian: out.sif was not written; 2 steps before it are kept for the next build');
+  state.hear({ kind: 'task-done', at: 3_500, id: 9, bytes: 1 });
+  state.hear({ ...PLAN, keeps: false });
+  assert.is(said(), 'interrupted: out.sif was not written; no step is kept here');
+  state.hear({ kind: 'done', at: 4_000, target: 'out.sif', bytes: 1, milliseconds: 1, steps: 3, cached: 0 });
+  assert.is(said(), 'interrupted in the second build: out.sif is written, and was not compared');
 });
 
 test.run();

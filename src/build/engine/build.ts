@@ -59,7 +59,7 @@ export const buildRecipe = async (engine: Engine, output: Output): Promise<Built
     const order = neededStages(spec);
     const stages = order.map((index) => stageInfo(spec.stages[index] as Stage, index));
     const steps = stages.reduce((sum, stage) => sum + stage.steps, 0);
-    emit({ kind: 'plan', at: started, target: output.target, stages, steps });
+    emit({ kind: 'plan', at: started, target: output.target, stages, steps, keeps: engine.overlays });
     if (output.kind === 'sif') refuseExisting(output.target, output.convert.force);
     await sweep(engine.cache);
     const built = await buildStages(engine, order, bases, places);
@@ -123,8 +123,9 @@ const imageOf = async (engine: Engine, built: BuiltStage): Promise<OciImage> => 
   const hidden = [...new Set([...built.hidden, ...stale])];
   const own = layers.map((layer, at): LayerSource => {
     const normal = (next: TarHandler): TarHandler => {
-      const changed = normalizeLayer(next, { epoch: built.epoch, ran: built.ran.has(layer) });
-      return built.plain === undefined ? changed : changedOnly(built.plain.ofBase, next, changed);
+      const ran = built.ran.has(layer);
+      const changed = normalizeLayer(next, { epoch: built.epoch, ran });
+      return built.plain === undefined ? changed : changedOnly(built.plain.ofBase, ran, next, changed);
     };
     return layerSource(engine, layer, `step ${at + 1} of ${layers.length}`, normal);
   });

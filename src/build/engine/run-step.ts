@@ -10,7 +10,7 @@ import { type Engine, note } from './engine.ts';
 import type { KeyPart } from './key.ts';
 import { type HeldCaches, holdCaches } from './mount-caches.ts';
 import { placeText } from './names.ts';
-import { runPlan } from './process.ts';
+import { runPlan, TOOL } from './process.ts';
 import { DEFAULT_PATH, type StageState, variablesOf } from './stage-state.ts';
 import { copyOfHost, type ReadyMount, readyMount } from './step-mounts.ts';
 import { accountsIn, type InTree, lookAt, type Tree, withPlan } from './tree.ts';
@@ -94,13 +94,14 @@ const inStep = async <T>(run: StepRun, carryOut: (given: Given) => Promise<T>): 
 };
 
 /** Runs it; returns its exit status. */
-export const runProgram = (run: StepRun, onLine: (stream: 'stdout' | 'stderr', line: string) => void): Promise<number> =>
-  inStep(run, async (given) => {
-    const { engine, tree, place } = run;
-    const status = await withPlan(engine, tree, { ...given, place }, (plan) => runPlan(plan, { signal: engine.signal, onLine }));
-    if (status === 0 && given.network === 'host') await engine.options.supply?.left(place.files, await tree.base.directory());
-    return status;
-  });
+export const runProgram = async (run: StepRun, onLine: (stream: 'stdout' | 'stderr', line: string) => void): Promise<number> => {
+  const { engine, step, tree, place } = run;
+  const status = await inStep(run, (given) =>
+    withPlan(engine, tree, { ...given, place }, (plan) => runPlan(plan, { signal: engine.signal, onLine })),
+  );
+  if (status === 0 && networkOf(engine, step) === 'host') await engine.options.supply?.left(place.files, await tree.base.directory());
+  return status;
+};
 
 /** A shell in the terminal, in the state in which the step failed. */
 export const debugShell = (run: StepRun): Promise<void> =>
@@ -112,7 +113,7 @@ export const debugShell = (run: StepRun): Promise<void> =>
       ...(term === undefined ? [] : [['TERM', term] as const]),
       ['PS1', 'tsrun build> '],
     ]);
-    const program = { ...given.program, file: '/bin/sh', argv: ['sh', '-i'], environment };
+    const program = { ...given.program, file: TOOL, argv: ['tsrun', '@tree', 'shell', '/bin/sh', '-i'], environment };
     // What the step has changed is there; the kernel takes the other half of a `volatile` overlay only once.
     const again = { ...place, work: `${place.path}/shell` };
     await makeDirectories(again.work, 0o755);
