@@ -37,6 +37,8 @@ import type { Settings } from './settings.ts';
 export type RecipeArguments = LockArguments & {
   /** As it was typed. */
   readonly recipe: string;
+  /** What stands in it, where there is no file. */
+  readonly text?: string | undefined;
   /** Where COPY finds files, when it is not the recipe's directory. */
   readonly context: string | undefined;
   readonly buildArgs: readonly string[];
@@ -103,7 +105,7 @@ const recipeInput = (args: RecipeArguments, platform: Platform, env: Settings['e
   const files = args.buildArgFile === undefined ? [] : [{ path: args.buildArgFile, text: readText(args.buildArgFile) }];
   return {
     path: encodeUtf8(args.recipe),
-    text: readText(args.recipe),
+    text: args.text ?? readText(args.recipe),
     platform: formatPlatform(platform),
     buildPlatform: formatPlatform(parsePlatform(process.arch)),
     target: args.stage,

@@ -18,6 +18,7 @@ import { showBuild } from '../ui/show-build.ts';
 import { TsrunError } from '../util/errors.ts';
 import { requireDirectory } from '../util/output-file.ts';
 import { printableLine } from '../util/printable.ts';
+import { encodeUtf8 } from '../util/utf8.ts';
 import { buildFromRecipe, type RecipeArguments, recipeOf } from './build-recipe.ts';
 import { interruptible, type Tidying } from './interrupt.ts';
 import { createProgress } from './progress.ts';
@@ -49,6 +50,8 @@ export const build = async (args: BuildArguments): Promise<void> => {
   const target = targetOf(args.target);
   const found = args.recipe?.file === undefined ? args.recipe && recipeOf(args.source) : { recipe: args.recipe.file, context: args.source };
   if (args.recipe !== undefined && found !== undefined) return carryOut({ ...args.recipe, ...found }, target, args);
+  // As with Apptainer: the image as a directory, with its owners.
+  if (args.recipe?.sandbox === true && !args.recipe.update) return carryOut({ ...args.recipe, ...onlyFrom(args.source) }, target, args);
   if (args.recipe !== undefined) refuseForImages(args.recipe, args.source);
   const reference = parseReference(args.source);
   const settings = loadSettings(args.env, args);
@@ -147,6 +150,13 @@ const convert = async (
   } finally {
     await source.image.close();
   }
+};
+
+/** A recipe of one line. @throws TsrunError E_USAGE when it names no image */
+const onlyFrom = (source: string): Pick<RecipeArguments, 'recipe' | 'text' | 'context'> => {
+  parseReference(source);
+  const text = `FROM ${encodeUtf8(source).replace(/[\\$]/g, '\\$&')}\n`;
+  return { recipe: source, text, context: process.cwd() };
 };
 
 /** The new file's absolute path. A source in its place means that the two words were exchanged. */

@@ -66,6 +66,29 @@ test('RUN, COPY, WORKDIR, ENV and the rest do what they do in Docker, and owners
   assertClean('full.sif');
 });
 
+test('as in Docker: WORKDIR is made for the user, a pattern may stand for nothing, and --parents counts from a "/./" on', () => {
+  const steps = [
+    'WORKDIR /before',
+    'USER 9:8',
+    'WORKDIR /own/deep',
+    'COPY a.txt lock* ./',
+    'COPY --parents dir/./in/c dir/b /par/',
+    'COPY --from=0 /n[o] ./',
+  ];
+  const directory = context({
+    Dockerfile: `FROM ${base}\nFROM ${base}\n${steps.join('\n')}\n`,
+    'a.txt': 'A\n',
+    'dir/b': '',
+    'dir/in/c': '',
+  });
+  const ran = ok(build(directory, 'as-docker.sif'));
+  for (const pattern of ['6: nothing matches lock\\*', '8: nothing matches /n\\[o\\]'])
+    assert.match(ran.stderr, new RegExp(`^tsrun: .*Dockerfile:${pattern}, so nothing is copied for it$`, 'm'));
+  assert.equal(listing('as-docker.sif', '/own'), ['drwxr-xr-x 9:8 /own', 'drwxr-xr-x 9:8 /own/deep', '-rw-r--r-- 0:0 /own/deep/a.txt']);
+  assert.equal(listing('as-docker.sif', '/before'), ['drwxr-xr-x 0:0 /before']);
+  assert.is(inside('as-docker.sif', 'find', '/par', '-type', 'f'), '/par/dir/b\n/par/in/c\n');
+});
+
 test('owners, set-id bits and modes that keep everybody out reach the image', () => {
   ok(build(context({ Dockerfile: FULL, 'a.txt': '', 'dir/b': '' }), 'maker.sif', ['--target', 'maker']));
   assert.equal(listing('maker.sif', '/closed'), ['d--------- 0:0 /closed', '-rw-r--r-- 0:0 /closed/in']);
@@ -141,6 +164,7 @@ test('a failing step tells its last lines, place, and status; nothing is left, a
 
 test('what a recipe gets wrong is named with its place', () => {
   const cases: readonly (readonly [string, RegExp])[] = [
+    ['RUN --mount=type=bind,source=no*,target=/x true', /Dockerfile:2: cannot mount "no\*": there is no such file.*E_COPY_SOURCE/],
     ['COPY missing /x', /Dockerfile:2: cannot copy "missing": there is no such file.*E_COPY_SOURCE/],
     ['COPY ../../etc/passwd /x', /cannot copy "\.\.\/\.\.\/etc\/passwd": there is no such file/],
     ['COPY a.txt b.txt /one', /E_RECIPE|several files are copied, and it is no directory/],

@@ -80,8 +80,22 @@ test('a sandbox of root keeps them too', () => {
   assert.match(say('image', 'ls', 'roots.sif', '/its'), /^-rw-r--r--\s+5\s+6\s/);
 });
 
+test('--sandbox of an image is its files, with their owners', () => {
+  const image = join(place, 'of-image.sif');
+  ok(build(context({ Dockerfile: `FROM ${base}\nRUN echo '$x' > /its && chown 5:6 /its\nLABEL a=b\n` }), 'of-image.sif'));
+  for (const source of [image, './of-image.sif']) {
+    ok(tsrun(['build', '--force', '--sandbox', join(place, 'box-of-image'), source], { env, cwd: place }));
+    assert.is(tsrunOk(['exec', join(place, 'box-of-image'), 'cat', '/its'], { env }), '$x\n');
+    ok(build(context({ Dockerfile: `FROM ${join(place, 'box-of-image')}\nRUN true\n` }), 'on-image.sif'));
+    assert.equal(listing('on-image.sif', '/its'), ['-rw-r--r-- 5:6 /its']);
+  }
+  const none = tsrun(['build', '--sandbox', join(place, 'none'), 'no such image'], { env, cwd: place });
+  assert.is(none.status, 125);
+  assert.not.ok(existsSync(join(place, 'none')));
+});
+
 test('what only recipes have is refused for an image', () => {
-  for (const option of ['--sandbox', '--update', '--lock', '--check', '--no-cache']) {
+  for (const option of ['--update', '--lock', '--check', '--no-cache']) {
     const ran = tsrun(['build', option, join(place, 'refused'), base], { env, cwd: place });
     assert.is(ran.status, 125, option);
     assert.match(ran.stderr, new RegExp(`^tsrun: cannot use ${option} for .*/base: it is no recipe .*E_USAGE`, 's'));

@@ -12,8 +12,17 @@ import { TsrunError } from '../../util/errors.ts';
 import { ownerOf } from './accounts.ts';
 import { archiveEntries, looksLikeArchive } from './archive.ts';
 import type { Workplace } from './cache.ts';
-import { type Engine, withTask } from './engine.ts';
-import { digestOfSources, type Finding, findSources, type HostSource, hasWildcard, hostItem, NOTHING_IGNORED } from './host-files.ts';
+import { type Engine, note, withTask } from './engine.ts';
+import {
+  belowPivot,
+  digestOfSources,
+  type Finding,
+  findSources,
+  type HostSource,
+  hasWildcard,
+  hostItem,
+  NOTHING_IGNORED,
+} from './host-files.ts';
 import type { KeyPart } from './key.ts';
 import { type ModeChange, modeChange } from './mode.ts';
 import { placeText } from './names.ts';
@@ -76,6 +85,7 @@ export const readyCopy = async (
     outputs: engine.options.outputs,
     exclude: excludeRules(exclude),
     place,
+    onNothing: (pattern) => note(engine, nothingText(place, pattern)),
   };
   const found = await findItems(engine, step, names, finding, expand, other);
   return {
@@ -156,6 +166,8 @@ const findItems = async (
       return from satisfies never;
   }
 };
+
+const nothingText = (place: string, pattern: string): string => `${place}: nothing matches ${pattern}, so nothing is copied for it`;
 
 const URL = /^https?:\/\//;
 
@@ -250,8 +262,11 @@ export const copyFiles = async (engine: Engine, copy: ReadyCopy, tree: Tree, pla
 const findTreeItems = async (engine: Engine, { items, finding }: ReadyCopy, from: Tree): Promise<readonly Item[]> => {
   const found: Item[] = [];
   for (const { name } of items) {
-    for (const source of await findInTree(engine, from, name, finding.place)) {
-      found.push({ kind: 'tree', name: source.name, path: source.path.slice(1), directory: source.type === 'd', source });
+    const sources = await findInTree(engine, from, name, finding.place);
+    if (sources.length === 0) finding.onNothing(name);
+    for (const source of sources) {
+      const path = belowPivot(name, source.path.slice(1));
+      found.push({ kind: 'tree', name: source.name, path, directory: source.type === 'd', source });
     }
   }
   return found;

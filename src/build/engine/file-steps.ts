@@ -4,18 +4,23 @@ import { EMPTY_ENTRY, type TarEntry } from '../../tar/entry.ts';
 import { writeTar } from '../../tar/write.ts';
 import { TsrunError } from '../../util/errors.ts';
 import { nearest } from '../../util/nearest.ts';
+import { accountOf } from './accounts.ts';
 import type { Building } from './building.ts';
 import { copyFiles, type OtherTree, readyCopy } from './copy-step.ts';
 import type { Engine } from './engine.ts';
 import { placeText } from './names.ts';
 import { prefixesOf, spotOf } from './placement.ts';
 import { layerOf } from './step-layer.ts';
-import { lookAt, putInto, readTexts } from './tree.ts';
+import { accountsIn, lookAt, putInto, readTexts } from './tree.ts';
 
-export const makeDirectory = async (building: Building, step: Step, path: string, mode: number): Promise<void> => {
+const ROOT = { uid: 0, gid: 0 } as const;
+
+/** @param user whose it and those above it are that are made too, as USER has it */
+export const makeDirectory = async (building: Building, step: Step, path: string, mode: number, user = ''): Promise<void> => {
   if (path === '/') return;
   const { engine, tree, epoch } = building;
-  await layerOf(building, step, { step: 'directory', path, mode }, async (place) => {
+  const owner = user === '' ? undefined : user;
+  await layerOf(building, step, { step: 'directory', path, mode, owner }, async (place) => {
     const spot = spotOf(path, await lookAt(engine, tree, prefixesOf(path)));
     if (spot.type === 'd') return;
     if (spot.type === 'other') {
@@ -26,8 +31,9 @@ export const makeDirectory = async (building: Building, step: Step, path: string
         hint: 'choose another name',
       });
     }
+    const { uid, gid } = owner === undefined ? ROOT : accountOf(await accountsIn(engine, tree), owner, placeText(step.at));
     const entries = [...spot.missing, spot.path].map(
-      (each): TarEntry => ({ ...EMPTY_ENTRY, type: 'directory', path: each.slice(1), mode: 0o755, mtime: epoch }),
+      (each): TarEntry => ({ ...EMPTY_ENTRY, type: 'directory', path: each.slice(1), mode: 0o755, uid, gid, mtime: epoch }),
     );
     await putInto(
       engine,

@@ -28,7 +28,7 @@ export type HostFile = {
 export type HostSource = {
   /** Last part of its name. */
   readonly name: string;
-  /** Below the context, for --parents. */
+  /** Below the context, or below what stands before "/./" in its name; for --parents. */
   readonly path: string;
   readonly files: readonly HostFile[];
 };
@@ -56,6 +56,8 @@ export type Finding = {
   readonly outputs: readonly string[];
   /** "recipe:3": begins every error. */
   readonly place: string;
+  /** Hears of a pattern of a Dockerfile that nothing matches: as with Docker it stands for nothing (`COPY package.json package-lock.json* ./`). */
+  readonly onNothing: (pattern: string) => void;
 };
 
 const MAX_FILES = 4_000_000;
@@ -75,7 +77,9 @@ export const findSources = async (names: readonly string[], finding: Finding): P
       const source = await sourceAt(path, name, finding, outputs);
       if (source !== undefined) sources.push(source);
     }
-    if (sources.length === before) throw await missing(name, finding);
+    if (sources.length > before) continue;
+    if (finding.manner === 'cp' || !hasWildcard(name)) throw await missing(name, finding);
+    finding.onNothing(name);
   }
   return sources;
 };
@@ -110,6 +114,13 @@ const expandName = async (name: string, finding: Finding): Promise<readonly stri
     found = next;
   }
   return found;
+};
+
+/** With --parents, what stands before "/./" is not made at the destination. @param path what the name has become, part for part */
+export const belowPivot = (name: string, path: string): string => {
+  const at = name.indexOf('/./');
+  const above = at < 0 ? 0 : cleanParts(name.slice(0, at)).length;
+  return path.split('/').slice(above).join('/');
 };
 
 /** A name cannot lead out of the context: ".." of its root is the root. */
@@ -177,7 +188,7 @@ const sourceAt = async (path: string, name: string, finding: Finding, outputs: R
   const walker: Walker = { finding, outputs, name, below, count: 0, files: [], open: [] };
   await walk(walker, absolute, '');
   if (walker.files.length === 0) return undefined;
-  return { name: path.slice(path.lastIndexOf('/') + 1), path, files: walker.files };
+  return { name: path.slice(path.lastIndexOf('/') + 1), path: belowPivot(name, path), files: walker.files };
 };
 
 type Walker = {

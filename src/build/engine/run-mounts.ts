@@ -3,6 +3,7 @@ import { randomBytes } from 'node:crypto';
 import { stat } from 'node:fs/promises';
 import { excludeRules } from '../../recipe/ignore.ts';
 import { type Origin, PLAIN_COPY, type RunMount, type Word } from '../../recipe/spec.ts';
+import { TsrunError } from '../../util/errors.ts';
 import { makeDirectories } from '../../util/make-directories.ts';
 import { cleanPath } from '../../util/paths.ts';
 import { scratchBase } from './base.ts';
@@ -69,6 +70,9 @@ const bindMount = async (
     outputs: engine.options.outputs,
     exclude: excludeRules([]),
     place: placeText(step.at),
+    onNothing: () => {
+      throw nothing(step, source);
+    },
   };
   const sources = await findSources([source === '' ? '.' : source], finding);
   const absolute = sources[0]?.files[0]?.absolute ?? finding.root;
@@ -111,7 +115,18 @@ const copied = async (
       for (const directory of [into.files, into.work]) await makeDirectories(directory, 0o755);
       await copyFiles(engine, ready, { base: scratchBase(engine), layers: [] }, into, 0);
       const path = `${into.files}/${COPIED}`;
-      return { path, isFile: !(await stat(path)).isDirectory() };
+      const found = await stat(path).catch(() => undefined);
+      if (found === undefined) throw nothing({ at }, source);
+      return { path, isFile: !found.isDirectory() };
     },
   };
 };
+
+/** COPY may go without what a pattern does not match; a mount may not. */
+const nothing = ({ at }: Pick<RunStep, 'at'>, source: string): TsrunError =>
+  new TsrunError({
+    code: 'E_COPY_SOURCE',
+    what: `${placeText(at)}: cannot mount ${JSON.stringify(source)}`,
+    why: 'there is no such file in what it is taken from',
+    hint: 'check the name after source=',
+  });

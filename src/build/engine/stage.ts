@@ -60,7 +60,7 @@ const carryOut = async (building: Building, step: Step): Promise<void> => {
       const text = expand(step.path);
       const path = text.startsWith('/') ? text : `${state.workdir}/${text}`;
       building.state = { ...state, workdir: cleanPath(path) };
-      return makeDirectory(building, step, building.state.workdir, 0o755);
+      return makeDirectory(building, step, building.state.workdir, 0o755, state.user);
     }
     case 'directory':
       return makeDirectory(building, step, step.path, step.mode);

@@ -20,7 +20,7 @@ export type TreeSource = {
   readonly mtime: number;
 };
 
-/** @throws TsrunError E_COPY_SOURCE */
+/** None only for a pattern. @throws TsrunError E_COPY_SOURCE */
 export const findInTree = async (engine: Engine, tree: Tree, name: string, place: string): Promise<readonly TreeSource[]> => {
   const paths = await expandName(engine, tree, cleanPath(`/${name}`));
   const found = await lookAt(engine, tree, paths);
@@ -28,7 +28,7 @@ export const findInTree = async (engine: Engine, tree: Tree, name: string, place
     const each = found[at];
     return each === undefined ? [] : [{ name: path.slice(path.lastIndexOf('/') + 1), ...each }];
   });
-  if (sources.length > 0) return sources;
+  if (sources.length > 0 || hasWildcard(name)) return sources;
   throw new TsrunError({
     code: 'E_COPY_SOURCE',
     what: `${place}: cannot copy ${JSON.stringify(name)}`,

@@ -30,6 +30,7 @@ symlinkSync('../../outside', join(root, 'dir/up'));
 symlinkSync('/outside', join(root, 'absolute'));
 symlinkSync('dir', join(root, 'dirlink'));
 
+const unmatched: string[] = [];
 const finding: Finding = {
   root,
   start: root,
@@ -38,6 +39,7 @@ const finding: Finding = {
   outputs: [],
   exclude: excludeRules([]),
   place: 'Dockerfile:1',
+  onNothing: (pattern) => void unmatched.push(pattern),
 };
 
 const names = async (asked: readonly string[], how: Partial<Finding> = {}): Promise<string> =>
@@ -67,6 +69,19 @@ test('names and wildcards stand for what is in the context; parents come first, 
   assert.is(await names(['*.txt']), 'a.txt[.] b.txt[.]');
   assert.is(await names(['di?/s?b']), 'sub[. keep.log two]');
   assert.is(await names(['/./dir/../a.txt']), 'a.txt[.]');
+});
+
+test('a pattern of a Dockerfile may stand for nothing, a name may not', async () => {
+  assert.is(await names(['a.txt', 'no*', 'dir/*.none']), 'a.txt[.]');
+  assert.equal(unmatched.splice(0), ['no*', 'dir/*.none']);
+  assert.match(await refusal(['a.txt', 'no']), /there is no such file/);
+  assert.match(await refusal(['no*'], { manner: 'cp', root: '/' }), /there is no such file/);
+});
+
+test('for --parents a name counts from its "/./" on', async () => {
+  const paths = async (...asked: readonly string[]): Promise<readonly string[]> =>
+    (await findSources(asked, finding)).map(({ path }) => path);
+  assert.equal(await paths('dir/one', 'dir/./one', './dir/./s*/two', '/./dir/one'), ['dir/one', 'one', 'sub/two', 'dir/one']);
 });
 
 test('nothing leads out of the context: neither dots nor links', async () => {
