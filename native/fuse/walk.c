@@ -51,14 +51,18 @@ bool walk_wants_names_only(const struct imagefs *fs)
 static void list_ahead(const struct request *r, const struct squash_inode *dir, const struct squash_dir *listing, bool but_first)
 {
 	char path[PATH_MAX];
-	ssize_t len = squash_path(r->sq, dir, path, sizeof path, NULL);
+	ssize_t len = -1; /* most directories have none below them, and need no path */
 
-	for (uint32_t i = 0; len >= 0 && i < squash_dir_count(listing); i++) {
+	for (uint32_t i = 0; i < squash_dir_count(listing); i++) {
 		struct squash_entry entry = squash_dir_at(listing, i);
 
-		if (entry.type != S_IFDIR || (size_t)len + entry.name_len >= sizeof path)
+		if (entry.type != S_IFDIR)
 			continue;
 		if (!but_first) {
+			if (len < 0)
+				len = squash_path(r->sq, dir, path, sizeof path, NULL);
+			if (len < 0 || (size_t)len + entry.name_len >= sizeof path)
+				return;
 			if (atomic_fetch_sub_explicit(&r->fs->walk.ahead, 1, memory_order_relaxed) <= 0)
 				return;
 			memcpy(path + len, entry.name, entry.name_len);
