@@ -69,7 +69,7 @@ export const clampTime = (entry: TarEntry, epoch: number): TarEntry =>
   entry.mtime > epoch || (entry.mtime === epoch && entry.mtimeNanos > 0) ? { ...entry, mtime: epoch, mtimeNanos: 0 } : entry;
 
 /** A program that leaves nothing there may have changed its time, or not, as it had to fetch something or not. */
-export const isTemporary = ({ type, path }: TarEntry): boolean => type === 'directory' && /^(?:var\/)?tmp\/?$/.test(plainPath(path));
+const isTemporary = ({ type, path }: TarEntry): boolean => type === 'directory' && /^(?:var\/)?tmp\/?$/.test(plainPath(path));
 
 const plainPath = (path: string): string => path.replace(/^(?:\.?\/+)+/, '');
 

@@ -123,9 +123,8 @@ const imageOf = async (engine: Engine, built: BuiltStage): Promise<OciImage> => 
   const hidden = [...new Set([...built.hidden, ...stale])];
   const own = layers.map((layer, at): LayerSource => {
     const normal = (next: TarHandler): TarHandler => {
-      const ran = built.ran.has(layer);
-      const changed = normalizeLayer(next, { epoch: built.epoch, ran });
-      return built.plain === undefined ? changed : changedOnly(built.plain.ofBase, ran, next, changed);
+      const changed = normalizeLayer(next, { epoch: built.epoch, ran: built.ran.has(layer) });
+      return built.plain === undefined ? changed : changedOnly(built.plain.ofBase, next, changed);
     };
     return layerSource(engine, layer, `step ${at + 1} of ${layers.length}`, normal);
   });

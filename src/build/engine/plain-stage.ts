@@ -6,7 +6,6 @@ import { basename } from 'node:path';
 import type { TarEntry } from '../../tar/entry.ts';
 import type { TarHandler } from '../../tar/read.ts';
 import { transformTar } from '../../tar/transform.ts';
-import { isTemporary } from '../normalize.ts';
 import { type Layer, openWorkplace, type Workplace } from './cache.ts';
 import { type Engine, withTask } from './engine.ts';
 import { keyOf } from './key.ts';
@@ -63,12 +62,12 @@ const below = (directory: string, entry: TarEntry): TarEntry => {
 
 const markOf = ({ type, size, mtime, mtimeNanos }: TarEntry): string => `${type} ${size} ${mtime} ${mtimeNanos}`;
 
-/** Entries that are as the base has them go to `untouched`, the others to `changed`. @param ran whether programs did */
-export const changedOnly = (ofBase: PlainStage['ofBase'], ran: boolean, untouched: TarHandler, changed: TarHandler): TarHandler => {
+/** Entries that are as the base has them go to `untouched`, the others to `changed`. */
+export const changedOnly = (ofBase: PlainStage['ofBase'], untouched: TarHandler, changed: TarHandler): TarHandler => {
   let taker = changed;
   return {
     entry: (entry) => {
-      taker = ofBase.get(entry.path) === markOf(entry) && !(ran && isTemporary(entry)) ? untouched : changed;
+      taker = ofBase.get(entry.path) === markOf(entry) ? untouched : changed;
       return taker.entry(entry);
     },
     data: (chunk) => taker.data(chunk),
