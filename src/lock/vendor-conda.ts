@@ -12,7 +12,7 @@
  */
 import { createHash } from 'node:crypto';
 import { existsSync } from 'node:fs';
-import { access, chmod, constants, lstat, mkdir, readdir, readFile, symlink, utimes, writeFile } from 'node:fs/promises';
+import { access, chmod, constants, lstat, mkdir, readdir, readFile, realpath, symlink, utimes, writeFile } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { digestOfFile } from './digest.ts';
 import { fetchInto, putFile } from './kept-files.ts';
@@ -70,16 +70,17 @@ const placeOf = (address: unknown): string | undefined => {
 
 const MAX_URLS = 16 * 1024 * 1024;
 
-/** `urls.txt` has the address of everything that was put there. */
+/** `urls.txt` has the address of everything that was put there. A link of the step's leads nowhere. */
 const takeArchives = async (own: string, directory: string): Promise<void> => {
+  const top = await realpath(own);
   const list = await lstat(join(own, 'urls.txt')).catch(() => undefined);
   if (list?.isFile() !== true || list.size > MAX_URLS) return;
   for (const address of (await readFile(join(own, 'urls.txt'), 'utf8')).split('\n')) {
     const place = placeOf(address.trim());
     if (place === undefined) continue;
-    for (const path of [join(own, basename(place)), join(own, place)]) {
-      const isOpen = (await lstat(path).catch(() => undefined))?.isFile() === true && (await isReadable(path));
-      if (!isOpen) continue;
+    for (const path of [join(top, basename(place)), join(top, place)]) {
+      const isPlain = (await realpath(path).catch(() => undefined)) === path && (await lstat(path)).isFile();
+      if (!isPlain || !(await isReadable(path))) continue;
       await mkdir(dirname(join(directory, place)), { recursive: true });
       await putFile(path, join(directory, place));
     }
