@@ -56,7 +56,9 @@ const passHost = (situation: Situation, leftOut: string[], leftOutPython: string
     else if (isKept(situation, name, rule.python === true)) passed.set(name, { value, why: 'host (kept as asked)' });
     else if (rule.tell) (rule.python === true ? leftOutPython : leftOut).push(name);
   });
-  for (const name of ['HOME', 'PATH', 'PWD']) passed.delete(name);
+  passed.delete('HOME');
+  passed.delete('PATH');
+  passed.delete('PWD');
   return passed;
 };
 
@@ -210,7 +212,8 @@ export const planEnv = (situation: Situation, table: MountTable, home: string, p
   }
 
   const around = explicit.size === 0 && !nv ? [] : takeAround(explicit, nv);
-  for (const name of explicit.size === 0 ? [] : AROUND) {
+  for (let at = 0; explicit.size > 0 && at < AROUND.length; at++) {
+    const name = AROUND[at] as (typeof AROUND)[number];
     const variable = explicit.get(name);
     if (variable === undefined) continue;
     const before = fromImage.get(name)?.value ?? (name === 'PATH' ? DEFAULT_PATH : '');
@@ -277,7 +280,7 @@ export const finalEnv = (env: PlannedEnv): Map<string, Variable> => {
 
 /** Names for the one line that says what was left out. */
 export const leftOutLine = (env: PlannedEnv): string | undefined => {
-  const names = [...env.leftOutPython, ...env.leftOut];
+  const names = env.leftOutPython.concat(env.leftOut);
   if (names.length === 0) return undefined;
   const shown = names.length > 6 ? `${names.slice(0, 5).join(' ')} and ${names.length - 5} more` : names.join(' ');
   const flags = env.leftOut.length === 0 ? '--host-python' : env.leftOutPython.length === 0 ? '--host-env' : '--host-env, --host-python';
