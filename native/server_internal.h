@@ -6,6 +6,7 @@
 #include "server.h"
 #include "server_wire.h"
 
+#include <sys/socket.h>
 #include <sys/stat.h>
 
 /* --- server_setup.c: becoming a server --- */
@@ -91,6 +92,7 @@ void image_forget(struct image **images, struct image *image);
 struct connection { /* a run that wants to join; from accept to the answer */
 	enum watched what;
 	int sock;
+	struct ucred peer;
 	struct connection *next; /* of those that wait for the same */
 	uint32_t linger_ms;
 	char *layout; /* see struct server_request; none when layout_len is 0 */
@@ -100,6 +102,7 @@ struct connection { /* a run that wants to join; from accept to the answer */
 struct run { /* one that has joined */
 	enum watched what;
 	int pidfd;           /* -1: its end is not told (before Linux 5.3, or there are too many), so it is looked for */
+	bool is_watched;     /* in the control loop's epoll */
 	pid_t pid;
 	int sock;            /* to it, unread: there waits its mount namespace, see server_endings.c; or -1 */
 	struct image *image; /* NULL: it has the user namespace only */
@@ -129,19 +132,20 @@ int WARN_UNUSED server_watch(struct server *server, int fd, void *what);
 /* Before a descriptor is closed: a process that was just forked for an image may still have it, and then the kernel would go on telling us of it. */
 void server_unwatch(struct server *server, int fd);
 void server_watch_image(struct server *server, struct image *image);
-/* Returns whether somebody was there. */
-bool server_accept_one(struct server *server);
-/* The connection of the run that started the server, whose question is there; NULL: out of memory. */
-struct connection *server_starter(struct server *server);
-/* The question has arrived. */
+void server_accept_one(struct server *server);
+/* Of who is at the other end; NULL: out of memory. */
+struct connection *server_connection(int sock);
+/* Answers its question, or waits for it. */
 void server_answer(struct server *server, struct connection *connection);
+/* The question that was waited for has arrived. */
+void server_hear(struct server *server, struct connection *connection);
 void server_refuse(struct connection *connection, int rc, const struct err *err);
 /* The runs that wait for an image: it is there, or (`rc`) cannot be had. */
 void server_answer_waiters(struct server *server, struct image *image, int rc, const struct err *err);
 void server_end_run(struct server *server, struct run *run);
 /* Answers a run whose image (or NULL) is there; or has it wait for its layout. */
 void server_welcome(struct server *server, struct connection *connection, struct image *image);
-/* At `look_due`: ends those whose end is not told. */
+/* Ends those of `looked_for` that are there no longer. At `look_due`, and when there is a reason to know. */
 void server_look_for_runs(struct server *server);
 
 /* --- server_layouts.c: finished mount namespaces, for runs that have the same mounted --- */
