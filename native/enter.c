@@ -13,6 +13,7 @@
 
 #include "extracted.h"
 #include "layout.h"
+#include "mounting.h"
 #include "run_state.h"
 #include "server.h"
 #include "staged.h"
@@ -216,38 +217,6 @@ static int bring_up_loopback(struct err *err)
 	return fd < 0 || ioctl(fd, SIOCSIFFLAGS, &request) < 0 ? fail(err, errno, "start the loopback device", "lo") : 0;
 }
 
-/* The image as a mount of this run's namespace. */
-static int copy_image(const struct run *run, struct mount_source *copy, struct err *err)
-{
-	const struct bind_flags in_place = {.set_ids = run->root_options.set_ids};
-	struct bind_flags flags = run->root_options.in_place ? in_place : ROOT_IMAGE_FLAGS;
-	struct stat st;
-	int result;
-
-	if (run->image_directory == NULL) {
-		const struct server_reply *joined = &run->joined;
-
-		if (joined->mount_is_own)
-			result = mount_take(copy, joined->mount_fd, &flags);
-		else if (joined->path[0] != '\0')
-			result = mount_copy(copy, AT_FDCWD, joined->path, &flags);
-		else
-			result = mount_copy(copy, joined->mount_fd, "", &flags);
-		return result < 0 ? fail(err, -result, "copy the image's mount", "from the scope's server") : 0;
-	}
-	result = mount_copy(copy, AT_FDCWD, run->image_directory, &flags);
-	/* A directory with the host's mounts below it may only be copied with them. */
-	if (result == -EINVAL) {
-		flags.recursive = true;
-		result = mount_copy(copy, AT_FDCWD, run->image_directory, &flags);
-	}
-	if (result < 0 || fstat(copy->fd, &st) < 0)
-		return fail(err, result < 0 ? -result : errno, "open the image", "%s", run->image_directory);
-	if (st.st_dev != run->image_stat.st_dev || st.st_ino != run->image_stat.st_ino)
-		return fail(err, ESTALE, "open the image", "%s was replaced just now", run->image_directory);
-	return 0;
-}
-
 /* Into the server's mount namespace (before the run makes a copy of its own), on kernels where that is the only way to the image's mount. */
 static int enter_view(struct run *run, struct err *err)
 {
@@ -360,12 +329,7 @@ int enter_unshare(struct run *run, const struct op_unshare *op, struct err *err)
 		return result;
 	if (run->own_pids && (result = init_split(&run->init, err)) < 0)
 		return result;
-	cleanup_source struct mount_source image = MOUNT_SOURCE_NONE;
-	result = copy_image(run, &image, err);
-	if (result < 0)
-		return result;
-	run->umask = umask(0);
-	result = root_begin(&run->root, &image, &run->layers, &run->root_options, err);
+	result = mounting_begin(run, err);
 	if (run->joined.path[0] != '\0')
 		uncover_runtime_directory(run);
 	return result;
