@@ -3,6 +3,7 @@
  * take the ways usual starts take; what it answers is thrown away.
  */
 import { IMAGE_FACTS_OBJECT, IMAGE_FACTS_VERSION, type ImageFacts } from '../image/facts.ts';
+import type { Fields } from '../plan/encode.ts';
 import { DATA_OFFSET, DATA_TYPES, DESCRIPTOR_SIZE, TABLE_OFFSET, TABLE_SLOTS } from '../sif/format.ts';
 import { EINVAL, ENOENT, type Host } from '../util/host.ts';
 import { CALLS } from './host-calls.ts';
@@ -185,7 +186,7 @@ const PROBES = 30_000;
 let calls = 0;
 
 /** The global object: the program's own door, in whose place the invented answers come, and what the program calls. */
-type Global = { __host: HostCall; readonly tsrunStart: (input: string) => string };
+type Global = { __host: HostCall; readonly tsrunStart: (input: string) => readonly Fields[] };
 
 /** Made by the first of the warm-up calls, so that the making is no part of what the later ones touch. */
 let typical: readonly HostCall[] | undefined;
@@ -205,7 +206,7 @@ export const warm = (host: Host, global: Global): string => {
   for (const call of typical) {
     global.__host = call;
     const answer = global.tsrunStart('');
-    if (!answer.startsWith('plan\0')) throw new Error(`the warm-up start failed: ${answer}`);
+    if (answer[0]?.[0] !== 'plan') throw new Error(`the warm-up start failed: ${answer.flat().join(' ')}`);
   }
   // The call that is watched when the memory is laid out: names that were never seen lead through all names there are, as those of an image will, and
   // objects with one field through all forms of objects.

@@ -93,6 +93,11 @@ static void byte_strings(struct engine *engine)
 	CHECK("an empty string is one", says(engine, "echo:", ""));
 	CHECK("a char above U+00FF in the answer is -EILSEQ", ask(engine, "wide:") == -EILSEQ);
 	CHECK("an answer that is no string is -EILSEQ", ask(engine, "number:") == -EILSEQ);
+	CHECK("lists are their texts, each with a NUL; lists in these have commas",
+	      ask(engine, "lists:") == 0 && answer_len == 30 && memcmp(answer, "a\0" "7\0-1\0" "1099511627776\0x,y\0\0\xff\0z", 30) == 0);
+	CHECK("a wide char in a list is -EILSEQ", ask(engine, "wideInList:") == -EILSEQ);
+	CHECK("a NUL in a list is -EILSEQ", ask(engine, "nulInList:") == -EILSEQ);
+	CHECK("a list with a hole is -EILSEQ", ask(engine, "holes:") == -EILSEQ);
 
 	size_t len = (size_t)3 << 20;
 	char *big = malloc(len);
@@ -114,7 +119,7 @@ static void exceptions(struct engine *engine)
 	CHECK("an exception is -EPROTO", ask(engine, "boom:x") == -EPROTO);
 	CHECK("its message is in the error", strstr(err.detail, "TypeError: cannot read property 'property' of undefined") != NULL);
 	CHECK("its stack too, innermost function first, with file and line",
-	      strstr(err.detail, "at null_function (planner.js:71") != NULL && strstr(err.detail, "at boom (planner.js:14") != NULL);
+	      strstr(err.detail, "at null_function (planner.js:79") != NULL && strstr(err.detail, "at boom (planner.js:14") != NULL);
 	CHECK("the step names the function", strcmp(err.step, "tsrunStart") == 0);
 	CHECK("a thrown string is told", ask(engine, "throwText:") == -EPROTO && strstr(err.detail, "only text") != NULL);
 	CHECK("what cannot even be shown is told", ask(engine, "throwHostile:") == -EPROTO && strstr(err.detail, "cannot be shown") != NULL);
