@@ -16,6 +16,7 @@
 #include "mounting.h"
 #include "run_state.h"
 #include "server.h"
+#include "spare.h"
 #include "staged.h"
 #include "statx.h"
 #include "userns.h"
@@ -123,11 +124,11 @@ static int join_scope(struct run *run, bool alone, struct err *err)
 	const struct op *op = &run->plan->ops[run->userns_index];
 	const struct op_image_mount *mount = run->image_mount;
 	cleanup_free void *layout = NULL;
-	size_t layout_len;
+	size_t layout_len, layout_base = 0;
 
 	if (op->kind != OP_scope)
 		return 0;
-	layout_len = mount == NULL || alone ? 0 : layout_of(run, &layout);
+	layout_len = mount == NULL || alone ? 0 : layout_of(run, &layout, &layout_base);
 	cleanup_fd int record = mount == NULL || run->record == NULL ? -1 : open(run->record, O_RDWR | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0666);
 	if (mount != NULL && run->record != NULL && record < 0)
 		return fail(err, errno, "open the record", "%s", run->record);
@@ -147,6 +148,7 @@ static int join_scope(struct run *run, bool alone, struct err *err)
 		.cache_bytes = op->scope.cache_bytes,
 		.layout = layout,
 		.layout_len = layout_len,
+		.layout_base = layout_base,
 	};
 	name_program(run->plan, &request);
 	return server_join(&request, &run->joined, err);
@@ -289,6 +291,18 @@ static int skip_mounting(struct run *run)
 	return 0;
 }
 
+/* What the server had ready does not fit. */
+static int mount_alone(struct run *run, struct err *err)
+{
+	int result;
+
+	layout_give_up(run);
+	result = join_scope(run, true, err);
+	if (result == 0)
+		layout_unshared(run);
+	return result;
+}
+
 int enter_unshare(struct run *run, const struct op_unshare *op, struct err *err)
 {
 	static const struct {
@@ -311,7 +325,6 @@ int enter_unshare(struct run *run, const struct op_unshare *op, struct err *err)
 			return skip_mounting(run);
 		result = join_scope(run, true, err);
 	}
-	close_fd(&run->image);
 	if (result == 0 && run->joined.view_fd >= 0)
 		result = enter_view(run, err);
 	if (result < 0)
@@ -321,6 +334,11 @@ int enter_unshare(struct run *run, const struct op_unshare *op, struct err *err)
 	if (unshare(clone) < 0)
 		return fail(err, errno, "make namespaces", "unshare");
 	layout_unshared(run);
+	if (run->joined.spare_fd >= 0 && spare_enter(run) < 0)
+		result = mount_alone(run, err);
+	close_fd(&run->image);
+	if (result < 0)
+		return result;
 	run->own_pids = (clone & CLONE_NEWPID) != 0;
 	/* unshare has moved the working directory into the new mount namespace; only from there can it be bound. */
 	if (binds_cwd(run) && (run->cwd = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC)) < 0)
@@ -329,7 +347,7 @@ int enter_unshare(struct run *run, const struct op_unshare *op, struct err *err)
 		return result;
 	if (run->own_pids && (result = init_split(&run->init, err)) < 0)
 		return result;
-	result = mounting_begin(run, err);
+	result = run->root.fd >= 0 ? 0 : mounting_begin(run, err);
 	if (run->joined.path[0] != '\0')
 		uncover_runtime_directory(run);
 	return result;

@@ -171,7 +171,7 @@ static int carry_out(struct run *run, const struct op *op, struct err *err)
 
 void run_plan(const struct plan *plan, const struct kept_files *files, struct failure *failure)
 {
-	struct run run = {.plan = plan, .files = files, .joined = SERVER_REPLY_NONE, .image = -1, .cwd = -ENOENT, .namespace = -1, .host_mounts = -1, .root = ROOT_NONE, .owners = OWNERS_NONE};
+	struct run run = {.plan = plan, .files = files, .joined = SERVER_REPLY_NONE, .image = -1, .cwd = -ENOENT, .left = SERVER_LEFT_NONE, .root = ROOT_NONE, .owners = OWNERS_NONE};
 	int result = 0;
 
 	memset(failure, 0, sizeof *failure);
