@@ -360,6 +360,45 @@ static bool whole_number(struct engine *engine, uint64_t value, int64_t *number)
 	return true;
 }
 
+static uint64_t item_value(struct engine *engine, const struct host_item *item, const char *text)
+{
+	if (item->text)
+		return engine_string_value(engine, text, (size_t)item->number);
+	if (item->number >= INT32_MIN && item->number <= INT32_MAX)
+		return (uint32_t)item->number;
+	return Z_qjsZ_JS_NewNumber(&engine->wasm, engine->context, (double)item->number);
+}
+
+/* A JavaScript array of a list's items, or EXCEPTION. */
+static uint64_t list_value(struct engine *engine, const struct host_reply *reply)
+{
+	size_t max = reply->len / sizeof(struct host_item) + 1, at = 0;
+	uint64_t value = 0;
+	uint32_t values = engine_take_scratch(engine, max * sizeof value), count = 0;
+
+	if (values == 0)
+		return Z_qjsZ_JS_ThrowOutOfMemory(&engine->wasm, engine->context);
+	while (at < reply->len) {
+		struct host_item item;
+
+		memcpy(&item, reply->data + at, sizeof item);
+		at += sizeof item;
+		value = item_value(engine, &item, reply->data + at);
+		if (TAG(value) == TAG_EXCEPTION)
+			break;
+		memcpy(runtime_bytes(&engine->wasm, values + count++ * 8, sizeof value), &value, sizeof value);
+		at += item.text ? (size_t)item.number : 0;
+	}
+	if (TAG(value) != TAG_EXCEPTION) {
+		value = Z_qjsZ_JS_NewArrayFrom(&engine->wasm, engine->context, count, values);
+	} else {
+		for (uint64_t made; count-- > 0; engine_free_value(engine, made))
+			memcpy(&made, runtime_bytes(&engine->wasm, values + count * 8, sizeof made), sizeof made);
+	}
+	engine_release_scratch(engine, values, max * sizeof value);
+	return value;
+}
+
 u64 engine_host_function(void *context, u32 js_context UNUSED, u64 this_value UNUSED, u32 argc, u32 argv)
 {
 	struct engine *engine = context;
@@ -393,6 +432,8 @@ u64 engine_host_function(void *context, u32 js_context UNUSED, u64 this_value UN
 		engine_give_back(engine, &texts[i]);
 	if (Z_qjsZ_JS_HasException(&engine->wasm, engine->context))
 		return EXCEPTION;
+	if (result == 0 && engine->reply.list)
+		return list_value(engine, &engine->reply);
 	if (result == 0 && engine->reply.text)
 		return engine_string_value(engine, engine->reply.data, engine->reply.len);
 	return Z_qjsZ_JS_NewNumber(&engine->wasm, engine->context, (double)result);

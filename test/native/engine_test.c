@@ -178,9 +178,9 @@ static void host_calls(struct engine *engine, const char *directory)
 	      ask(engine, request) == 0 && answer_len == 11 && memcmp(answer, "string a\0\xc3\xff", 11) == 0);
 	snprintf(request, sizeof request, "host:15\n$%s\n#10", directory);
 	CHECK("its name comes back from readdir",
-	      ask(engine, request) == 0 && answer_len == 12 && memcmp(answer, "string fn\xff\xe9", 12) == 0);
+	      ask(engine, request) == 0 && answer_len == 11 && memcmp(answer, "object fn\xff\xe9", 11) == 0);
 	snprintf(request, sizeof request, "host:10\n$%s", path);
-	CHECK("stat tells type and mode", ask(engine, request) == 0 && strncmp(answer, "string 33184 ", 13) == 0);
+	CHECK("stat tells type and mode", ask(engine, request) == 0 && strncmp(answer, "object 33184,", 13) == 0);
 	CHECK("errors are negative errno", says(engine, "host:10\n$/nowhere/at/all", "number -2"));
 	CHECK("an unknown call is -ENOSYS", says(engine, "host:99", "number -38") && says(engine, "host:4000000", "number -38"));
 	CHECK("a missing argument is -EINVAL", says(engine, "host:10", "number -22"));
