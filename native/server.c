@@ -56,6 +56,7 @@ static void hear_of_children(struct server *server)
 		supervised_resume(image->serving);
 		supervised_bury_fetcher(image->serving);
 	}
+	spares_bury(server);
 }
 
 /* Brings an image to the state it should be in; it may be gone afterwards. */
@@ -68,6 +69,7 @@ static void settle_image(struct server *server, struct image *image)
 	bool leave = image->ended || (image->runs == 0 && image->deadline <= now);
 
 	layouts_settle(server, image, leave);
+	spares_settle(server, image, leave);
 	if (image->ended && image->runs == 0)
 		image_forget(&server->images, image);
 	else if (image->state == IMAGE_SERVING && leave)
@@ -85,6 +87,8 @@ static int until_due(const struct server *server)
 			due = image->deadline;
 		if (layouts_due(image) < due)
 			due = layouts_due(image);
+		if (spares_due(image) < due)
+			due = spares_due(image);
 		if (supervised_due(image->serving) < due)
 			due = supervised_due(image->serving);
 	}
@@ -118,6 +122,11 @@ static void handle(struct server *server, enum watched *what)
 	case LAYOUT:
 		layout_hear(server, (struct layout *)(void *)what);
 		break;
+	case SPARE:
+		spares_hear(server, what);
+		break;
+	case VIEW:
+		break; /* has been seen */
 	case IMAGE:
 		hear_image(server, (struct image *)(void *)what);
 		break;
@@ -153,6 +162,9 @@ static void serve_scope(struct server *server)
 
 		while (!nothing_to_do(server)) {
 			n = epoll_wait(server->epoll, events, ARRAY_LEN(events), until_due(server));
+			for (int i = 0; i < n; i++)
+				if (*(const enum watched *)events[i].data.ptr == VIEW)
+					spares_see_change(events[i].data.ptr);
 			for (int i = 0; i < n; i++)
 				handle(server, events[i].data.ptr);
 			if (server->looked_for != NULL && server->look_due <= server_now_ms())

@@ -45,7 +45,7 @@ int WARN_UNUSED fetching_filter(void);
 
 /* --- server_images.c: the images being served --- */
 
-enum watched { LISTENER, CONNECTION, RUN, LAYOUT, IMAGE, CHILDREN };
+enum watched { LISTENER, CONNECTION, RUN, LAYOUT, SPARE, VIEW, IMAGE, CHILDREN };
 
 struct image {
 	enum watched what; /* its channel, for the control loop */
@@ -65,6 +65,7 @@ struct image {
 	uint32_t linger_ms;
 	struct connection *waiters; /* until it is opened */
 	struct layout *layouts;
+	struct spares *spares; /* or NULL */
 
 	/* Its mount: a descriptor that any run can clone, or attached under `number` in the server's working directory. */
 	int mount;
@@ -96,7 +97,7 @@ struct connection { /* a run that wants to join; from accept to the answer */
 	struct connection *next; /* of those that wait for the same */
 	uint32_t linger_ms;
 	char *layout; /* see struct server_request; none when layout_len is 0 */
-	size_t layout_len;
+	size_t layout_len, layout_base;
 };
 
 struct run { /* one that has joined */
@@ -124,6 +125,7 @@ struct server {
 	int children; /* tells of SIGCHLD */
 	int fd_limit; /* of pidfds: beyond are only enough for runs that come and their images */
 	unsigned namespaces; /* that wait in the sockets of runs */
+	pid_t spare_maker; /* the process that makes a root ahead; 0: there is none */
 	int endings;  /* to the thread of server_endings.c; 0: it was not needed yet */
 };
 
@@ -162,7 +164,7 @@ struct layout {
 	unsigned runs;
 	int64_t deadline; /* milliseconds of CLOCK_MONOTONIC: how long it is waited for; when it has no runs, how long it is kept */
 	struct connection *waiters;
-	size_t len;
+	size_t len, base;
 	char bytes[];
 };
 /* The image's layout of those bytes, awaited or finished; NULL: there is none, or no longer. */
@@ -177,6 +179,25 @@ void layout_run_ended(struct server *server, struct run *run);
 int64_t layouts_due(const struct image *image);
 /* Hides what is due, or (`leave`) all; lets go of what nobody needs. */
 void layouts_settle(struct server *server, struct image *image, bool leave);
+
+/* --- server_spares.c: roots made ahead, for runs that have something of their own mounted beside what others have --- */
+
+/* One for this run, to be closed once it is sent; -1: there is none. */
+int spares_take(const struct image *image, const struct connection *connection);
+/* Whether this run would have had use for one, and is not the first such: then it is to lend what they are made from. */
+bool spares_are_wanted(const struct image *image, const struct connection *connection);
+/* It has, and left the namespace of its layout. Takes the descriptors. */
+void spares_begin(struct server *server, const struct layout *layout, int view, int view_mounts);
+/* What is watched for them: something was mounted; before anything else is done about what happened at the same time. */
+void spares_see_change(void *what);
+/* … the process that makes one has done so, or ended. */
+void spares_hear(struct server *server, void *what);
+/* Has one made when there is none; lets go of all when they are of no use any more, or `leave`. */
+void spares_settle(struct server *server, struct image *image, bool leave);
+/* When that is, in milliseconds of CLOCK_MONOTONIC. */
+int64_t spares_due(const struct image *image);
+/* After a SIGCHLD. */
+void spares_bury(struct server *server);
 
 /* --- server_endings.c --- */
 

@@ -149,7 +149,7 @@ static void hang_up(struct connection *connection)
 void server_refuse(struct connection *connection, int rc, const struct err *err)
 {
 	struct wire_reply reply = { .protocol = WIRE_PROTOCOL, .rc = rc, .err = *err };
-	int none[2] = { -1, -1 };
+	int none[WIRE_FDS] = { -1 };
 
 	/* Should it have gone meanwhile, it does not want to know any more. */
 	(void)!wire_send(connection->sock, &reply, sizeof reply, none);
@@ -171,7 +171,7 @@ void server_welcome(struct server *server, struct connection *connection, struct
 	struct wire_reply reply = { .protocol = WIRE_PROTOCOL, .finish = shares && layout == NULL };
 	struct err err = { 0 };
 	int cleanup_fd own = -1;
-	int fds[2] = { server->box.userns, -1 };
+	int fds[WIRE_FDS] = { server->box.userns, -1, -1 };
 	const struct iovec message = { &reply, sizeof reply };
 	struct run *run;
 
@@ -182,6 +182,9 @@ void server_welcome(struct server *server, struct connection *connection, struct
 	if (layout != NULL) {
 		reply.mount = WIRE_MOUNT_FINISHED;
 		fds[1] = layout->namespace;
+	} else if (shares && (own = spares_take(image, connection)) >= 0) {
+		reply.mount = WIRE_MOUNT_SPARE;
+		fds[1] = own;
 	} else if (image != NULL && (fds[1] = image_show(image, &reply, &own, &err)) < 0) {
 		linger(server, image);
 		if (fds[1] == -EMFILE)
@@ -192,6 +195,8 @@ void server_welcome(struct server *server, struct connection *connection, struct
 	}
 	if (image != NULL)
 		image->linger_ms = connection->linger_ms;
+	if (reply.finish && reply.mount != WIRE_MOUNT_SPARE)
+		reply.lend_view = spares_are_wanted(image, connection);
 	/* It is known before it begins. */
 	run = add_run(server, connection, image);
 	if (run != NULL && layout != NULL)
@@ -254,13 +259,14 @@ void server_hear(struct server *server, struct connection *connection)
 }
 
 /* Without the memory for it, it shares none. */
-static void take_layout(struct connection *connection, const char *layout, size_t len)
+static void take_layout(struct connection *connection, const char *layout, size_t len, size_t base)
 {
 	connection->layout = len > 0 ? malloc(len) : NULL;
 	if (connection->layout == NULL)
 		return;
 	memcpy(connection->layout, layout, len);
 	connection->layout_len = len;
+	connection->layout_base = base <= len ? base : 0;
 }
 
 void server_answer(struct server *server, struct connection *connection)
@@ -272,7 +278,7 @@ void server_answer(struct server *server, struct connection *connection)
 	const struct wire_request *request = &question.request;
 	struct image *image = NULL;
 	struct err err = { 0 };
-	int fds[2];
+	int fds[WIRE_FDS];
 	int rc = wire_receive(connection->sock, &question, sizeof question.request, sizeof question, fds, MSG_DONTWAIT);
 
 	if (rc == -EAGAIN) {
@@ -284,19 +290,17 @@ void server_answer(struct server *server, struct connection *connection)
 		return;
 	}
 	if (request->protocol == WIRE_PROTOCOL && request->wish == WIRE_STATISTICS) {
-		close_fd(&fds[0]);
-		close_fd(&fds[1]);
+		wire_close(fds);
 		tell_statistics(server, connection);
 		return;
 	}
 	if (request->protocol != WIRE_PROTOCOL || (request->has_image != 0) != (fds[0] >= 0) || (fds[0] >= 0 && !readable_fd(fds[0]))
-		|| (request->has_record != 0) != (fds[1] >= 0)) {
-		close_fd(&fds[0]);
-		close_fd(&fds[1]);
+		|| (request->has_record != 0) != (fds[1] >= 0) || fds[2] >= 0) {
+		wire_close(fds);
 		server_refuse(connection, fail(&err, EPROTO, SERVER_STEP_SERVER, "it did not understand the request"), &err);
 		return;
 	}
-	take_layout(connection, question.layout, (size_t)rc - sizeof question.request);
+	take_layout(connection, question.layout, (size_t)rc - sizeof question.request, request->layout_base);
 	connection->linger_ms = request->linger_ms;
 	server->bare_linger_ms = request->linger_ms;
 	linger(server, NULL); /* also for who is refused: it may come back and ask for less */

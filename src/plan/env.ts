@@ -12,14 +12,13 @@ import { CLEAN_NAMES, namesMatch, PATH_VARIABLES, ruleFor } from './env-rules.ts
 import { hidesImage } from './image-tree.ts';
 import { fitLocale, LOCALE_VARIABLES } from './locale.ts';
 import { type MountTable, mountAt, put, showsHost } from './mount-table.ts';
+import type { Variable } from './ops.ts';
 import type { Situation } from './situation.ts';
 
 export const DEFAULT_PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
 /** Where libraries of the host's drivers are put, as in Apptainer. */
 export const LIBS_DIRECTORY = '/.singularity.d/libs';
 const MAX_ENV_FILE = 1024 * 1024;
-
-export type Variable = { readonly value: string; readonly why: string };
 
 export type PlannedEnv = {
   /** From the host, after all rules. */

@@ -7,14 +7,12 @@ export type Environment = ReadonlyMap<string, string>;
 /** The prefixes, the strongest first. */
 export const PREFIXES = ['TSRUN', 'APPTAINER', 'SINGULARITY'] as const;
 
-/** "NAME=value" entries; the first of a doubled name counts, as it does for getenv. */
+/** @param entries name, value, name, value …; the first of a doubled name counts, as it does for getenv. */
 export const parseEnviron = (entries: readonly string[]): Map<string, string> => {
   const environment = new Map<string, string>();
-  for (const entry of entries) {
-    const equals = entry.indexOf('=');
-    if (equals <= 0) continue;
-    const name = entry.slice(0, equals);
-    if (!environment.has(name)) environment.set(name, entry.slice(equals + 1));
+  for (let at = 0; at < entries.length; at += 2) {
+    const name = entries[at] as string;
+    if (!environment.has(name)) environment.set(name, entries[at + 1] as string);
   }
   return environment;
 };

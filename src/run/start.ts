@@ -4,7 +4,7 @@ import { findHome } from '../facts/home.ts';
 import { identifyCaller } from '../facts/identity.ts';
 import type { Prepare } from '../image/image.ts';
 import { openImage } from '../image/open.ts';
-import { encodeAnswer } from '../plan/encode.ts';
+import { type Fields, fieldsOfAnswer } from '../plan/encode.ts';
 import { explainJson, explainText } from '../plan/explain.ts';
 import { explainFailure, parseFailure } from '../plan/failure.ts';
 import { placesOf } from '../plan/image-ops.ts';
@@ -105,8 +105,8 @@ export const forget = (): void => {
   current = undefined;
 };
 
-/** globalThis.tsrunStart: the encoded answer. */
-export const start = (host: Host, input: string): string => {
+/** globalThis.tsrunStart: the strings of the answer. */
+export const start = (host: Host, input: string): readonly Fields[] => {
   let answer: Answer;
   try {
     answer = plan(host, input);
@@ -115,17 +115,17 @@ export const start = (host: Host, input: string): string => {
   }
   current = answer.kind === 'plan' ? answer.plan : undefined;
   try {
-    return encodeAnswer(answer);
+    return fieldsOfAnswer(answer);
   } catch (error) {
-    return encodeAnswer(failureOf(error));
+    return fieldsOfAnswer(failureOf(error));
   }
 };
 
 /** globalThis.tsrunFailure: the words for a failure of the launcher. */
-export const failure = (host: Host, input: string): string => {
+export const failure = (host: Host, input: string): readonly Fields[] => {
   try {
-    return encodeAnswer(failureOf(explainFailure(host, current, parseFailure(input))));
+    return fieldsOfAnswer(failureOf(explainFailure(host, current, parseFailure(input))));
   } catch (error) {
-    return encodeAnswer(failureOf(error));
+    return fieldsOfAnswer(failureOf(error));
   }
 };
