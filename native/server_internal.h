@@ -126,7 +126,7 @@ struct server {
 	int children; /* tells of SIGCHLD */
 	int fd_limit; /* of pidfds: beyond are only enough for runs that come and their images */
 	unsigned namespaces; /* that wait in the sockets of runs */
-	pid_t spare_maker; /* the process that makes a root ahead; 0: there is none */
+	struct spares *dropped_spares; /* whose processes have not ended yet */
 	int endings;  /* to the thread of server_endings.c; 0: it was not needed yet */
 };
 
@@ -191,7 +191,7 @@ bool spares_are_wanted(const struct image *image, const struct connection *conne
 void spares_begin(struct server *server, const struct layout *layout, int view, int view_mounts);
 /* What is watched for them: something was mounted; before anything else is done about what happened at the same time. */
 void spares_see_change(void *what);
-/* … the process that makes one has done so, or ended. */
+/* … the process that makes them has made one, or ended. */
 void spares_hear(struct server *server, void *what);
 /* Has one made when there is none; lets go of all when they are of no use any more, or `leave`. */
 void spares_settle(struct server *server, struct image *image, bool leave);
