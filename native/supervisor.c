@@ -62,6 +62,18 @@ static unsigned worker_count(void)
 	return count < WORKERS_MIN ? WORKERS_MIN : count > IMAGEFS_WORKERS_MAX ? IMAGEFS_WORKERS_MAX : count;
 }
 
+/* Where a process may run: anywhere where this one may, or there but for the processor that this one has now. */
+static void place_process(pid_t pid, bool beside)
+{
+	cpu_set_t cpus;
+
+	if (sched_getaffinity(0, sizeof cpus, &cpus) < 0)
+		return;
+	if (beside)
+		CPU_CLR(sched_getcpu(), &cpus);
+	sched_setaffinity(pid, sizeof cpus, &cpus); /* with one processor there is no other */
+}
+
 static int start_process(struct supervised *serving)
 {
 	const struct image *image = serving->image;
@@ -78,6 +90,9 @@ static int start_process(struct supervised *serving)
 	pid = fork();
 	if (pid < 0)
 		return -errno;
+	/* It is to begin while the image is mounted: a kernel that leaves a new process on its parent's processor would have it begin after that. */
+	if (pid > 0 && !serving->mounted)
+		place_process(pid, true);
 	if (pid == 0)
 		serving_main(&(struct serving) {
 			.box = image->box,
@@ -194,6 +209,9 @@ int supervised_mounted(struct supervised *serving, struct err *err)
 	if (rc < 0)
 		return rc;
 	serving->mounted = true;
+	/* Before it has threads that stay. */
+	if (serving->pid > 0)
+		place_process(serving->pid, false);
 	/* Should it have ended, that is heard later. */
 	if (serving->pid > 0)
 		(void)!send(serving->channel, &now, sizeof now, MSG_NOSIGNAL);
