@@ -161,7 +161,7 @@ static int mount_underlay(const struct root *root)
 
 static int mount_root(struct root *root, const struct root_options *options, struct err *err)
 {
-	bool needs_overlay = options->writable || root->layers->upper != NULL || root->layers->count > 0;
+	bool needs_overlay = options->writable || options->grows || root->layers->upper != NULL || root->layers->count > 0;
 	int overlay = layers_mount(root, options);
 
 	if (overlay < 0 && needs_overlay)
@@ -173,7 +173,7 @@ static int mount_root(struct root *root, const struct root_options *options, str
 		if (underlay < 0)
 			return fail(err, -underlay, STEP, "binds of the image's directories, after an overlay was refused (%s)", strerror(-overlay));
 	}
-	root->shows_image_alone = overlay == 0 && !needs_overlay;
+	root->shows_image_alone = overlay == 0 && !options->writable && root->layers->upper == NULL && root->layers->count == 0;
 	return 0;
 }
 
@@ -188,6 +188,20 @@ int root_seal(struct root *root, const struct root_options *options, struct err 
 	if (root->fd < 0 || fchdir(root->scratch) < 0 || mount(NULL, ".", NULL, MS_UNBINDABLE, NULL) < 0)
 		return fail(err, errno, STEP, "open it");
 	return 0;
+}
+
+int root_take(struct root *root, int tree)
+{
+	static const struct bind_flags sealing = {.read_only = true};
+	struct mount_source whole = {.fd = tree, .is_copy = true, .restricted = true};
+	cleanup_fd int over = open("/", DIR_FLAGS);
+	int result = over < 0 ? -errno : mount_attach(&whole, over);
+
+	if (result == 0)
+		result = mount_restrict(tree, &sealing);
+	if (result == 0)
+		root->fd = root->tree.skeleton = tree;
+	return result;
 }
 
 int root_uncover(const struct root *root, const char *name, struct err *err)

@@ -30,6 +30,7 @@ struct root_options {
 	bool writable; /* by a tmpfs of `size` bytes (0: default) */
 	bool in_place;
 	bool set_ids;
+	bool grows; /* places for more mounts can be made in it until root_take() */
 	uint64_t size;
 };
 
@@ -39,6 +40,9 @@ int WARN_UNUSED root_begin(struct root *root, struct mount_source *image, const 
 
 /* Makes root->fd of skeleton, layers and image. */
 int WARN_UNUSED root_seal(struct root *root, const struct root_options *options, struct err *err);
+
+/* Makes `tree`, a root that was made to grow and copied with all its mounts, the root of another namespace: attaches it over "/", read-only. -errno. */
+int WARN_UNUSED root_take(struct root *root, int tree);
 
 /* Shows the image's directory NAME, right below its root, without the overlay, where that and the skeleton allow it; else does nothing. Once sealed. */
 int WARN_UNUSED root_uncover(const struct root *root, const char *name, struct err *err);

@@ -159,13 +159,15 @@ int layers_mount(const struct root *root, const struct root_options *options)
 	unsigned long flags = MS_NODEV | (options->set_ids ? 0 : MS_NOSUID);
 	bool keep = root->layers->upper != NULL;
 	char text[OPTIONS_MAX];
-	size_t len = lower_option(text, root, "skeleton:");
+	size_t len = lower_option(text, root, options->grows ? "" : "skeleton:");
 	int result = 0;
 
 	if (fchdir(root->scratch) < 0)
 		return -errno;
 	if (keep)
 		result = match_skeleton(root);
+	else if (options->grows)
+		result = mkdir("work", 0755) < 0 ? -errno : 0;
 	else if (options->writable)
 		result = make_writes(root, options->size);
 	if (result < 0)
@@ -174,11 +176,13 @@ int layers_mount(const struct root *root, const struct root_options *options)
 	 * not finished is thrown away, so nothing has to wait for the disk. */
 	if (keep)
 		snprintf(text + len, sizeof text - len, ",upperdir=upper,workdir=work,userxattr,volatile");
+	else if (options->grows)
+		snprintf(text + len, sizeof text - len, ",upperdir=skeleton,workdir=work,userxattr");
 	else if (options->writable)
 		snprintf(text + len, sizeof text - len, ",upperdir=writes/upper,workdir=writes/work,userxattr");
 	else if (root->layers->count > 0)
 		snprintf(text + len, sizeof text - len, ",userxattr");
-	if (!keep && !options->writable)
+	if (!keep && !options->writable && !options->grows)
 		flags |= MS_RDONLY;
 	return mount("tsrun", ".", "overlay", flags, text) < 0 ? -errno : 0;
 }

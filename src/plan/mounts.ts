@@ -206,6 +206,6 @@ const putBind = (table: MountTable, situation: Situation, bind: RequestedBind): 
   }
   // Devices that were shown somewhere on purpose are meant to work.
   const isDevice = isWithin(source, '/dev');
-  const flags = [...(bind.readOnly ? ['ro'] : []), 'recursive', ...(bind.optional ? ['optional'] : []), ...(isDevice ? ['dev'] : [])];
+  const flags = [...(bind.readOnly ? ['ro'] : []), 'recursive', ...(bind.optional ? ['optional'] : ['own']), ...(isDevice ? ['dev'] : [])];
   put(table, { op: 'bind', source, target, flags, why: bind.origin }, stat.kind !== 'directory');
 };

@@ -48,8 +48,8 @@ export const FLAG_WORDS = {
   stage: ['memory'],
   unshare: ['mount', 'pid', 'ipc', 'uts', 'net', 'leash'],
   root: ['writable', 'in_place', 'suid'],
-  bind: ['ro', 'recursive', 'optional', 'dev', 'inside'],
-  bind_cwd: ['ro', 'recursive', 'optional', 'dev', 'absent'],
+  bind: ['ro', 'recursive', 'optional', 'dev', 'inside', 'own'],
+  bind_cwd: ['ro', 'recursive', 'optional', 'dev', 'absent', 'own'],
   owners: ['devices'],
 } as const;
 

@@ -128,12 +128,12 @@ export const only = <Name extends OpName>(run: Planned, name: Name): OpOf<Name> 
   return first;
 };
 
-/** "source -> target flags" of the op with this target; undefined when nothing is mounted there. */
+/** "source -> target flags" of the op with this target, but for the advice "own"; undefined when nothing is mounted there. */
 export const mountedAt = (run: Planned, target: string): string | undefined => {
   const names: readonly OpName[] = ['bind', 'bind_cwd', 'tmpfs', 'proc', 'sysfs', 'devpts', 'mqueue'];
   const op = run.ops.find((each) => names.includes(each.op) && 'target' in each && each.target === target);
   if (op === undefined) return undefined;
-  if (op.op === 'bind') return `${op.source} ${op.flags.join(',')}`.trim();
+  if (op.op === 'bind') return `${op.source} ${op.flags.filter((flag) => flag !== 'own').join(',')}`.trim();
   return op.op;
 };
 

@@ -25,11 +25,11 @@ static void leave(struct server_reply *reply, enum maker maker, int host_mounts)
 	int namespace = open("/proc/self/ns/mnt", O_RDONLY | O_CLOEXEC), nonsense = open("/proc/self/ns/user", O_RDONLY | O_CLOEXEC);
 
 	if (maker == MAKES)
-		server_leave_namespace(reply, namespace, host_mounts);
+		server_leave_namespace(reply, &(struct server_left) { namespace, host_mounts, -1, -1 });
 	else if (maker == LEAVES_NAMESPACE_ONLY)
-		server_leave_namespace(reply, namespace, -1);
+		server_leave_namespace(reply, &(struct server_left) { namespace, -1, -1, -1 });
 	else if (maker == LEAVES_NONSENSE)
-		server_leave_namespace(reply, nonsense, host_mounts);
+		server_leave_namespace(reply, &(struct server_left) { nonsense, host_mounts, -1, -1 });
 	else
 		close_fd(&reply->server_fd);
 	close(namespace);

@@ -237,7 +237,7 @@ test('--explain shows request, image, plan, environment and reads, each with its
   for (const part of [/^request\n/, /\nimage\n/, /\nplan\n/, /\nenvironment\n/, /\nreads\n/]) assert.match(text, part);
   assert.match(text, /bind +\/data:\/mnt:ro +command line \(-B\)/);
   assert.match(text, /nv +false +TSRUN_NV/);
-  assert.match(text, /bind +source=\/data target=\/mnt flags=ro,recursive +-B/);
+  assert.match(text, /bind +source=\/data target=\/mnt flags=ro,recursive,own +-B/);
   assert.match(text, /FOO=bar +host/);
   assert.match(text, /stat +\/data +directory/);
   assert.match(text, /Debian GNU\/Linux 12, amd64, glibc 2\.36/);
