@@ -47,7 +47,7 @@ MUSL_CC ?= musl-gcc
 CC_start := $(MUSL_CC)
 FLAGS_start := -O2 -fstack-protector-strong -idirafter $(BUILD)/gen/kernel
 # Its half of the program lies at a fixed place, linear memory at its end: that is then addressed in one instruction.
-FLAGS_generated_start := -fno-pie -DENGINE_LAST
+FLAGS_generated_start := -fno-pie -fdata-sections -DENGINE_LAST
 FLAGS_watch := -O0 -DENGINE_WATCH -finstrument-functions
 
 # --- files ---
@@ -107,9 +107,9 @@ $(BUILD)/tsrun.full: $(PROGRAM) $(BUILD)/program.key
 	$(CC) $(FLAGS_release) $(LINK_STATIC) $(if $(MODULE),-T $(BUILD)/planner/order.ld) -o $@ $(PROGRAM) $(LDLIBS)
 else
 PROGRAM := $(call objects,release,$(ROLES) $(OTHER_SOURCES) native/engine/none.c)
-$(BUILD)/tsrun.full: $(BUILD)/start.o $(PROGRAM) $(BUILD)/program.key
+$(BUILD)/tsrun.full: $(BUILD)/start.o native/start/order.ld $(PROGRAM) $(BUILD)/program.key
 	echo '  link    $@'
-	$(CC) $(FLAGS_release) $(LINK_STATIC) -Wl,-e,start_entry -T $(BUILD)/planner/order.ld -o $@ $(BUILD)/start.o $(PROGRAM) $(LDLIBS)
+	$(CC) $(FLAGS_release) $(LINK_STATIC) -Wl,-e,start_entry -T native/start/order.ld -T $(BUILD)/planner/order.ld -o $@ $(BUILD)/start.o $(PROGRAM) $(LDLIBS)
 endif
 
 # --- the half of the program that starts runs ---

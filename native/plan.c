@@ -87,7 +87,6 @@ static const enum stage stages[OP_COUNT] = {
 struct reader {
 	const char *at;
 	const char *end;
-	size_t count; /* of the strings read */
 };
 
 const char *op_name(enum op_kind kind)
@@ -103,7 +102,6 @@ static const char *next_string(struct reader *reader)
 	if (string == reader->end)
 		return NULL;
 	reader->at += strlen(string) + 1;
-	reader->count++;
 	return string;
 }
 
@@ -401,20 +399,6 @@ static bool find_op(const char *name, enum op_kind *kind)
 	return false;
 }
 
-/* Behind "end": how many strings the planner has put before it. */
-static int read_count(struct reader *reader, struct err *err)
-{
-	size_t count = reader->count;
-	const char *text = next_string(reader);
-	uint64_t number;
-
-	if (text == NULL || !read_number(text, PLAN_MAX_BYTES, &number))
-		return fail(err, EPROTO, STEP, "it does not say how many strings it has");
-	if (number != count)
-		return fail(err, EPROTO, STEP, "it has %zu strings in place of %llu: a field holds a NUL", count, (unsigned long long)number);
-	return reader->at == reader->end ? 0 : fail(err, EPROTO, STEP, "bytes after its end");
-}
-
 static int read_op(struct reader *reader, const char *name, struct plan *plan, size_t *capacity, struct err *err)
 {
 	struct op op = {.kind = plan->count > 0 ? plan->ops[plan->count - 1].kind : 0, .text = name};
@@ -445,7 +429,7 @@ static int read_ops(struct reader *reader, struct plan *plan, struct err *err)
 
 	while ((name = next_string(reader)) != NULL) {
 		if (strcmp(name, "end") == 0)
-			return read_count(reader, err) < 0 ? -err->errnum : check_order(plan, err);
+			return reader->at == reader->end ? check_order(plan, err) : fail(err, EPROTO, STEP, "bytes after its end");
 		if (read_op(reader, name, plan, &capacity, err) < 0)
 			return -err->errnum;
 	}

@@ -5,6 +5,7 @@
 
 #include <fcntl.h>
 #include <limits.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -34,6 +35,7 @@ static void hear_image(struct server *server, struct image *image)
 		image->state = IMAGE_SERVING;
 		image->deadline = server_now_ms();
 		server_answer_waiters(server, image, 0, NULL);
+		supervised_fill(image->serving);
 		server_watch_image(server, image);
 		break;
 	case NEWS_FAILED:
@@ -113,7 +115,7 @@ static void handle(struct server *server, enum watched *what)
 		server_accept_one(server);
 		break;
 	case CONNECTION:
-		server_answer(server, (struct connection *)(void *)what);
+		server_hear(server, (struct connection *)(void *)what);
 		break;
 	case RUN:
 		server_end_run(server, (struct run *)(void *)what);
@@ -139,10 +141,14 @@ static void handle(struct server *server, enum watched *what)
  * connected but was not accepted sees a reset, and begins anew. */
 static bool end_of_scope(struct server *server)
 {
+	struct pollfd waiting = { .fd = server->box.listener, .events = POLLIN };
 	int cleanup_fd lock = wire_lock(server->box.dir, server->box.key);
 
-	if (lock >= 0 && server_accept_one(server))
+	if (lock >= 0 && poll(&waiting, 1, 0) > 0) {
+		close_fd(&lock);
+		server_accept_one(server);
 		return false;
+	}
 	if (lock >= 0)
 		server_leave_directory(&server->box);
 	return true;
@@ -228,7 +234,7 @@ int server_main(int argc, char **argv)
 	cache_bytes = cache_size(strtoull(argv[4], NULL, 10));
 	rc = server_enter_box(&server.box, argv[1], argv[2], argv[3], &err);
 	server.box.cache_bytes = cache_bytes;
-	starter = server_starter(&server);
+	starter = server_connection(WIRE_STARTER_FD);
 	if (starter == NULL)
 		return 1;
 	if (rc == 0)

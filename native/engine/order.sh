@@ -7,10 +7,10 @@ nm "$2" | awk '
 	($1 in wanted) && $3 ~ /^(w2c_|Z_qjsZ_)/ { names[$3] = 1 }
 	END { for (name in names) print name }
 ' "$1" - | LC_ALL=C sort | awk '
-	BEGIN { print "SECTIONS { .text.planner : {\n*start.o(.text .text.[!w]* .text.w[!2]*)" }
+	BEGIN { print "SECTIONS { .text.planner : {" }
 	{ printf "*(.text.%s .text.%s.*)\n", $1, $1 }
 	END {
-		print "} } INSERT BEFORE .text;"
+		print "*start.o(.text .text.[!w]* .text.w[!2]*)\n} } INSERT BEFORE .text;"
 		print "SECTIONS { .engine_image : { *(.data.engine_image) } } INSERT BEFORE .data;"
 		print "SECTIONS { .engine_space (NOLOAD) : { *(.bss.engine_space) } } INSERT AFTER .bss;"
 	}

@@ -140,12 +140,7 @@ export const mountedAt = (run: Planned, target: string): string | undefined => {
 export const fileAt = (run: Planned, target: string): string | undefined => opsOf(run, 'file').find((op) => op.target === target)?.content;
 
 export const envOf = (run: Planned): Readonly<Record<string, string>> =>
-  Object.fromEntries(
-    opsOf(run, 'env').map(({ assignment }) => [
-      assignment.slice(0, assignment.indexOf('=')),
-      assignment.slice(assignment.indexOf('=') + 1),
-    ]),
-  );
+  Object.fromEntries([...only(run, 'env').variables].map(([name, { value }]) => [name, value]));
 
 export const argsOf = (run: Planned): readonly string[] => opsOf(run, 'arg').map((op) => op.text);
 
