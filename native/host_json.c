@@ -121,44 +121,55 @@ static int take_escape(struct json *json)
 	return high << 4 | low;
 }
 
-static bool is_named(const struct wanted *wanted, const char *key, size_t len, bool escaped)
+static bool is_same(const char *name, size_t name_len, const char *key, size_t len, bool escaped)
 {
 	struct json rest = {.at = key};
 
 	if (!escaped)
-		return wanted->len == len && memcmp(wanted->name, key, len) == 0;
-	for (size_t i = 0; i < wanted->len; i++) {
+		return name_len == len && memcmp(name, key, len) == 0;
+	for (size_t i = 0; i < name_len; i++) {
 		int c = rest.at == key + len ? -1 : *rest.at == '\\' ? take_escape(&rest) : (unsigned char)*rest.at++;
 
-		if (c != (unsigned char)wanted->name[i])
+		if (c != (unsigned char)name[i])
 			return false;
 	}
 	return rest.at == key + len;
 }
 
-static void note(struct json *json, const char *key, size_t len, bool escaped)
+/* Notes where what was asked for begins. True: something in it was asked for, whose name then leads with `around`. */
+static bool note(struct json *json, const char **around, size_t around_len, const char *key, size_t len, bool escaped)
 {
-	for (size_t i = 0; i < json->count; i++) {
-		struct wanted *each = &json->wanted[i];
+	bool inside = false;
 
-		if (each->from != NULL || !is_named(each, key, len, escaped))
+	for (size_t i = 0; i < json->count; i++) {
+		/* They mostly come in the order in which they are asked for. */
+		struct wanted *each = &json->wanted[(json->found + i) % json->count];
+
+		if (each->from != NULL || each->len < around_len || memcmp(each->name, *around, around_len) != 0)
 			continue;
-		each->from = json->at;
-		json->found++;
-		return;
+		if (is_same(each->name + around_len, each->len - around_len, key, len, escaped)) {
+			each->from = json->at;
+			json->found++;
+			return false;
+		}
+		if (!inside && each->len > around_len + len && each->name[around_len + len] == '.' && memcmp(each->name + around_len, key, len) == 0) {
+			inside = true;
+			*around = each->name;
+		}
 	}
+	return inside;
 }
 
-/* Goes through the members until all that is wanted is found. The first of a name counts. */
-static bool search(struct json *json)
+/* Goes through the members until all that is wanted is found. The first of a name counts. `around`: names around these, each with a dot behind. */
+static bool search(struct json *json, const char *around, size_t around_len, int depth)
 {
-	if (!take(json, '{'))
+	if (depth == DEPTH_MAX || !take(json, '{'))
 		return false;
 	if (take(json, '}'))
 		return true;
 	do {
-		const char *key;
-		bool escaped;
+		const char *key, *inner = around;
+		bool escaped, inside;
 		size_t len;
 
 		next(json);
@@ -168,9 +179,8 @@ static bool search(struct json *json)
 		len = (size_t)(json->at - 1 - key);
 		if (!take(json, ':'))
 			return false;
-		next(json);
-		note(json, key, len, escaped);
-		if (!skip_value(json, 0))
+		inside = note(json, &inner, around_len, key, len, escaped) && next(json) == '{';
+		if (!(inside ? search(json, inner, around_len + len + 1, depth + 1) : skip_value(json, 0)))
 			return false;
 	} while (json->found < json->count && take(json, ','));
 	return json->found == json->count || take(json, '}');
@@ -289,11 +299,54 @@ int64_t host_call_json(struct host *host UNUSED, const struct host_value *args, 
 
 	if (!read_wanted(&json, args[1].bytes))
 		return -EINVAL;
-	if (!search(&json))
+	if (!search(&json, "", 0, 0))
 		return -EBADMSG;
 	if (json.found < json.count)
 		return -ENOENT;
 	for (size_t i = 0; error == 0 && i < json.count; i++)
 		error = add_wanted(&json, &json.wanted[i], reply);
 	return error;
+}
+
+/* A name in quotes, as factsJson (src/image/compute.ts) writes it: ASCII. */
+static int quote(struct host_reply *reply, const char *name)
+{
+	static const char meant[] = "\"\\\b\f\n\r\t", letters[] = "\"\\bfnrt", digits[] = "0123456789abcdef";
+	int error = host_reply_add(reply, "\"", 1);
+
+	while (error == 0 && *name != '\0') {
+		const char *special, *from = name;
+		unsigned char c;
+
+		while ((c = (unsigned char)*name) >= 0x20 && c < 0x7f && c != '"' && c != '\\')
+			name++;
+		error = host_reply_add(reply, from, (size_t)(name - from));
+		if (error != 0 || c == '\0')
+			break;
+		name++;
+		special = strchr(meant, c);
+		if (special != NULL)
+			error = host_reply_add(reply, (const char[]){'\\', letters[special - meant]}, 2);
+		else
+			error = host_reply_add(reply, (const char[]){'\\', 'u', '0', '0', digits[c >> 4], digits[c & 15]}, 6);
+	}
+	return error != 0 ? error : host_reply_add(reply, "\":\"", 3);
+}
+
+/* Not by going through the object: there are hundreds of members in some, and a start asks for a few. */
+int64_t host_call_member(struct host *host UNUSED, const struct host_value *args, struct host_reply *reply)
+{
+	const char *end = args[0].bytes + args[0].len, *at = args[0].bytes;
+	struct json json;
+
+	if (quote(reply, args[1].bytes) != 0)
+		return -ENOMEM;
+	for (; (at = memmem(at, (size_t)(end - at), reply->data, reply->len)) != NULL; at++) {
+		if (at == args[0].bytes || (at[-1] != '{' && at[-1] != ','))
+			continue;
+		json.at = at + reply->len - 1;
+		reply->len = 0;
+		return add_string(&json, reply);
+	}
+	return -ENOENT;
 }

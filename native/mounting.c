@@ -198,6 +198,19 @@ static int do_tmpfs(const struct run *run, const struct op_tmpfs *op, struct err
 	return mount_at(run, "tmpfs", op->target, 0, options, err);
 }
 
+void mounting_end(struct run *run)
+{
+	tree_close(&run->root.tree);
+	if (run->root.tree.skeleton != run->root.fd)
+		close_fd(&run->root.tree.skeleton);
+	close_fd(&run->root.fd);
+	close_fd(&run->root.scratch);
+	for (size_t i = 0; run->mounted != NULL && i < run->plan->count; i++)
+		free(run->mounted[i].path);
+	free(run->mounted);
+	run->mounted = NULL;
+}
+
 int mounting_do(struct run *run, const struct op *op, struct err *err)
 {
 	switch (op->kind) {

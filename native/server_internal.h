@@ -21,6 +21,7 @@ struct server_box {
 	 * Else -1: the server has a root with next to nothing in it. */
 	int view;
 	uint64_t view_of;
+	int detached; /* the clone of a mount that is attached nowhere, as this kernel can make them; or -1 */
 	const char *key;
 	uid_t uid;
 	gid_t gid;
@@ -125,7 +126,7 @@ struct server {
 	int children; /* tells of SIGCHLD */
 	int fd_limit; /* of pidfds: beyond are only enough for runs that come and their images */
 	unsigned namespaces; /* that wait in the sockets of runs */
-	pid_t spare_maker; /* the process that makes a root ahead; 0: there is none */
+	struct spares *dropped_spares; /* whose processes have not ended yet */
 	int endings;  /* to the thread of server_endings.c; 0: it was not needed yet */
 };
 
@@ -190,7 +191,7 @@ bool spares_are_wanted(const struct image *image, const struct connection *conne
 void spares_begin(struct server *server, const struct layout *layout, int view, int view_mounts);
 /* What is watched for them: something was mounted; before anything else is done about what happened at the same time. */
 void spares_see_change(void *what);
-/* … the process that makes one has done so, or ended. */
+/* … the process that makes them has made one, or ended. */
 void spares_hear(struct server *server, void *what);
 /* Has one made when there is none; lets go of all when they are of no use any more, or `leave`. */
 void spares_settle(struct server *server, struct image *image, bool leave);
@@ -206,8 +207,13 @@ void server_let_go(struct server *server, int fd);
 
 /* --- supervisor.c: one image's serving process: started, watched, replaced when it dies --- */
 
-/* Makes devices of the one (which it takes in any case) and starts the first process. The image must stay where it is. */
-int WARN_UNUSED supervise_image(struct supervised **out, const struct image *image, int device, struct err *err);
+/* Opens devices for the image, which must stay where it is; then, in either order, starts the first process, and is told that the first device has its mount. */
+int WARN_UNUSED supervised_new(struct supervised **out, const struct image *image, struct err *err);
+int WARN_UNUSED supervised_start(struct supervised *serving, struct err *err);
+int supervised_device(const struct supervised *serving);
+int WARN_UNUSED supervised_mounted(struct supervised *serving, struct err *err);
+/* See imagefs_shared_fill(): when nobody waits for this process. */
+void supervised_fill(struct supervised *serving);
 /* Becomes readable when the process has something to say, or has ended; another one after it has. */
 int supervised_channel(const struct supervised *serving);
 enum supervised_news { NEWS_NONE, NEWS_OPENED, NEWS_FAILED, NEWS_ENDED, NEWS_REPLACED };
@@ -248,6 +254,8 @@ struct serving {
 	int image, channel, record, fetcher; /* fetcher: see imagefs_config */
 	uint64_t offset, size;
 	uint64_t hot_offset, hot_size;
+	bool is_mounted; /* else a byte that comes over the channel says that the devices have their mount */
+	bool is_successor;
 	const char *program, *search; /* that the first run starts, see server.h; empty: it is not known */
 };
 enum serving_says { SAYS_OPENED, SAYS_RECOVERED, SAYS_LOG, SAYS_WATCH, SAYS_FETCH };
@@ -261,7 +269,7 @@ NORETURN void serving_main(const struct serving *serving);
 
 /* --- program_ahead.c --- */
 
-/* Has a program decoded by a thread of its own; the strings stay where they are. Empty: none. */
-void program_ahead(struct squash *squash, const char *program, const char *search);
+/* Has a program decoded into the cache by a thread of its own, with its loader and its C library; the strings stay where they are. Empty: none. */
+void program_ahead(struct squash *squash, const char *name, const char *search);
 
 #endif

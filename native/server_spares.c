@@ -17,6 +17,8 @@
 #include <sys/socket.h>
 #include <sys/wait.h>
 
+/* Ready at a time: one call may come right after the other. */
+#define ROOTS_MAX 2u
 #define FAILURES_MAX 3u
 /* So many calls of another base, and the roots are made for that one. */
 #define STRANGERS_MAX 8u
@@ -29,9 +31,13 @@ struct spares {
 	struct image *image;
 	int namespace, view, view_mounts; /* see struct server_left */
 	bool out_of_date;
-	int maker; /* socket to the process that makes one, or -1 */
-	int root;  /* a finished one, or -1 */
+	pid_t pid;   /* of the process that makes them; 0: there is none */
+	int maker;   /* socket to it, or -1 */
+	bool asked;  /* it is making one */
+	int roots[ROOTS_MAX];
+	unsigned ready; /* of these */
 	unsigned failures, strangers;
+	struct spares *next; /* of those whose process is to be buried */
 	int64_t deadline; /* milliseconds of CLOCK_MONOTONIC */
 	size_t len;
 	char base[];
@@ -58,17 +64,12 @@ void spares_see_change(void *what)
 int spares_take(const struct image *image, const struct connection *connection)
 {
 	struct spares *spares = image->spares;
-	int root;
 
 	if (spares == NULL || connection->layout_base == 0 || !has_base(spares, connection->layout, connection->layout_base))
 		return -1;
 	spares->deadline = server_now_ms() + image->linger_ms;
 	spares->strangers = 0;
-	if (is_out_of_date(spares))
-		return -1;
-	root = spares->root;
-	spares->root = -1;
-	return root;
+	return spares->ready == 0 || is_out_of_date(spares) ? -1 : spares->roots[--spares->ready];
 }
 
 bool spares_are_wanted(const struct image *image, const struct connection *connection)
@@ -89,24 +90,27 @@ bool spares_are_wanted(const struct image *image, const struct connection *conne
 	return false;
 }
 
-static void free_spares(struct server *server, struct spares *spares)
+/* The process may be waiting for somebody's file server, and ends when that answers. */
+static void drop(struct server *server, struct spares *spares)
 {
-	int *to_end[] = { &spares->root, &spares->namespace };
-
-	if (spares->maker >= 0) {
-		kill(server->spare_maker, SIGKILL);
+	if (spares->maker >= 0)
 		server_unwatch(server, spares->maker);
-	}
 	if (spares->view_mounts >= 0)
 		server_unwatch(server, spares->view_mounts);
 	close_fd(&spares->maker);
 	close_fd(&spares->view);
 	close_fd(&spares->view_mounts);
-	for (size_t i = 0; i < ARRAY_LEN(to_end); i++) {
-		if (*to_end[i] >= 0)
-			server_let_go(server, *to_end[i]);
+	while (spares->ready > 0)
+		server_let_go(server, spares->roots[--spares->ready]);
+	if (spares->namespace >= 0)
+		server_let_go(server, spares->namespace);
+	if (spares->pid == 0) {
+		free(spares);
+		return;
 	}
-	free(spares);
+	kill(spares->pid, SIGKILL);
+	spares->next = server->dropped_spares;
+	server->dropped_spares = spares;
 }
 
 static int watch_view(struct server *server, struct spares *spares)
@@ -127,17 +131,17 @@ void spares_begin(struct server *server, const struct layout *layout, int view, 
 		return;
 	}
 	*spares = (struct spares) { .view_part = { VIEW, spares }, .maker_part = { SPARE, spares }, .image = image, .view = view, .view_mounts = view_mounts, .maker = -1,
-		.root = -1, .namespace = fcntl(layout->namespace, F_DUPFD_CLOEXEC, 0), .deadline = server_now_ms() + image->linger_ms, .len = layout->base };
+		.namespace = fcntl(layout->namespace, F_DUPFD_CLOEXEC, 0), .deadline = server_now_ms() + image->linger_ms, .len = layout->base };
 	memcpy(spares->base, layout->bytes, layout->base);
 	if (spares->namespace < 0 || spares->namespace >= server->fd_limit || watch_view(server, spares) < 0)
-		free_spares(server, spares);
+		drop(server, spares);
 	else
 		image->spares = spares;
 }
 
-/* --- making one --- */
+/* --- making them --- */
 
-NORETURN static void make(const struct spares *spares, int answer)
+NORETURN static void make(const struct spares *spares, int channel)
 {
 	struct wire_reply shown = { 0 };
 	struct err err;
@@ -145,54 +149,73 @@ NORETURN static void make(const struct spares *spares, int answer)
 	int mount = image_show(spares->image, &shown, &own, &err);
 
 	spare_main(&(struct spare_order) { .base = spares->base, .base_len = spares->len, .namespace = spares->namespace, .view = spares->view, .image = mount,
-		.image_is_own = shown.mount == WIRE_MOUNT_OWN, .answer = answer });
+		.image_is_own = shown.mount == WIRE_MOUNT_OWN, .channel = channel });
 }
 
-static void start_making(struct server *server, struct spares *spares)
+static void start_maker(struct server *server, struct spares *spares)
 {
 	int cleanup_fd ours = -1, cleanup_fd theirs = -1;
 	int pair[2];
-	pid_t pid;
 
+	spares->failures++; /* set back when it has made one */
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
 		return;
 	ours = pair[0];
 	theirs = pair[1];
-	pid = fork();
-	if (pid == 0)
-		make(spares, theirs);
-	if (pid < 0)
+	if (ours >= server->fd_limit || server_watch(server, ours, &spares->maker_part) < 0)
 		return;
-	server->spare_maker = pid;
-	if (server_watch(server, ours, &spares->maker_part) == 0)
-		spares->maker = steal_fd(&ours);
-	else
-		kill(pid, SIGKILL);
+	spares->pid = fork();
+	if (spares->pid == 0)
+		make(spares, theirs);
+	if (spares->pid < 0) {
+		server_unwatch(server, ours);
+		spares->pid = 0;
+		return;
+	}
+	spares->maker = steal_fd(&ours);
+}
+
+static void ask_for_one(struct server *server, struct spares *spares)
+{
+	static const char wanted;
+
+	if (spares->pid == 0 && spares->failures < FAILURES_MAX)
+		start_maker(server, spares);
+	if (spares->maker >= 0)
+		spares->asked = send(spares->maker, &wanted, sizeof wanted, MSG_NOSIGNAL | MSG_DONTWAIT) == sizeof wanted;
+}
+
+static void tell_failure(const struct server *server, struct spare_answer *answer)
+{
+	char text[sizeof answer->err.detail + 80];
+
+	answer->err.detail[sizeof answer->err.detail - 1] = '\0';
+	snprintf(text, sizeof text, "no root can be made ahead of runs (%s: %s)", answer->err.detail, strerror(-answer->rc));
+	server_log(&server->box, text);
 }
 
 void spares_hear(struct server *server, void *what)
 {
 	struct spares *spares = ((struct watched_part *)what)->of;
-	struct spare_answer answer = { .rc = -ECONNRESET, .err.detail = "the process that makes it ended" };
+	struct spare_answer answer = { .rc = -ECONNRESET, .err.detail = "the process that makes it has ended" };
 	int fds[WIRE_FDS];
 	int rc = wire_receive(spares->maker, &answer, sizeof answer, sizeof answer, fds, MSG_DONTWAIT);
 
 	if (rc == -EAGAIN)
 		return;
-	server_unwatch(server, spares->maker);
-	close_fd(&spares->maker);
+	spares->asked = false;
 	if (fds[0] >= server->fd_limit)
 		close_fd(&fds[0]);
-	spares->root = fds[0];
-	if (spares->root >= 0) {
+	if (fds[0] >= 0) {
+		spares->roots[spares->ready++] = fds[0];
 		spares->failures = 0;
-	} else if (++spares->failures == FAILURES_MAX) {
-		char text[sizeof answer.err.detail + 80];
-
-		answer.err.detail[sizeof answer.err.detail - 1] = '\0';
-		snprintf(text, sizeof text, "no root can be made ahead of runs (%s: %s)", answer.err.detail, strerror(-answer.rc));
-		server_log(&server->box, text);
+		return;
 	}
+	if (spares->failures == FAILURES_MAX)
+		tell_failure(server, &answer);
+	/* Another one is started when it has been buried. */
+	server_unwatch(server, spares->maker);
+	close_fd(&spares->maker);
 }
 
 static bool somebody_mounts(const struct image *image)
@@ -217,14 +240,36 @@ void spares_settle(struct server *server, struct image *image, bool leave)
 		return;
 	if (leave || spares_due(image) <= server_now_ms()) {
 		image->spares = NULL;
-		free_spares(server, spares);
-	} else if (spares->root < 0 && server->spare_maker == 0 && spares->failures < FAILURES_MAX && !somebody_mounts(image)) {
-		start_making(server, spares);
+		drop(server, spares);
+	} else if (spares->ready < ROOTS_MAX && !spares->asked && !somebody_mounts(image)) {
+		ask_for_one(server, spares);
 	}
+}
+
+static bool bury(struct spares *spares)
+{
+	if (spares->pid == 0 || waitpid(spares->pid, NULL, WNOHANG) != spares->pid)
+		return false;
+	spares->pid = 0;
+	return true;
 }
 
 void spares_bury(struct server *server)
 {
-	if (server->spare_maker > 0 && waitpid(server->spare_maker, NULL, WNOHANG) == server->spare_maker)
-		server->spare_maker = 0;
+	struct spares **at = &server->dropped_spares;
+
+	for (struct image *image = server->images; image != NULL; image = image->next) {
+		if (image->spares != NULL)
+			bury(image->spares);
+	}
+	while (*at != NULL) {
+		struct spares *spares = *at;
+
+		if (!bury(spares)) {
+			at = &spares->next;
+			continue;
+		}
+		*at = spares->next;
+		free(spares);
+	}
 }

@@ -6,7 +6,9 @@
 #include <sched.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/mount.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 
 #include "layout.h"
@@ -142,8 +144,20 @@ int spare_enter(struct run *run)
 	return 0;
 }
 
-/* --- making one --- */
+/* --- making them --- */
 
+static int mount_base(struct run *run, struct err *err)
+{
+	int result = mounting_begin(run, err);
+
+	for (run->index = 1; result == 0 && run->plan->ops[run->index].kind != OP_pivot; run->index++) {
+		if (!run->sources[run->index].left_out)
+			result = mounting_do(run, &run->plan->ops[run->index], err);
+	}
+	return result;
+}
+
+/* One root, attached nowhere; what it was made of is gone again. */
 static int make(const struct spare_order *order, struct err *err)
 {
 	static const struct bind_flags as_it_is = {.recursive = true, .devices = true, .set_ids = true};
@@ -153,35 +167,57 @@ static int make(const struct spare_order *order, struct err *err)
 	int result = layout_read_base(order->base, order->base_len, &run, &plan, err);
 
 	run.joined.mount_fd = order->image;
-	run.joined.mount_is_own = order->image_is_own;
 	if (result < 0)
 		return result;
+	result = mount_base(&run, err);
+	if (result == 0) {
+		result = mount_copy(&copy, run.root.fd, "", &as_it_is);
+		if (result < 0 || !copy.is_copy)
+			result = fail(err, result < 0 ? -result : ENOSYS, STEP, "taking it off");
+	}
+	if (result == 0 && (fchdir(run.root.scratch) < 0 || umount2(".", MNT_DETACH) < 0))
+		result = fail(err, errno, STEP, "clearing up");
+	mounting_end(&run);
+	free(run.sources);
+	free(plan.ops);
+	return result < 0 ? result : steal_fd(&copy.fd);
+}
+
+/* Anywhere: over "/" it is in nobody's way. */
+static int attach_image(int image, struct err *err)
+{
+	cleanup_fd int over = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	int result = over < 0 ? -errno : mount_attach(&(struct mount_source){.fd = image, .is_copy = true, .restricted = true}, over);
+
+	return result < 0 ? fail(err, -result, STEP, "attaching the image") : 0;
+}
+
+static int enter_view(const struct spare_order *order, struct err *err)
+{
 	if (setns(order->namespace, CLONE_NEWNS) < 0 || fchdir(order->view) < 0 || chroot(".") < 0 || unshare(CLONE_NEWNS) < 0)
 		return fail(err, errno, STEP, "entering the view");
-	result = mounting_begin(&run, err);
-	for (run.index = 1; result == 0 && plan.ops[run.index].kind != OP_pivot; run.index++) {
-		if (!run.sources[run.index].left_out)
-			result = mounting_do(&run, &plan.ops[run.index], err);
-	}
-	if (result < 0)
-		return result;
-	result = mount_copy(&copy, run.root.fd, "", &as_it_is);
-	if (result < 0 || !copy.is_copy)
-		return fail(err, result < 0 ? -result : ENOSYS, STEP, "taking it off");
-	return steal_fd(&copy.fd);
+	return order->image_is_own ? attach_image(order->image, err) : 0;
 }
 
 NORETURN void spare_main(const struct spare_order *order)
 {
-	int kept[] = {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO, order->image, order->namespace, order->view, order->answer};
+	int kept[] = {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO, order->image, order->namespace, order->view, order->channel};
 	struct spare_answer answer = {.rc = 0};
-	int root;
+	char wanted;
 
 	prctl(PR_SET_NAME, "tsrun-spare");
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	sched_setscheduler(0, SCHED_BATCH, &(struct sched_param){0}); /* takes nobody's processor when it is woken */
 	close_all_but(kept, ARRAY_LEN(kept));
-	root = make(order, &answer.err);
-	answer.rc = root < 0 ? root : 0;
-	(void)!wire_send(order->answer, &answer, sizeof answer, (const int[WIRE_FDS]){root < 0 ? -1 : root, -1});
+	answer.rc = enter_view(order, &answer.err);
+	while (answer.rc == 0 && RETRY(recv(order->channel, &wanted, sizeof wanted, 0)) == sizeof wanted) {
+		cleanup_fd int root = make(order, &answer.err);
+
+		answer.rc = root < 0 ? root : 0;
+		if (answer.rc == 0 && wire_send(order->channel, &answer, sizeof answer, (const int[WIRE_FDS]){root, -1}) < 0)
+			_exit(1);
+	}
+	if (answer.rc < 0)
+		(void)!wire_send(order->channel, &answer, sizeof answer, (const int[WIRE_FDS]){-1});
 	_exit(0);
 }

@@ -13,20 +13,21 @@ struct run; /* of run_state.h */
  * cannot be had, and nothing has happened. */
 int WARN_UNUSED spare_enter(struct run *run);
 
-/* How one is made: from a mount namespace that was copied from the caller's (`view` is that one's "/"), as the base of a layout says. */
+/* How they are made: in a copy of a mount namespace that was copied from the caller's (`view` is that one's "/"), as the base of a layout says. */
 struct spare_order {
 	const char *base;
 	size_t base_len;
 	int namespace, view;
-	int image; /* its mount */
-	bool image_is_own;
-	int answer; /* socket: one struct spare_answer, beside it the root */
+	int image;   /* its mount, which can be cloned where it is … */
+	bool image_is_own; /* … or only once it is attached */
+	int channel; /* a byte for each that is wanted; the answer is a struct spare_answer, beside it the root */
 };
 struct spare_answer {
 	int rc; /* 0, or a negative errno */
 	struct err err;
 };
-/* In a process of the server's, in its user namespace; it may wait for the process that serves the image, so nobody is to wait for it. */
+/* In a process of the server's, in its user namespace; it may wait for the process that serves the image, so nobody is to wait for it. Ends when nobody can ask any more, or
+ * after an answer that is a failure. */
 NORETURN void spare_main(const struct spare_order *order);
 
 #endif

@@ -56,6 +56,9 @@ const FIELDS: { readonly [Name in OpName]: (op: OpOf<Name>) => Fields } = {
 
 const fieldsOf = FIELDS as Readonly<Record<OpName, (op: Op) => Fields>>;
 
+const BEGIN: Fields = ['plan', PLAN_VERSION];
+const END: Fields = ['end'];
+
 /**
  * Environment and arguments are bounded by the kernel (2 MiB by default), file contents by the reads they come from. Whether paths, numbers and flags are
  * what they should be is checked by who reads them (native/plan.c).
@@ -63,9 +66,13 @@ const fieldsOf = FIELDS as Readonly<Record<OpName, (op: Op) => Fields>>;
 export const fieldsOfAnswer = (answer: Answer): readonly Fields[] => {
   switch (answer.kind) {
     case 'plan': {
-      const parts = answer.plan.ops.map((op) => fieldsOf[op.op](op));
-      parts.unshift(['plan', PLAN_VERSION]);
-      parts.push(['end']);
+      const { ops } = answer.plan;
+      const parts: Fields[] = [BEGIN];
+      for (let at = 0; at < ops.length; at++) {
+        const op = ops[at] as Op;
+        parts.push(fieldsOf[op.op](op));
+      }
+      parts.push(END);
       return parts;
     }
     case 'print':

@@ -14,6 +14,12 @@ import { chooseCommand, planPayload } from './payload.ts';
 import type { Situation } from './situation.ts';
 import { putStart } from './start.ts';
 
+/** Made once, not by every start. */
+const WRITABLE: Op = { op: 'root', flags: ['writable'], size: 0, why: '--writable-tmpfs' };
+const READ_ONLY: Op = { op: 'root', flags: [], size: 0, why: 'the image, read-only' };
+const PIVOT: Op = { op: 'pivot', why: "leave the host's tree" };
+const NO_NEW_PRIVS: Op = { op: 'no_new_privs', why: 'no program may gain rights' };
+
 export const makePlan = (situation: Situation): Plan => {
   const { request } = situation;
   const image = planImage(situation);
@@ -37,17 +43,12 @@ export const makePlan = (situation: Situation): Plan => {
     homePlace(situation, home.path),
     etc,
     driver,
-    {
-      op: 'root',
-      flags: request.writableTmpfs ? ['writable'] : [],
-      size: 0,
-      why: request.writableTmpfs ? '--writable-tmpfs' : 'the image, read-only',
-    },
+    request.writableTmpfs ? WRITABLE : READ_ONLY,
     uncovered(situation),
     inMountOrder(table),
-    { op: 'pivot', why: "leave the host's tree" },
+    PIVOT,
     request.hostname === undefined ? [] : [{ op: 'hostname', name: request.hostname.text, why: request.hostname.origin }],
-    { op: 'no_new_privs', why: 'no program may gain rights' },
+    NO_NEW_PRIVS,
     notices,
     { op: 'chdir', path: start.path, why: start.why },
     payload,

@@ -151,8 +151,11 @@ fi
 /** True when a shell has to run first: the image says so, or the user mounted a script there (as module tools do). */
 const needsSourcing = ({ image, request }: Situation, table: MountTable): boolean => {
   if (request.app !== undefined || image.facts.envScripts.length > 0) return true;
-  for (const target of table.entries.keys()) if (isBelowEnvScripts(target)) return true;
-  return false;
+  let mounted = false;
+  table.entries.forEach((_, target) => {
+    mounted ||= isBelowEnvScripts(target);
+  });
+  return mounted;
 };
 
 const assignments = (variables: ReadonlyMap<string, Variable>, skip: ReadonlyMap<string, Variable>): string[] => {

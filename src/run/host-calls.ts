@@ -27,6 +27,7 @@ export const CALLS = {
   trace: 33,
   fnv64: 34,
   json: 35,
+  member: 36,
 } as const;
 
 /** From st_mode (inode(7)). */

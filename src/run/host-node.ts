@@ -5,7 +5,7 @@ import { hostname, machine } from 'node:os';
 import { isatty } from 'node:tty';
 import { fnv64 } from '../util/fnv.ts';
 import { type DirectoryEntry, EINVAL, EIO, EISDIR, type Errno, failed, type Host, type Stat } from '../util/host.ts';
-import { jsonMembers } from '../util/json-members.ts';
+import { jsonMember, jsonMembers } from '../util/json-members.ts';
 import { printableLine } from '../util/printable.ts';
 import { sizeOfLayout, unpack } from '../util/unpack.ts';
 import { kindOfMode } from './host-calls.ts';
@@ -191,6 +191,7 @@ export const nodeHost = ({ args, environment = process.env }: NodeHostOptions): 
     return status === 0 ? stdout : ENOENT;
   },
   json: jsonMembers,
+  member: jsonMember,
   fnv64,
   log: (line) => {
     fs.writeSync(2, Buffer.from(`${printableLine(line)}\n`, 'latin1'));

@@ -30,8 +30,9 @@ export const plan = (machine: Host, input: string): Answer => {
 
   const reads: Read[] = [];
   const host = line.given.some((each) => each.flag === 'explain') ? recordingHost(machine, reads) : machine;
-  const environment = parseEnviron(host.environ());
-  const own = ownNames(environment);
+  const entries = host.environ();
+  const environment = parseEnviron(entries);
+  const own = ownNames(entries);
   const config = givenByConfig(host, environment);
   const request = makeRequest(line, [...config.given, ...givenByEnvironment(environment, own), ...line.given], config.rest);
 

@@ -6,7 +6,7 @@ import { IMAGE_FACTS_OBJECT, IMAGE_FACTS_VERSION, type ImageFacts } from '../ima
 import type { Fields as Strings } from '../plan/encode.ts';
 import { DATA_OFFSET, DATA_TYPES, DESCRIPTOR_SIZE, TABLE_OFFSET, TABLE_SLOTS } from '../sif/format.ts';
 import { EINVAL, ENOENT, type Fields, type Host } from '../util/host.ts';
-import { jsonMembers } from '../util/json-members.ts';
+import { jsonMember, jsonMembers } from '../util/json-members.ts';
 import { unpack } from '../util/unpack.ts';
 import { CALLS } from './host-calls.ts';
 import type { HostCall } from './host-engine.ts';
@@ -185,6 +185,8 @@ const inventedCall = (facts: ImageFacts, cwd: string, environ: readonly string[]
         return unpack(image.text.slice(Number(second)), String(third));
       case CALLS.json:
         return jsonMembers(String(first), String(second));
+      case CALLS.member:
+        return jsonMember(String(first), String(second));
       case CALLS.pread:
         return image.text.slice(Number(second), Number(second) + Number(third));
       default:

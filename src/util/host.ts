@@ -96,6 +96,8 @@ export type Host = {
   getent(database: 'passwd' | 'group', key: string): string | Errno;
   /** Members of a JSON object (native/host.def): `names` are lines, a letter for the kind and the name. */
   json(text: string, names: string): Fields | Errno;
+  /** A string of a JSON object that factsJson has written, by its name. */
+  member(object: string, name: string): string | Errno;
   /** As util/fnv.ts; of a text without NUL. Here because each char of it costs the embedded engine some thousand instructions. */
   fnv64(text: string): string;
   /** One line to stderr. */

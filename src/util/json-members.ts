@@ -31,11 +31,21 @@ const parsed = (text: string): unknown => {
   }
 };
 
+const within = (name: string, value: unknown): [string, unknown][] =>
+  typeof value === 'object' && value !== null && !Array.isArray(value)
+    ? Object.entries(value).map(([inner, each]) => [`${name}.${inner}`, each])
+    : [];
+
+export const jsonMember = (text: string, name: string): string | Errno => {
+  const value = Object.entries(parsed(text) ?? {}).find(([each]) => each === name)?.[1];
+  return isText(value) ? value : ENOENT;
+};
+
 /** @param names `sname` lines: a letter for the kind, and the name. */
 export const jsonMembers = (text: string, names: string): (string | number)[] | Errno => {
   const object = parsed(text);
   if (typeof object !== 'object' || object === null || Array.isArray(object)) return EBADMSG;
-  const members = new Map(Object.entries(object));
+  const members = new Map(Object.entries(object).flatMap(([name, value]) => [[name, value], ...within(name, value)]));
   const found: (string | number)[] = [];
   for (const line of names.split('\n')) {
     const name = line.slice(1);

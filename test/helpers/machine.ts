@@ -20,7 +20,7 @@ import {
   type Host,
   type Stat,
 } from '../../src/util/host.ts';
-import { jsonMembers } from '../../src/util/json-members.ts';
+import { jsonMember, jsonMembers } from '../../src/util/json-members.ts';
 import { sizeOfLayout, unpack } from '../../src/util/unpack.ts';
 
 export type Entry = {
@@ -225,6 +225,7 @@ export const machine = (options: MachineOptions = {}): Machine => {
     keepsHandles: options.keepsHandles ?? true,
     getent: (database, key) => asked('getent', `${database} ${key}`, options.getent?.[`${database} ${key}`] ?? ENOENT),
     json: jsonMembers,
+    member: jsonMember,
     fnv64,
     log: (line) => {
       logged.push(line);

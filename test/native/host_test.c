@@ -275,7 +275,27 @@ static void members(void)
 	     *each != NULL; each++)
 		CHECK(*each, not_json(*each, "sa") == -EBADMSG);
 	CHECK("what is nested too deep is refused", not_json("{\"b\":[[[[[[[[[[[[[[[[[[[[[[]]]]]]]]]]]]]]]]]]]]]],\"a\":\"\"}", "sa") == -EBADMSG);
+	CHECK("what is in an object within, by its name with a dot in front",
+	      json("{\"o\":{\"o\":\"1\",\"p\":{\"q\":\"2\"}},\"x\":\"3\"}", "so.o\nsx\nso.p.q", "1|3|2|") && not_json("{\"o.o\":\"1\",\"o\":1}", "so.p") == -ENOENT);
 	CHECK("no names, or a kind that is none", not_json(object, "\n") == -EINVAL && not_json(object, "xa") == -EINVAL);
+}
+
+static bool member(const char *object, const char *name, const char *expected)
+{
+	return answered(ASK(HOST_member, text(object), text(name)), expected);
+}
+
+static void single_members(void)
+{
+	static const char object[] = "{\"/usr\":\"d\",\"/usr/b\":\"l\\u00ff\\n\",\"a,\\\"/no\":\"x\",\"/n\":1,\"/\\u00e9\\\"\\t\":\"odd\"}";
+
+	CHECK("a member that is alone asked for", member(object, "/usr", "d") && member(object, "/usr/b", "l\xff\n"));
+	CHECK("its name is escaped as it was when it was written", member(object, "/\xe9\"\t", "odd") && member(object, "a,\"/no", "x"));
+	CHECK("what looks like a name in a name is none", ASK(HOST_member, text(object), text("/no")) == -ENOENT);
+	CHECK("what is no text, or not there, is none", ASK(HOST_member, text(object), text("/n")) == -ENOENT && ASK(HOST_member, text(object), text("/us")) == -ENOENT &&
+	                                                    ASK(HOST_member, text(""), text("/us")) == -ENOENT);
+	CHECK("a text without its end is none", ASK(HOST_member, text("{\"a\":\"b"), text("a")) == -EBADMSG && ASK(HOST_member, text("{\"a\":\"\\"), text("a")) == -EBADMSG &&
+	                                            ASK(HOST_member, text("{\"a\":\"\\u00"), text("a")) == -EBADMSG);
 }
 
 static void the_rest(void)
@@ -337,6 +357,7 @@ int main(void)
 	directories();
 	kept_files();
 	members();
+	single_members();
 	the_rest();
 	log_lines();
 	snprintf(command, sizeof command, "rm -r %s", directory);

@@ -7,8 +7,8 @@ import { codeOf, envOf, errorOf, mountedAt, only, opsOf, planned } from '../help
 const test = suite('environment and config');
 
 const byEnv = (...entries: string[]): string[] => {
-  const environment = parseEnviron(entries.flatMap((entry) => entry.split(/=(.*)/s).slice(0, 2)));
-  return givenByEnvironment(environment, ownNames(environment)).map((each) => `${each.flag}=${each.text} (${each.origin})`);
+  const environ = entries.flatMap((entry) => entry.split(/=(.*)/s).slice(0, 2));
+  return givenByEnvironment(parseEnviron(environ), ownNames(environ)).map((each) => `${each.flag}=${each.text} (${each.origin})`);
 };
 
 test('of a variable that is there twice the first counts, as for getenv', () => {
