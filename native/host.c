@@ -8,7 +8,6 @@
 #include <sys/stat.h>
 #include <sys/utsname.h>
 
-#define TRACE_BYTES_MAX ((size_t)8 << 20)
 
 /* --- answers --- */
 
@@ -249,16 +248,6 @@ int64_t host_call_log(struct host *host UNUSED, const struct host_value *args, s
 	return write_full(STDERR_FILENO, reply->data, reply->len);
 }
 
-int64_t host_call_trace(struct host *host, const struct host_value *args, struct host_reply *reply)
-{
-	if (args[0].number == 1) {
-		host_reply_clear(&host->trace);
-		host->tracing = true;
-		return 0;
-	}
-	return host_reply_add(reply, host->trace.data, host->trace.len);
-}
-
 /* --- the table --- */
 
 struct call {
@@ -274,7 +263,7 @@ static const struct call calls[] = {
 };
 
 /* Which calls answer with a number: the others answer with text. */
-static bool answers_number(uint32_t number, const struct host_value *args)
+static bool answers_number(uint32_t number)
 {
 	switch (number) {
 	case HOST_isatty:
@@ -283,8 +272,6 @@ static bool answers_number(uint32_t number, const struct host_value *args)
 	case HOST_open_keep:
 	case HOST_log:
 		return true;
-	case HOST_trace:
-		return args[0].number == 1;
 	default:
 		return false;
 	}
@@ -305,29 +292,9 @@ static bool arguments_fit(const struct call *call, const struct host_value *args
 	return true;
 }
 
-static void record(struct host *host, const struct call *call, const struct host_value *args, size_t count, int64_t result)
-{
-	struct host_reply *trace = &host->trace;
-	char number[24];
-	int failed = host_reply_add(trace, call->name, strlen(call->name) + 1);
-
-	if (!failed && count > 0 && args[0].bytes != NULL)
-		failed = host_reply_add(trace, args[0].bytes, args[0].len);
-	if (!failed && count > 0 && args[0].bytes == NULL) {
-		snprintf(number, sizeof number, "%lld", (long long)args[0].number);
-		failed = host_reply_add(trace, number, strlen(number));
-	}
-	snprintf(number, sizeof number, "%lld", (long long)result);
-	failed = failed || host_reply_add(trace, "", 1) || host_reply_add(trace, number, strlen(number) + 1);
-	if (failed || trace->len > TRACE_BYTES_MAX)
-		host->tracing = false;
-}
-
 int64_t host_call(void *context, uint32_t number, const struct host_value *args, size_t count, struct host_reply *reply)
 {
-	struct host *host = context;
 	const struct call *call = number < ARRAY_LEN(calls) ? &calls[number] : NULL;
-	bool tracing = host->tracing;
 	int64_t result;
 
 	host_reply_clear(reply);
@@ -335,11 +302,9 @@ int64_t host_call(void *context, uint32_t number, const struct host_value *args,
 		return -ENOSYS;
 	if (!arguments_fit(call, args, count))
 		return -EINVAL;
-	result = call->run(host, args, reply);
+	result = call->run(context, args, reply);
 	reply->list = reply->list && result == 0;
-	reply->text = result == 0 && !reply->list && !answers_number(number, args);
-	if (tracing && number != HOST_trace)
-		record(host, call, args, count, reply->text || reply->list ? (int64_t)reply->len : result);
+	reply->text = result == 0 && !reply->list && !answers_number(number);
 	return result;
 }
 
@@ -353,5 +318,4 @@ void host_release(struct host *host)
 	for (int i = 0; i < host->kept_count; i++)
 		close_fd(&host->kept[i].fd);
 	host->kept_count = 0;
-	host_reply_free(&host->trace);
 }

@@ -58,8 +58,6 @@ struct host {
 	char *const *envp;
 	struct host_kept kept[HOST_KEPT_MAX];
 	int kept_count;
-	bool tracing;
-	struct host_reply trace;
 };
 
 struct host_ops host_ops_of(struct host *host);

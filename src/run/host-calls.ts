@@ -24,7 +24,6 @@ export const CALLS = {
   getent: 30,
   random: 31,
   log: 32,
-  trace: 33,
   fnv64: 34,
   json: 35,
   member: 36,

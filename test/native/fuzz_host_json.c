@@ -13,7 +13,18 @@ static void need(bool holds)
 		abort();
 }
 
-static void check_list(const struct host_reply *reply, size_t count)
+static void check_text(char kind, const char *text, size_t len)
+{
+	if (kind == 's')
+		need(memchr(text, '\0', len) == NULL);
+	else if (kind == 'l')
+		need(len == 0 || text[len - 1] == '\0');
+	else
+		need(kind == 'o' && len >= 2 && text[0] == '{' && text[len - 1] == '}');
+}
+
+/* `kinds`: a letter for each item. */
+static void check_list(const struct host_reply *reply, const char *kinds)
 {
 	struct host_item item;
 	size_t items = 0;
@@ -22,13 +33,16 @@ static void check_list(const struct host_reply *reply, size_t count)
 		need(reply->len - at >= sizeof item);
 		memcpy(&item, reply->data + at, sizeof item);
 		at += sizeof item;
-		need(item.number >= 0);
-		if (!item.text)
+		need(item.number >= 0 && items < strlen(kinds));
+		if (!item.text) {
+			need(kinds[items] == 'n' || (kinds[items] == 'b' && item.number <= 1));
 			continue;
+		}
 		need((size_t)item.number <= reply->len - at);
+		check_text(kinds[items], reply->data + at, (size_t)item.number);
 		at += (size_t)item.number;
 	}
-	need(items == count);
+	need(items == strlen(kinds));
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -46,7 +60,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	result = host_call(&host, HOST_json, args, 2, &reply);
 	need(result == 0 ? reply.list : result < 0);
 	if (result == 0)
-		check_list(&reply, 7);
+		check_list(&reply, "nslboss");
 	args[1] = (struct host_value){.bytes = "/usr", .len = 4};
 	result = host_call(&host, HOST_member, args, 2, &reply);
 	need(result == 0 ? reply.text && memchr(reply.data, 0, reply.len) == NULL : result < 0);

@@ -300,10 +300,6 @@ static void single_members(void)
 
 static void the_rest(void)
 {
-	static const char *const trace[] = {"stat", "/", NULL, "stat", "/missing", "-2", "random", "2", "4"};
-	const char *at;
-	bool same = true;
-
 	CHECK("getent finds root", ASK(HOST_getent, text("passwd"), text("root")) == 0 && strncmp(reply.data, "root:", 5) == 0);
 	CHECK("getent by number", ASK(HOST_getent, text("passwd"), text("0")) == 0 && strncmp(reply.data, "root:", 5) == 0);
 	CHECK("getent without entry is -ENOENT", ASK(HOST_getent, text("passwd"), text("no-such-user-here")) == -ENOENT);
@@ -313,17 +309,6 @@ static void the_rest(void)
 	CHECK("never the same again", ASK(HOST_random, number(64)) == 0 && memcmp(reply.data, reply.data + 64, 64) != 0);
 	CHECK("at most 64", ASK(HOST_random, number(65)) == -EINVAL);
 
-	CHECK("trace is switched on", ASK(HOST_trace, number(1)) == 0 && !reply.text);
-	ASK(HOST_stat, text("/"));
-	ASK(HOST_stat, text("/missing"));
-	ASK(HOST_random, number(2));
-	CHECK("trace answers with a list", ASK(HOST_trace, number(0)) == 0 && reply.text);
-	at = reply.data;
-	for (size_t i = 0; i < ARRAY_LEN(trace); i++) {
-		same = same && (trace[i] == NULL ? atoi(at) > 20 : strcmp(at, trace[i]) == 0);
-		at += strlen(at) + 1;
-	}
-	CHECK("of every call, its first argument and result", same && at == reply.data + reply.len);
 	CHECK("an unknown call is -ENOSYS", ask_plain(8) == -ENOSYS && ask_plain(1000000) == -ENOSYS);
 }
 
