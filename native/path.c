@@ -1,4 +1,4 @@
-#include "path.h"
+#include "path_internal.h"
 
 #include <fcntl.h>
 #include <linux/openat2.h>
@@ -7,7 +7,6 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 
-#define STEP "prepare the target"
 #define MAX_LINKS 40
 #define MAX_STEPS 20000 /* components looked at in one walk: ".." in links starts it again */
 
@@ -88,8 +87,7 @@ static bool next_name(const char **path, char name[NAME_MAX + 1], int *result)
 	return len > 0;
 }
 
-/* What `path` (clean, relative to `root`) leads to when there is no symbolic link in it; ELOOP when there is one, ENOSYS before Linux 5.6. */
-static int open_plain(int root, const char *path, int flags)
+int path_open_plain(int root, const char *path, int flags)
 {
 	const struct open_how how = {.flags = (uint64_t)(O_PATH | O_CLOEXEC | flags), .resolve = RESOLVE_IN_ROOT | RESOLVE_NO_SYMLINKS};
 
@@ -116,8 +114,6 @@ static bool is_clean(const char *path)
 	return path[0] == '/';
 }
 
-static int skeleton_directory(const struct tree *tree, const char *path);
-
 /* Below a directory that has no such name in either layer: the last name of `path`, made as told. False: another way has to be found. */
 static bool make_below_plain(const struct tree *tree, const char *path, mode_t make)
 {
@@ -127,11 +123,11 @@ static bool make_below_plain(const struct tree *tree, const char *path, mode_t m
 
 	memcpy(parent, path, (size_t)(slash - path));
 	parent[slash - path] = '\0';
-	directory = open_plain(tree->skeleton, parent[0] == '\0' ? "" : parent + 1, O_DIRECTORY);
+	directory = path_open_plain(tree->skeleton, parent[0] == '\0' ? "" : parent + 1, O_DIRECTORY);
 	if (directory < 0 && errno == ENOENT) {
-		cleanup_fd int image = open_plain(tree->image, parent + 1, O_DIRECTORY);
+		cleanup_fd int image = path_open_plain(tree->image, parent + 1, O_DIRECTORY);
 
-		directory = image < 0 ? -1 : skeleton_directory(tree, parent);
+		directory = image < 0 ? -1 : tree_skeleton_directory(tree, parent);
 	}
 	if (directory < 0)
 		return false;
@@ -151,14 +147,14 @@ static bool walk_plain(const struct tree *tree, const char *path, mode_t make, s
 
 	if (!is_clean(path) || is_below_mounted(tree, path))
 		return false;
-	image = tree->image < 0 ? -1 : open_plain(tree->image, path + 1, 0);
+	image = tree->image < 0 ? -1 : path_open_plain(tree->image, path + 1, 0);
 	if (image < 0 && tree->image >= 0)
 		why = errno;
 	if (image >= 0 && fstat(image, &st) < 0)
 		return false;
 	/* A directory of the image is one of the root as well: what is no directory is not made in its place. */
 	if (image < 0 || !S_ISDIR(st.st_mode)) {
-		fd = open_plain(tree->skeleton, path + 1, 0);
+		fd = path_open_plain(tree->skeleton, path + 1, 0);
 		/* ENOENT: up to the name that is missing there are only directories, which are merged with the image's. */
 		if (fd >= 0 ? fstat(fd, &st) < 0 : errno != ENOENT)
 			return false;
@@ -190,11 +186,9 @@ static int skeleton_top(const struct tree *tree, const char *name)
 	return open_directory(tree->skeleton, name);
 }
 
-/* The skeleton's directory for a resolved path that is a directory in one of the layers; made with the image's permissions, because in an
- * overlay the upper directory's attributes are the ones seen. */
-static int skeleton_directory(const struct tree *tree, const char *path)
+int tree_skeleton_directory(const struct tree *tree, const char *path)
 {
-	cleanup_fd int skeleton = open_plain(tree->skeleton, path[0] == '\0' ? "" : path + 1, O_DIRECTORY);
+	cleanup_fd int skeleton = path_open_plain(tree->skeleton, path[0] == '\0' ? "" : path + 1, O_DIRECTORY);
 	cleanup_fd int image = -1;
 	char name[NAME_MAX + 1];
 	int result = 0;
@@ -232,7 +226,7 @@ static int skeleton_directory(const struct tree *tree, const char *path)
 static int make_name(struct walk *walk, const char *path, const char *name, mode_t mode)
 {
 	if (walk->skeleton < 0) {
-		walk->skeleton = skeleton_directory(walk->tree, path);
+		walk->skeleton = tree_skeleton_directory(walk->tree, path);
 		if (walk->skeleton < 0)
 			return walk->skeleton;
 	}
@@ -368,129 +362,6 @@ int tree_walk(const struct tree *tree, const char *path, mode_t make, struct spo
 	if (result < 0)
 		return fail(err, -result, STEP, "%s (at %s)", path, spot->path[0] == '\0' ? "/" : spot->path);
 	return 0;
-}
-
-/* The image's directory at a resolved path; -1 where it has none. */
-static int image_directory(int image, const char *path)
-{
-	int fd = open_plain(image, path[0] == '\0' ? "" : path + 1, O_DIRECTORY);
-
-	if (fd >= 0 || errno == ENOENT || errno == ENOTDIR)
-		return fd;
-	/* Before Linux 5.6. */
-	fd = path_open(image, path[0] == '\0' ? "/" : path);
-	return fd < 0 ? -1 : fd;
-}
-
-static void forget_last(struct tree *tree)
-{
-	if (!tree->last.open)
-		return;
-	close_fd(&tree->last.skeleton);
-	close_fd(&tree->last.image);
-	tree->last.open = false;
-}
-
-void tree_close(struct tree *tree)
-{
-	forget_last(tree);
-	close_fd(&tree->image);
-}
-
-/* tree->last becomes the directory that `parent` leads to. */
-static int enter_parent(struct tree *tree, const char *path, const char *parent, struct err *err)
-{
-	struct spot spot;
-	int result;
-
-	forget_last(tree);
-	result = tree_walk(tree, parent, S_IFDIR | 0755, &spot, err);
-	if (result < 0)
-		return result;
-	if (!S_ISDIR(spot.mode))
-		return fail(err, ENOTDIR, STEP, "%s (at %s)", path, spot.path);
-	tree->last.skeleton = skeleton_directory(tree, spot.path);
-	if (tree->last.skeleton < 0)
-		return fail(err, -tree->last.skeleton, STEP, "%s (at %s)", path, spot.path);
-	tree->last.open = true;
-	tree->last.image = tree->image < 0 ? -1 : image_directory(tree->image, spot.path);
-	tree->last.path[0] = '\0';
-	if (strlen(parent) < sizeof tree->last.path)
-		strcpy(tree->last.path, parent);
-	return 0;
-}
-
-/* The directory, in the skeleton, in which the last name of `path` is to be made; it stays the tree's. */
-static int parent_in_skeleton(struct tree *tree, const char *path, const char **name, struct err *err)
-{
-	const char *slash = strrchr(path, '/');
-	char parent[PATH_MAX];
-	struct stat st;
-	int result = 0;
-
-	snprintf(parent, sizeof parent, "%.*s", (int)(slash - path), path);
-	*name = slash + 1;
-	/* Inside the run something may have been mounted on it since. */
-	if (!tree->last.open || tree->image < 0 || parent[0] == '\0' || strcmp(parent, tree->last.path) != 0)
-		result = enter_parent(tree, path, parent, err);
-	if (result < 0)
-		return result;
-	/* A directory of the image would be merged with, or hidden by, something that is none. */
-	if (tree->last.image >= 0 && fstatat(tree->last.image, *name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISDIR(st.st_mode))
-		return fail(err, EISDIR, STEP, "%s is a directory of the image", path);
-	return tree->last.skeleton;
-}
-
-int tree_directory(const struct tree *tree, const char *path, mode_t mode, struct err *err)
-{
-	struct spot spot;
-	int result = tree_walk(tree, path, S_IFDIR | (mode & 07777), &spot, err);
-
-	if (result == 0 && !S_ISDIR(spot.mode))
-		return fail(err, ENOTDIR, STEP, "%s (at %s)", path, spot.path);
-	return result;
-}
-
-int tree_file(struct tree *tree, const char *path, mode_t mode, const char *content, struct err *err)
-{
-	const char *name;
-	int parent = parent_in_skeleton(tree, path, &name, err);
-	int result;
-
-	if (parent < 0)
-		return parent;
-	cleanup_fd int fd = openat(parent, name, NEW_FILE, mode & 07777);
-	if (fd < 0 && errno == EEXIST) {
-		if (unlinkat(parent, name, 0) < 0)
-			return fail(err, errno, STEP, "%s", path);
-		fd = openat(parent, name, NEW_FILE, mode & 07777);
-	}
-	if (fd < 0)
-		return fail(err, errno, STEP, "%s", path);
-	result = write_full(fd, content, strlen(content));
-	return result < 0 ? fail(err, -result, STEP, "%s", path) : 0;
-}
-
-int tree_symlink(struct tree *tree, const char *path, const char *link, struct err *err)
-{
-	const char *name;
-	int parent = parent_in_skeleton(tree, path, &name, err);
-
-	if (parent < 0)
-		return parent;
-	if (unlinkat(parent, name, 0) < 0 && errno != ENOENT)
-		return fail(err, errno, STEP, "%s", path);
-	return symlinkat(link, parent, name) < 0 ? fail(err, errno, STEP, "%s", path) : 0;
-}
-
-int tree_owner(struct tree *tree, const char *path, uid_t uid, gid_t gid, struct err *err)
-{
-	const char *name;
-	int parent = parent_in_skeleton(tree, path, &name, err);
-
-	if (parent < 0)
-		return parent;
-	return fchownat(parent, name, uid, gid, AT_SYMLINK_NOFOLLOW) < 0 ? fail(err, errno, STEP, "the owner of %s", path) : 0;
 }
 
 /* Kernels before 5.6 have no openat2: resolve the links here, then open what is left component by component. */

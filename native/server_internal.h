@@ -67,6 +67,7 @@ struct image {
 	struct connection *waiters; /* until it is opened */
 	struct layout *layouts;
 	struct spares *spares; /* or NULL */
+	unsigned wasted_spares;
 
 	/* Its mount: a descriptor that any run can clone, or attached under `number` in the server's working directory. */
 	int mount;
@@ -184,7 +185,7 @@ void layouts_settle(struct server *server, struct image *image, bool leave);
 /* --- server_spares.c: roots made ahead, for runs that have something of their own mounted beside what others have --- */
 
 /* One for this run, to be closed once it is sent; -1: there is none. */
-int spares_take(const struct image *image, const struct connection *connection);
+int spares_take(struct image *image, const struct connection *connection);
 /* Whether this run would have had use for one, and is not the first such: then it is to lend what they are made from. */
 bool spares_are_wanted(const struct image *image, const struct connection *connection);
 /* It has, and left the namespace of its layout. Takes the descriptors. */

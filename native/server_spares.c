@@ -22,6 +22,8 @@
 #define FAILURES_MAX 3u
 /* So many calls of another base, and the roots are made for that one. */
 #define STRANGERS_MAX 8u
+/* So often of no use to anybody before they were out of date, as where something is mounted all the time, and there are no more. */
+#define WASTED_MAX 8u
 
 struct spares {
 	struct watched_part {
@@ -61,7 +63,7 @@ void spares_see_change(void *what)
 	((struct watched_part *)what)->of->out_of_date = true;
 }
 
-int spares_take(const struct image *image, const struct connection *connection)
+int spares_take(struct image *image, const struct connection *connection)
 {
 	struct spares *spares = image->spares;
 
@@ -69,14 +71,17 @@ int spares_take(const struct image *image, const struct connection *connection)
 		return -1;
 	spares->deadline = server_now_ms() + image->linger_ms;
 	spares->strangers = 0;
-	return spares->ready == 0 || is_out_of_date(spares) ? -1 : spares->roots[--spares->ready];
+	if (spares->ready == 0 || is_out_of_date(spares))
+		return -1;
+	image->wasted_spares = 0;
+	return spares->roots[--spares->ready];
 }
 
 bool spares_are_wanted(const struct image *image, const struct connection *connection)
 {
 	struct spares *spares = image->spares;
 
-	if (connection->layout_base == 0)
+	if (connection->layout_base == 0 || image->wasted_spares >= WASTED_MAX)
 		return false;
 	if (spares != NULL) {
 		if (!has_base(spares, connection->layout, connection->layout_base) && ++spares->strangers > STRANGERS_MAX)
@@ -137,6 +142,7 @@ void spares_begin(struct server *server, const struct layout *layout, int view, 
 		drop(server, spares);
 	else
 		image->spares = spares;
+	image->wasted_spares++; /* until one is taken */
 }
 
 /* --- making them --- */
