@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-#define WANTED_MAX 32
+#define WANTED_MAX 24
 #define DEPTH_MAX 16
 
 /* What is asked for, in the order of the answer, and where in the text it was found. */

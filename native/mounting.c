@@ -102,16 +102,20 @@ static int make_targets(struct run *run, struct err *err)
 	return 0;
 }
 
-static int do_root(struct run *run, struct err *err)
+int mounting_targets(struct run *run, struct err *err)
 {
-	struct tree *tree = &run->root.tree;
-	int result;
-
 	run->mounted = calloc(run->plan->count, sizeof *run->mounted);
 	if (run->mounted == NULL)
 		return fail(err, ENOMEM, "prepare the targets", "%zu ops", run->plan->count);
-	tree->mounted = run->mounted;
-	result = make_targets(run, err);
+	run->root.tree.mounted = run->mounted;
+	return make_targets(run, err);
+}
+
+static int do_root(struct run *run, struct err *err)
+{
+	struct tree *tree = &run->root.tree;
+	int result = mounting_targets(run, err);
+
 	if (result == 0)
 		result = root_seal(&run->root, &run->root_options, err);
 	/* From here on content is made inside the run, through whatever is mounted there. */
@@ -196,19 +200,6 @@ static int do_tmpfs(const struct run *run, const struct op_tmpfs *op, struct err
 	if (op->size > 0)
 		snprintf(options + len, sizeof options - (size_t)len, ",size=%llu", (unsigned long long)op->size);
 	return mount_at(run, "tmpfs", op->target, 0, options, err);
-}
-
-void mounting_end(struct run *run)
-{
-	tree_close(&run->root.tree);
-	if (run->root.tree.skeleton != run->root.fd)
-		close_fd(&run->root.tree.skeleton);
-	close_fd(&run->root.fd);
-	close_fd(&run->root.scratch);
-	for (size_t i = 0; run->mounted != NULL && i < run->plan->count; i++)
-		free(run->mounted[i].path);
-	free(run->mounted);
-	run->mounted = NULL;
 }
 
 int mounting_do(struct run *run, const struct op *op, struct err *err)

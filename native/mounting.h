@@ -8,8 +8,8 @@
 /* The image's mount and a skeleton: run->root is then ready for content. Sets the umask to 0 (run->umask is what it was) and changes the working directory. */
 int WARN_UNUSED mounting_begin(struct run *run, struct err *err);
 
-/* Lets go of what the mounts were made with; they stay. */
-void mounting_end(struct run *run);
+/* What `root` begins with: makes the targets of all mounts that follow it in the skeleton. */
+int WARN_UNUSED mounting_targets(struct run *run, struct err *err);
 
 /* Carries out the op in hand, one of those from `unshare` to `pivot`. */
 int WARN_UNUSED mounting_do(struct run *run, const struct op *op, struct err *err);

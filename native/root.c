@@ -161,7 +161,7 @@ static int mount_underlay(const struct root *root)
 
 static int mount_root(struct root *root, const struct root_options *options, struct err *err)
 {
-	bool needs_overlay = options->writable || options->grows || root->layers->upper != NULL || root->layers->count > 0;
+	bool needs_overlay = options->writable || root->layers->upper != NULL || root->layers->count > 0;
 	int overlay = layers_mount(root, options);
 
 	if (overlay < 0 && needs_overlay)
@@ -173,7 +173,7 @@ static int mount_root(struct root *root, const struct root_options *options, str
 		if (underlay < 0)
 			return fail(err, -underlay, STEP, "binds of the image's directories, after an overlay was refused (%s)", strerror(-overlay));
 	}
-	root->shows_image_alone = overlay == 0 && !options->writable && root->layers->upper == NULL && root->layers->count == 0;
+	root->shows_image_alone = overlay == 0 && !needs_overlay;
 	return 0;
 }
 
@@ -188,6 +188,17 @@ int root_seal(struct root *root, const struct root_options *options, struct err 
 	if (root->fd < 0 || fchdir(root->scratch) < 0 || mount(NULL, ".", NULL, MS_UNBINDABLE, NULL) < 0)
 		return fail(err, errno, STEP, "open it");
 	return 0;
+}
+
+int root_grow(struct root *root, unsigned number, bool attached)
+{
+	int result = layers_grow(root, number, attached);
+
+	if (result < 0)
+		return result;
+	root->shows_image_alone = true;
+	root->fd = attached ? open_uppermost() : result;
+	return root->fd < 0 ? -errno : 0;
 }
 
 int root_take(struct root *root, int tree)

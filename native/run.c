@@ -189,7 +189,9 @@ void run_plan(const struct plan *plan, const struct kept_files *files, struct fa
 	failure->op = plan->ops[run.index].kind;
 	free(run.sources);
 	free(run.layers.lower);
-	mounting_end(&run);
+	for (size_t i = 0; run.mounted != NULL && i < plan->count; i++)
+		free(run.mounted[i].path);
+	free(run.mounted);
 }
 
 int failure_status(const struct failure *failure)

@@ -17,6 +17,8 @@
 #include "statx.h"
 
 #define STEP "make a root ahead"
+/* By one process: what was written to their upper layers stays in its tmpfs. */
+#define ROOTS_MAX 256u
 
 /* --- moving in --- */
 
@@ -146,43 +148,6 @@ int spare_enter(struct run *run)
 
 /* --- making them --- */
 
-static int mount_base(struct run *run, struct err *err)
-{
-	int result = mounting_begin(run, err);
-
-	for (run->index = 1; result == 0 && run->plan->ops[run->index].kind != OP_pivot; run->index++) {
-		if (!run->sources[run->index].left_out)
-			result = mounting_do(run, &run->plan->ops[run->index], err);
-	}
-	return result;
-}
-
-/* One root, attached nowhere; what it was made of is gone again. */
-static int make(const struct spare_order *order, struct err *err)
-{
-	static const struct bind_flags as_it_is = {.recursive = true, .devices = true, .set_ids = true};
-	cleanup_source struct mount_source copy = MOUNT_SOURCE_NONE;
-	struct plan plan;
-	struct run run = {.plan = &plan, .joined = SERVER_REPLY_NONE, .cwd = -ENOENT, .root = ROOT_NONE, .root_options = {.grows = true}};
-	int result = layout_read_base(order->base, order->base_len, &run, &plan, err);
-
-	run.joined.mount_fd = order->image;
-	if (result < 0)
-		return result;
-	result = mount_base(&run, err);
-	if (result == 0) {
-		result = mount_copy(&copy, run.root.fd, "", &as_it_is);
-		if (result < 0 || !copy.is_copy)
-			result = fail(err, result < 0 ? -result : ENOSYS, STEP, "taking it off");
-	}
-	if (result == 0 && (fchdir(run.root.scratch) < 0 || umount2(".", MNT_DETACH) < 0))
-		result = fail(err, errno, STEP, "clearing up");
-	mounting_end(&run);
-	free(run.sources);
-	free(plan.ops);
-	return result < 0 ? result : steal_fd(&copy.fd);
-}
-
 /* Anywhere: over "/" it is in nobody's way. */
 static int attach_image(int image, struct err *err)
 {
@@ -199,9 +164,59 @@ static int enter_view(const struct spare_order *order, struct err *err)
 	return order->image_is_own ? attach_image(order->image, err) : 0;
 }
 
+/* What all of them have below: skeleton and image, and where in the plan they become a root. */
+static int begin(const struct spare_order *order, struct run *run, struct plan *plan, struct err *err)
+{
+	int result = layout_read_base(order->base, order->base_len, run, plan, err);
+
+	if (result == 0)
+		result = enter_view(order, err);
+	if (result == 0)
+		result = mounting_begin(run, err);
+	for (run->index = 1; result == 0 && plan->ops[run->index].kind != OP_root; run->index++)
+		result = mounting_do(run, &plan->ops[run->index], err);
+	return result < 0 ? result : mounting_targets(run, err);
+}
+
+/* What was attached, to be copied as a whole. */
+static int take_off(int root, struct err *err)
+{
+	static const struct bind_flags as_it_is = {.recursive = true, .devices = true, .set_ids = true};
+	cleanup_source struct mount_source copy = MOUNT_SOURCE_NONE;
+	int result = mount_copy(&copy, root, "", &as_it_is);
+
+	if (result < 0 || !copy.is_copy)
+		return fail(err, result < 0 ? -result : ENOSYS, STEP, "taking it off");
+	if (fchdir(root) < 0 || umount2(".", MNT_DETACH) < 0)
+		return fail(err, errno, STEP, "clearing up");
+	return steal_fd(&copy.fd);
+}
+
+/* One root with all its mounts, attached nowhere. */
+static int make(struct run *run, unsigned number, bool attached, struct err *err)
+{
+	const struct op *ops = run->plan->ops;
+	size_t root_index = run->index;
+	int result = root_grow(&run->root, number, attached);
+	cleanup_fd int root = run->root.fd;
+
+	if (result < 0)
+		return fail(err, -result, STEP, "an overlay above the image");
+	for (run->index++; result == 0 && ops[run->index].kind != OP_pivot; run->index++) {
+		if (!run->sources[run->index].left_out)
+			result = mounting_do(run, &ops[run->index], err);
+	}
+	run->index = root_index;
+	if (result < 0)
+		return result;
+	return attached ? take_off(root, err) : steal_fd(&root);
+}
+
 NORETURN void spare_main(const struct spare_order *order)
 {
 	int kept[] = {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO, order->image, order->namespace, order->view, order->channel};
+	struct plan plan;
+	struct run run = {.plan = &plan, .joined = {.mount_fd = order->image}, .cwd = -ENOENT, .root = ROOT_NONE};
 	struct spare_answer answer = {.rc = 0};
 	char wanted;
 
@@ -209,9 +224,9 @@ NORETURN void spare_main(const struct spare_order *order)
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	sched_setscheduler(0, SCHED_BATCH, &(struct sched_param){0}); /* takes nobody's processor when it is woken */
 	close_all_but(kept, ARRAY_LEN(kept));
-	answer.rc = enter_view(order, &answer.err);
-	while (answer.rc == 0 && RETRY(recv(order->channel, &wanted, sizeof wanted, 0)) == sizeof wanted) {
-		cleanup_fd int root = make(order, &answer.err);
+	answer.rc = begin(order, &run, &plan, &answer.err);
+	for (unsigned made = 0; made < ROOTS_MAX && answer.rc == 0 && RETRY(recv(order->channel, &wanted, sizeof wanted, 0)) == sizeof wanted; made++) {
+		cleanup_fd int root = make(&run, made, order->image_is_own, &answer.err);
 
 		answer.rc = root < 0 ? root : 0;
 		if (answer.rc == 0 && wire_send(order->channel, &answer, sizeof answer, (const int[WIRE_FDS]){root, -1}) < 0)

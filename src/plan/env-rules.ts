@@ -273,31 +273,39 @@ export const PATH_VARIABLES: readonly { readonly name: string; readonly kind: 'd
   { name: 'PMIX_SERVER_TMPDIR', kind: 'directory' },
 ];
 
-/** The table by its whole names, and by the first letter of those that stand for all that begin so. Made at the first question and kept. */
-type Table = { readonly whole: Map<string, EnvRule>; readonly open: { readonly start: string; readonly rule: EnvRule }[][] };
+/** A name of the table; `open`: whatever begins so. */
+type Entry = { readonly name: string; readonly open: boolean; readonly rule: EnvRule };
 
-let table: Table | undefined;
+/** The table by the first letters of its names, made at the first question and kept: most variables are in none of its lists. */
+let table: Map<string, Entry[]> | undefined;
+const FIRST_LETTERS = 3;
 
-const index = (): Table => {
-  const made: Table = { whole: new Map(), open: [] };
+const index = (): Map<string, Entry[]> => {
+  const made = new Map<string, Entry[]>();
   for (const rule of ENV_RULES) {
-    for (const name of rule.names) {
-      if (!name.endsWith('*')) {
-        if (!made.whole.has(name)) made.whole.set(name, rule);
-        continue;
-      }
-      const letter = name.charCodeAt(0);
-      made.open[letter] = [...(made.open[letter] ?? []), { start: name.slice(0, -1), rule }];
+    for (const each of rule.names) {
+      const open = each.endsWith('*');
+      const name = open ? each.slice(0, -1) : each;
+      const letters = name.slice(0, FIRST_LETTERS);
+      const list = made.get(letters) ?? [];
+      // Whole names first: the rule for one may be another than for all that begin so.
+      if (open) list.push({ name, open, rule });
+      else list.unshift({ name, open, rule });
+      made.set(letters, list);
     }
   }
   return made;
 };
 
-/** The rule that keeps a host variable outside, or undefined when it is passed in. The rule for a whole name may be another than for all that begin so. */
+/** The rule that keeps a host variable outside, or undefined when it is passed in. */
 export const ruleFor = (name: string): EnvRule | undefined => {
   table ??= index();
-  const rule = table.whole.get(name) ?? table.open[name.charCodeAt(0)]?.find(({ start }) => name.startsWith(start))?.rule;
-  return rule === undefined || HARMLESS.includes(name) ? undefined : rule;
+  const list = table.get(name.slice(0, FIRST_LETTERS));
+  if (list === undefined) return undefined;
+  for (const entry of list) {
+    if (entry.open ? name.startsWith(entry.name) : name === entry.name) return HARMLESS.includes(name) ? undefined : entry.rule;
+  }
+  return undefined;
 };
 
 /** True when a list of names, some with `*` at the end, names `name`. */

@@ -37,7 +37,7 @@ export const makePlan = (situation: Situation): Plan => {
   const payload = planPayload(situation, table, env);
 
   const left = leftOutLine(env);
-  const notices = noticeOps(situation, situation.warnings, [...situation.remarks, ...(left === undefined ? [] : [left])]);
+  const notices = noticeOps(situation, situation.warnings, left === undefined ? situation.remarks : situation.remarks.concat(left));
   const ops = image.concat(
     { op: 'unshare', flags: namespaces(situation), why: 'mounts of its own, and what was asked for' },
     homePlace(situation, home.path),
@@ -56,12 +56,13 @@ export const makePlan = (situation: Situation): Plan => {
   return { ops };
 };
 
-const namespaces = ({ request }: Situation): string[] => [
-  'mount',
-  ...(request.pid ? ['pid'] : []),
-  ...(request.ipc ? ['ipc'] : []),
-  ...(request.hostname === undefined ? [] : ['uts']),
-];
+const namespaces = ({ request }: Situation): string[] => {
+  const flags = ['mount'];
+  if (request.pid) flags.push('pid');
+  if (request.ipc) flags.push('ipc');
+  if (request.hostname !== undefined) flags.push('uts');
+  return flags;
+};
 
 /**
  * Where an image keeps its programs and libraries. An overlay makes looking at a file about half as dear again, which compilers and `find` do thousands of

@@ -67,24 +67,15 @@ const placesFor = (table: MountTable, target: string, made: Set<string>): TableE
   return places;
 };
 
-/** True when no entry was added after one that lies in it, as in nearly all starts. */
-const parentsFirst = ({ entries }: MountTable): boolean => {
-  const before: string[] = [];
-  let ordered = true;
-  entries.forEach((_, target) => {
-    for (let at = parentOf(target); at !== '/'; at = parentOf(at)) if (entries.has(at) && !before.includes(at)) ordered = false;
-    before.push(target);
-  });
-  return ordered;
-};
-
 /** Parents before what lies in them, otherwise as added; each behind the places it needs. */
 export const inMountOrder = (table: MountTable): TableEntry[] => {
-  const sorted: TableEntry[] = [];
-  table.entries.forEach((entry) => {
-    sorted.push(entry);
+  const byDepth: TableEntry[][] = [];
+  table.entries.forEach((entry, target) => {
+    const depth = depthOf(target);
+    while (byDepth.length <= depth) byDepth.push([]);
+    byDepth[depth]?.push(entry);
   });
-  if (!parentsFirst(table)) sorted.sort((a, b) => depthOf(a.target) - depthOf(b.target));
+  const sorted = byDepth.flat();
   if (!sorted.some((entry) => entry.op === 'tmpfs')) return sorted;
   const made = new Set(sorted.filter((entry) => entry.op === 'directory').map((entry) => entry.target));
   return sorted.flatMap((entry) => (isMount(entry) ? [...placesFor(table, entry.target, made), entry] : [entry]));

@@ -116,7 +116,7 @@ const readOptions = (
   return { given, next: at };
 };
 
-const NO_OPTIONS = { given: [] };
+const NO_OPTIONS: { readonly given: readonly Given[] } = { given: [] };
 
 /**
  * @param args argv without the program's own name.
@@ -148,5 +148,5 @@ export const parseCommandLine = (args: readonly string[]): CommandLine | ForNode
   if (verb === 'exec' && (rest[0] === undefined || rest[0] === '')) {
     throw usage('cannot exec', 'the command is missing', `write tsrun exec [options] ${image} COMMAND [arguments], or tsrun run ${image}`);
   }
-  return { verb, given: [...before.given, ...options.given], image, args: rest };
+  return { verb, given: before.given.concat(options.given), image, args: rest };
 };

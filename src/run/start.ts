@@ -34,7 +34,7 @@ export const plan = (machine: Host, input: string): Answer => {
   const environment = parseEnviron(entries);
   const own = ownNames(entries);
   const config = givenByConfig(host, environment);
-  const request = makeRequest(line, [...config.given, ...givenByEnvironment(environment, own), ...line.given], config.rest);
+  const request = makeRequest(line, config.given.concat(givenByEnvironment(environment, own), line.given), config.rest);
 
   const situation = look(host, request, environment, own, input);
   if ('prepare' in situation) return { kind: 'prepare', args: situation.prepare };
