@@ -111,9 +111,9 @@ $(BUILD)/tsrun.full: $(PROGRAM) $(BUILD)/program.key native/engine/order.ld
 	$(CC) $(FLAGS_release) $(LINK_STATIC) $(if $(MODULE),-T native/engine/order.ld) -o $@ $(PROGRAM) $(LDLIBS)
 else
 PROGRAM := $(call objects,release,$(ROLES) $(OTHER_SOURCES) native/engine/none.c)
-$(BUILD)/tsrun.full: $(BUILD)/start.o $(PROGRAM) $(BUILD)/program.key native/engine/order.ld
+$(BUILD)/tsrun.full: $(BUILD)/start.o $(PROGRAM) $(BUILD)/program.key native/start/order.ld native/engine/order.ld
 	echo '  link    $@'
-	$(CC) $(FLAGS_release) $(LINK_STATIC) -Wl,-e,start_entry -T native/engine/order.ld -o $@ $(BUILD)/start.o $(PROGRAM) $(LDLIBS)
+	$(CC) $(FLAGS_release) $(LINK_STATIC) -Wl,-e,start_entry -T native/start/order.ld -T native/engine/order.ld -o $@ $(BUILD)/start.o $(PROGRAM) $(LDLIBS)
 endif
 
 # --- the half of the program that starts runs ---

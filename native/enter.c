@@ -13,8 +13,10 @@
 
 #include "extracted.h"
 #include "layout.h"
+#include "mounting.h"
 #include "run_state.h"
 #include "server.h"
+#include "spare.h"
 #include "staged.h"
 #include "statx.h"
 #include "userns.h"
@@ -122,11 +124,11 @@ static int join_scope(struct run *run, bool alone, struct err *err)
 	const struct op *op = &run->plan->ops[run->userns_index];
 	const struct op_image_mount *mount = run->image_mount;
 	cleanup_free void *layout = NULL;
-	size_t layout_len;
+	size_t layout_len, layout_base = 0;
 
 	if (op->kind != OP_scope)
 		return 0;
-	layout_len = mount == NULL || alone ? 0 : layout_of(run, &layout);
+	layout_len = mount == NULL || alone ? 0 : layout_of(run, &layout, &layout_base);
 	cleanup_fd int record = mount == NULL || run->record == NULL ? -1 : open(run->record, O_RDWR | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0666);
 	if (mount != NULL && run->record != NULL && record < 0)
 		return fail(err, errno, "open the record", "%s", run->record);
@@ -146,6 +148,7 @@ static int join_scope(struct run *run, bool alone, struct err *err)
 		.cache_bytes = op->scope.cache_bytes,
 		.layout = layout,
 		.layout_len = layout_len,
+		.layout_base = layout_base,
 	};
 	name_program(run->plan, &request);
 	return server_join(&request, &run->joined, err);
@@ -214,38 +217,6 @@ static int bring_up_loopback(struct err *err)
 	struct ifreq request = {.ifr_name = "lo", .ifr_flags = IFF_UP | IFF_RUNNING};
 
 	return fd < 0 || ioctl(fd, SIOCSIFFLAGS, &request) < 0 ? fail(err, errno, "start the loopback device", "lo") : 0;
-}
-
-/* The image as a mount of this run's namespace. */
-static int copy_image(const struct run *run, struct mount_source *copy, struct err *err)
-{
-	const struct bind_flags in_place = {.set_ids = run->root_options.set_ids};
-	struct bind_flags flags = run->root_options.in_place ? in_place : ROOT_IMAGE_FLAGS;
-	struct stat st;
-	int result;
-
-	if (run->image_directory == NULL) {
-		const struct server_reply *joined = &run->joined;
-
-		if (joined->mount_is_own)
-			result = mount_take(copy, joined->mount_fd, &flags);
-		else if (joined->path[0] != '\0')
-			result = mount_copy(copy, AT_FDCWD, joined->path, &flags);
-		else
-			result = mount_copy(copy, joined->mount_fd, "", &flags);
-		return result < 0 ? fail(err, -result, "copy the image's mount", "from the scope's server") : 0;
-	}
-	result = mount_copy(copy, AT_FDCWD, run->image_directory, &flags);
-	/* A directory with the host's mounts below it may only be copied with them. */
-	if (result == -EINVAL) {
-		flags.recursive = true;
-		result = mount_copy(copy, AT_FDCWD, run->image_directory, &flags);
-	}
-	if (result < 0 || fstat(copy->fd, &st) < 0)
-		return fail(err, result < 0 ? -result : errno, "open the image", "%s", run->image_directory);
-	if (st.st_dev != run->image_stat.st_dev || st.st_ino != run->image_stat.st_ino)
-		return fail(err, ESTALE, "open the image", "%s was replaced just now", run->image_directory);
-	return 0;
 }
 
 /* Into the server's mount namespace (before the run makes a copy of its own), on kernels where that is the only way to the image's mount. */
@@ -320,6 +291,18 @@ static int skip_mounting(struct run *run)
 	return 0;
 }
 
+/* What the server had ready does not fit. */
+static int mount_alone(struct run *run, struct err *err)
+{
+	int result;
+
+	layout_give_up(run);
+	result = join_scope(run, true, err);
+	if (result == 0)
+		layout_unshared(run);
+	return result;
+}
+
 int enter_unshare(struct run *run, const struct op_unshare *op, struct err *err)
 {
 	static const struct {
@@ -342,7 +325,6 @@ int enter_unshare(struct run *run, const struct op_unshare *op, struct err *err)
 			return skip_mounting(run);
 		result = join_scope(run, true, err);
 	}
-	close_fd(&run->image);
 	if (result == 0 && run->joined.view_fd >= 0)
 		result = enter_view(run, err);
 	if (result < 0)
@@ -352,6 +334,11 @@ int enter_unshare(struct run *run, const struct op_unshare *op, struct err *err)
 	if (unshare(clone) < 0)
 		return fail(err, errno, "make namespaces", "unshare");
 	layout_unshared(run);
+	if (run->joined.spare_fd >= 0 && spare_enter(run) < 0)
+		result = mount_alone(run, err);
+	close_fd(&run->image);
+	if (result < 0)
+		return result;
 	run->own_pids = (clone & CLONE_NEWPID) != 0;
 	/* unshare has moved the working directory into the new mount namespace; only from there can it be bound. */
 	if (binds_cwd(run) && (run->cwd = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC)) < 0)
@@ -360,12 +347,7 @@ int enter_unshare(struct run *run, const struct op_unshare *op, struct err *err)
 		return result;
 	if (run->own_pids && (result = init_split(&run->init, err)) < 0)
 		return result;
-	cleanup_source struct mount_source image = MOUNT_SOURCE_NONE;
-	result = copy_image(run, &image, err);
-	if (result < 0)
-		return result;
-	run->umask = umask(0);
-	result = root_begin(&run->root, &image, &run->layers, &run->root_options, err);
+	result = run->root.fd >= 0 ? 0 : mounting_begin(run, err);
 	if (run->joined.path[0] != '\0')
 		uncover_runtime_directory(run);
 	return result;

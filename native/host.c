@@ -15,6 +15,7 @@
 void host_reply_clear(struct host_reply *reply)
 {
 	reply->text = false;
+	reply->list = false;
 	reply->len = 0;
 	if (reply->data == NULL) {
 		reply->data = reply->fixed;
@@ -76,26 +77,67 @@ int host_reply_print(struct host_reply *reply, const char *format, ...)
 	return host_reply_add(reply, line, (size_t)len);
 }
 
-int host_reply_add_string(struct host_reply *reply, const char *string)
+int host_reply_list_number(struct host_reply *reply, int64_t number)
 {
-	return host_reply_add(reply, string, strlen(string) + 1);
+	struct host_item item = {.number = number};
+
+	reply->list = true;
+	return host_reply_add(reply, (const char *)&item, sizeof item);
+}
+
+size_t host_reply_list_begin(struct host_reply *reply)
+{
+	struct host_item item = {.text = true};
+	size_t begun = reply->len;
+
+	reply->list = true;
+	return host_reply_add(reply, (const char *)&item, sizeof item) == 0 ? begun : SIZE_MAX;
+}
+
+int host_reply_list_end(struct host_reply *reply, size_t begun)
+{
+	struct host_item item = {.text = true, .number = (int64_t)(reply->len - begun - sizeof item)};
+
+	if (begun == SIZE_MAX)
+		return -ENOMEM;
+	memcpy(reply->data + begun, &item, sizeof item);
+	return 0;
+}
+
+int host_reply_list_text(struct host_reply *reply, const char *text)
+{
+	size_t begun = host_reply_list_begin(reply);
+	int error = host_reply_add(reply, text, strlen(text));
+
+	return error != 0 ? error : host_reply_list_end(reply, begun);
 }
 
 /* --- what the process was given --- */
 
 int64_t host_call_args(struct host *host, const struct host_value *args UNUSED, struct host_reply *reply)
 {
+	reply->list = true;
 	for (int i = 0; i < host->argc; i++)
-		if (host_reply_add_string(reply, host->argv[i]) != 0)
+		if (host_reply_list_text(reply, host->argv[i]) != 0)
 			return -ENOMEM;
 	return 0;
 }
 
 int64_t host_call_environ(struct host *host, const struct host_value *args UNUSED, struct host_reply *reply)
 {
-	for (char *const *entry = host->envp; entry != NULL && *entry != NULL; entry++)
-		if (host_reply_add_string(reply, *entry) != 0)
+	reply->list = true;
+	for (char *const *entry = host->envp; entry != NULL && *entry != NULL; entry++) {
+		const char *equals = strchr(*entry, '=');
+		size_t begun;
+
+		/* The kernel takes others, too; they are no variables. */
+		if (equals == NULL || equals == *entry)
+			continue;
+		begun = host_reply_list_begin(reply);
+		if (host_reply_add(reply, *entry, (size_t)(equals - *entry)) != 0 || host_reply_list_end(reply, begun) != 0 ||
+		    host_reply_list_text(reply, equals + 1) != 0)
 			return -ENOMEM;
+	}
 	return 0;
 }
 
@@ -129,10 +171,11 @@ int64_t host_call_ids(struct host *host UNUSED, const struct host_value *args UN
 	count = getgroups(count, groups);
 	if (count < 0)
 		return -errno;
-	if (host_reply_print(reply, "%u %u %u %u", ruid, euid, rgid, egid) != 0)
+	if (host_reply_list_number(reply, ruid) != 0 || host_reply_list_number(reply, euid) != 0 || host_reply_list_number(reply, rgid) != 0 ||
+	    host_reply_list_number(reply, egid) != 0)
 		return -ENOMEM;
 	for (int i = 0; i < count; i++)
-		if (host_reply_print(reply, " %u", groups[i]) != 0)
+		if (host_reply_list_number(reply, groups[i]) != 0)
 			return -ENOMEM;
 	return 0;
 }
@@ -143,9 +186,9 @@ int64_t host_call_uname(struct host *host UNUSED, const struct host_value *args 
 
 	if (uname(&name) != 0)
 		return -errno;
-	if (host_reply_add_string(reply, name.sysname) != 0 || host_reply_add_string(reply, name.nodename) != 0 || host_reply_add_string(reply, name.release) != 0)
+	if (host_reply_list_text(reply, name.sysname) != 0 || host_reply_list_text(reply, name.nodename) != 0 || host_reply_list_text(reply, name.release) != 0)
 		return -ENOMEM;
-	return host_reply_add_string(reply, name.machine);
+	return host_reply_list_text(reply, name.machine);
 }
 
 int64_t host_call_self_exe(struct host *host UNUSED, const struct host_value *args UNUSED, struct host_reply *reply)
@@ -236,6 +279,7 @@ static bool answers_number(uint32_t number, const struct host_value *args)
 	switch (number) {
 	case HOST_isatty:
 	case HOST_access:
+	case HOST_statfs:
 	case HOST_open_keep:
 	case HOST_log:
 		return true;
@@ -253,6 +297,8 @@ static bool arguments_fit(const struct call *call, const struct host_value *args
 	for (size_t i = 0; i < count; i++) {
 		if (call->arguments[i] == 'n' && args[i].bytes != NULL)
 			return false;
+		if (call->arguments[i] == 't' && args[i].bytes == NULL)
+			return false;
 		if (call->arguments[i] == 's' && (args[i].bytes == NULL || memchr(args[i].bytes, 0, args[i].len) != NULL))
 			return false;
 	}
@@ -263,7 +309,7 @@ static void record(struct host *host, const struct call *call, const struct host
 {
 	struct host_reply *trace = &host->trace;
 	char number[24];
-	int failed = host_reply_add_string(trace, call->name);
+	int failed = host_reply_add(trace, call->name, strlen(call->name) + 1);
 
 	if (!failed && count > 0 && args[0].bytes != NULL)
 		failed = host_reply_add(trace, args[0].bytes, args[0].len);
@@ -272,7 +318,7 @@ static void record(struct host *host, const struct call *call, const struct host
 		failed = host_reply_add(trace, number, strlen(number));
 	}
 	snprintf(number, sizeof number, "%lld", (long long)result);
-	failed = failed || host_reply_add(trace, "", 1) || host_reply_add_string(trace, number);
+	failed = failed || host_reply_add(trace, "", 1) || host_reply_add(trace, number, strlen(number) + 1);
 	if (failed || trace->len > TRACE_BYTES_MAX)
 		host->tracing = false;
 }
@@ -290,9 +336,10 @@ int64_t host_call(void *context, uint32_t number, const struct host_value *args,
 	if (!arguments_fit(call, args, count))
 		return -EINVAL;
 	result = call->run(host, args, reply);
-	reply->text = result == 0 && !answers_number(number, args);
+	reply->list = reply->list && result == 0;
+	reply->text = result == 0 && !reply->list && !answers_number(number, args);
 	if (tracing && number != HOST_trace)
-		record(host, call, args, count, reply->text ? (int64_t)reply->len : result);
+		record(host, call, args, count, reply->text || reply->list ? (int64_t)reply->len : result);
 	return result;
 }
 

@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 #include <sys/vfs.h>
 
+#define UNPACK_MAX ((size_t)64 << 10) /* bytes */
 #define READDIR_BYTES_MAX ((size_t)1 << 20)
 
 /* --- files by name --- */
@@ -29,25 +30,58 @@ int64_t host_link_text(const char *path, struct host_reply *reply)
 	return 0;
 }
 
-static int64_t print_stat(const struct stat *st, struct host_reply *reply)
+/* At least `width` digits: a tenth of what printf takes. */
+static int add_decimal(struct host_reply *reply, uint64_t number, size_t width)
 {
-	return host_reply_print(reply, "%u %u %u %llu %lld.%09ld %lld.%09ld %llu %llu", st->st_mode, st->st_uid, st->st_gid, (unsigned long long)st->st_size,
-				(long long)st->st_mtim.tv_sec, st->st_mtim.tv_nsec, (long long)st->st_ctim.tv_sec, st->st_ctim.tv_nsec,
-				(unsigned long long)st->st_dev, (unsigned long long)st->st_ino);
+	char digits[20];
+	size_t at = sizeof digits;
+
+	for (; number > 0 || sizeof digits - at < width; number /= 10)
+		digits[--at] = (char)('0' + number % 10);
+	return host_reply_add(reply, digits + at, sizeof digits - at);
+}
+
+static int list_time(struct host_reply *reply, struct timespec time)
+{
+	size_t begun = host_reply_list_begin(reply);
+	bool early = time.tv_sec < 0;
+
+	if ((early && host_reply_add(reply, "-", 1) != 0) || add_decimal(reply, early ? -(uint64_t)time.tv_sec : (uint64_t)time.tv_sec, 1) != 0 ||
+	    host_reply_add(reply, ".", 1) != 0 || add_decimal(reply, (uint64_t)time.tv_nsec, 9) != 0)
+		return -ENOMEM;
+	return host_reply_list_end(reply, begun);
+}
+
+static int list_decimal(struct host_reply *reply, uint64_t number)
+{
+	size_t begun = host_reply_list_begin(reply);
+	int error = add_decimal(reply, number, 1);
+
+	return error != 0 ? error : host_reply_list_end(reply, begun);
+}
+
+static int64_t list_stat(const struct stat *st, struct host_reply *reply)
+{
+	if (host_reply_list_number(reply, st->st_mode) != 0 || host_reply_list_number(reply, st->st_uid) != 0 ||
+	    host_reply_list_number(reply, st->st_gid) != 0 || host_reply_list_number(reply, st->st_size) != 0)
+		return -ENOMEM;
+	if (list_time(reply, st->st_mtim) != 0 || list_time(reply, st->st_ctim) != 0 || list_decimal(reply, st->st_dev) != 0)
+		return -ENOMEM;
+	return list_decimal(reply, st->st_ino);
 }
 
 int64_t host_call_stat(struct host *host UNUSED, const struct host_value *args, struct host_reply *reply)
 {
 	struct stat st;
 
-	return stat(args[0].bytes, &st) != 0 ? -errno : print_stat(&st, reply);
+	return stat(args[0].bytes, &st) != 0 ? -errno : list_stat(&st, reply);
 }
 
 int64_t host_call_lstat(struct host *host UNUSED, const struct host_value *args, struct host_reply *reply)
 {
 	struct stat st;
 
-	return lstat(args[0].bytes, &st) != 0 ? -errno : print_stat(&st, reply);
+	return lstat(args[0].bytes, &st) != 0 ? -errno : list_stat(&st, reply);
 }
 
 int64_t host_call_access(struct host *host UNUSED, const struct host_value *args, struct host_reply *reply UNUSED)
@@ -57,15 +91,13 @@ int64_t host_call_access(struct host *host UNUSED, const struct host_value *args
 	return faccessat(AT_FDCWD, args[0].bytes, (int)args[1].number, AT_EACCESS) == 0 ? 0 : -errno;
 }
 
-int64_t host_call_statfs(struct host *host UNUSED, const struct host_value *args, struct host_reply *reply)
+int64_t host_call_statfs(struct host *host UNUSED, const struct host_value *args, struct host_reply *reply UNUSED)
 {
 	struct statfs fs;
 
 	if (RETRY(statfs(args[0].bytes, &fs)) != 0)
 		return -errno;
-	return host_reply_print(reply, "%llu %llu %llu %llu %llu %llu %llu %llu", (unsigned long long)fs.f_type, (unsigned long long)fs.f_bsize,
-				(unsigned long long)fs.f_blocks, (unsigned long long)fs.f_bfree, (unsigned long long)fs.f_bavail,
-				(unsigned long long)fs.f_files, (unsigned long long)fs.f_ffree, (unsigned long long)fs.f_flags);
+	return (uint32_t)fs.f_type;
 }
 
 int64_t host_call_readlink(struct host *host UNUSED, const struct host_value *args, struct host_reply *reply)
@@ -111,8 +143,10 @@ int64_t host_call_readdir(struct host *host UNUSED, const struct host_value *arg
 	directory = opendir(args[0].bytes);
 	if (directory == NULL)
 		return -errno;
+	reply->list = true;
 	for (;;) {
 		struct dirent *entry;
+		size_t begun;
 		char letter;
 
 		errno = 0;
@@ -124,7 +158,9 @@ int64_t host_call_readdir(struct host *host UNUSED, const struct host_value *arg
 		if (left-- == 0 || reply->len > READDIR_BYTES_MAX)
 			return -EOVERFLOW;
 		letter = type_letter(entry->d_type);
-		if (host_reply_add(reply, &letter, 1) != 0 || host_reply_add_string(reply, entry->d_name) != 0)
+		begun = host_reply_list_begin(reply);
+		if (host_reply_add(reply, &letter, 1) != 0 || host_reply_add(reply, entry->d_name, strlen(entry->d_name)) != 0 ||
+		    host_reply_list_end(reply, begun) != 0)
 			return -ENOMEM;
 	}
 }
@@ -295,7 +331,103 @@ int64_t host_call_fstat(struct host *host, const struct host_value *args, struct
 {
 	const struct host_kept *kept = kept_file(host, args[0].number);
 
-	return kept == NULL ? -EBADF : print_stat(&kept->stat, reply);
+	return kept == NULL ? -EBADF : list_stat(&kept->stat, reply);
+}
+
+/* --- fields of a kept file --- */
+
+static uint64_t little_endian(const unsigned char *bytes, size_t size)
+{
+	uint64_t value = 0;
+
+	while (size-- > 0)
+		value = value << 8 | bytes[size];
+	return value;
+}
+
+static size_t field_size(char letter)
+{
+	switch (letter) {
+	case 'x':
+	case 's':
+	case 'B':
+		return 1;
+	case 'H':
+		return 2;
+	case 'I':
+		return 4;
+	case 'Q':
+		return 8;
+	default:
+		return 0;
+	}
+}
+
+/* Takes the next part of a layout: a letter, and how many of it. False: there is none, or it is not one. */
+static bool next_part(const char **layout, char *letter, size_t *count)
+{
+	const char *at = *layout;
+	size_t number = 0;
+
+	for (; *at >= '0' && *at <= '9' && number <= UNPACK_MAX; at++)
+		number = number * 10 + (size_t)(*at - '0');
+	if (field_size(*at) == 0 || number > UNPACK_MAX)
+		return false;
+	*letter = *at;
+	*count = number == 0 ? 1 : number;
+	*layout = at + 1;
+	return true;
+}
+
+static int64_t list_fields(const unsigned char *at, const char *layout, struct host_reply *reply)
+{
+	int64_t error = 0;
+	size_t count;
+	char letter;
+
+	reply->list = true;
+	while (error == 0 && next_part(&layout, &letter, &count)) {
+		size_t size = field_size(letter);
+
+		if (letter == 's') {
+			size_t begun = host_reply_list_begin(reply);
+
+			error = host_reply_add(reply, (const char *)at, strnlen((const char *)at, count));
+			if (error == 0)
+				error = host_reply_list_end(reply, begun);
+		}
+		for (size_t i = 0; error == 0 && letter != 's' && letter != 'x' && i < count; i++) {
+			uint64_t value = little_endian(at + i * size, size);
+
+			error = host_reply_list_number(reply, value > HOST_NUMBER_MAX ? -1 : (int64_t)value);
+		}
+		at += count * size;
+	}
+	return error;
+}
+
+int64_t host_call_unpack(struct host *host, const struct host_value *args, struct host_reply *reply)
+{
+	const struct host_kept *kept = kept_file(host, args[0].number);
+	const char *layout = args[2].bytes;
+	cleanup_free unsigned char *bytes = NULL;
+	size_t size = 0, count;
+	ssize_t got;
+	char letter;
+
+	if (kept == NULL)
+		return -EBADF;
+	while (size <= UNPACK_MAX && next_part(&layout, &letter, &count))
+		size += count * field_size(letter);
+	if (*layout != '\0' || size > UNPACK_MAX || args[1].number < 0)
+		return -EINVAL;
+	bytes = malloc(size + 1);
+	if (bytes == NULL)
+		return -ENOMEM;
+	got = RETRY(pread(kept->fd, bytes, size, args[1].number));
+	if (got < 0)
+		return -errno;
+	return (size_t)got < size ? -ENODATA : list_fields(bytes, args[2].bytes, reply);
 }
 
 int host_take_fd(void *context, int64_t handle)

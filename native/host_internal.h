@@ -10,7 +10,5 @@
 
 int host_take_fd(void *context, int64_t handle);
 int64_t host_link_text(const char *path, struct host_reply *reply);
-/* One string of a list: its bytes and a NUL. */
-int WARN_UNUSED host_reply_add_string(struct host_reply *reply, const char *string);
 
 #endif

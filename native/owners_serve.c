@@ -10,14 +10,11 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
-#include <linux/limits.h>
-#include <sys/xattr.h>
 
 #include "owners_calls.h"
-#include "owners_target.h"
+#include "owners_service.h"
 
 #define STEP "take care of owners"
-#define XATTR_NAME_ROOM (XATTR_NAME_MAX + 1)
 #define KEEP UINT32_MAX /* of an id: leave it */
 #ifndef SECCOMP_USER_NOTIF_FLAG_CONTINUE
 #define SECCOMP_USER_NOTIF_FLAG_CONTINUE (1UL << 0)
@@ -46,121 +43,9 @@ int owners_open(struct owners *owners, const char *table, const char *upper, str
 	return upper != NULL && owners->upper < 0 ? fail(err, errno, STEP, "%s", upper) : 0;
 }
 
-struct owner_service {
-	int listener;
-	struct owners owners;
-	struct owner_view view;
-	struct seccomp_notif_sizes sizes;
-	struct seccomp_notif *call; /* in hand */
-	struct seccomp_notif_resp *reply;
-	char self[40];                    /* the file in hand as a path below /proc */
-};
-
-static bool is_still_there(const struct owner_service *service)
+bool owner_is_waiting(const struct owner_service *service)
 {
 	return ioctl(service->listener, SECCOMP_IOCTL_NOTIF_ID_VALID, &service->call->id) == 0;
-}
-
-/* Makes `fd` the file in hand. */
-static void name_file(struct owner_service *service, int fd)
-{
-	snprintf(service->self, sizeof service->self, "self/fd/%d", fd);
-}
-
-/* --- records --- */
-
-/* `path` (absolute) below `dir`, without following links. */
-static int open_below(int dir, const char *path)
-{
-	cleanup_fd int fd = fcntl(dir, F_DUPFD_CLOEXEC, 0);
-
-	while (fd >= 0 && *(path += strspn(path, "/")) != '\0') {
-		char name[NAME_MAX + 1];
-		size_t len = strcspn(path, "/");
-		int below;
-
-		if (len > NAME_MAX)
-			return -ENAMETOOLONG;
-		memcpy(name, path, len);
-		name[len] = '\0';
-		below = openat(fd, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
-		close_fd(&fd);
-		fd = below;
-		path += len;
-	}
-	return fd < 0 ? -errno : steal_fd(&fd);
-}
-
-/* Where the file in hand is in the run's root. */
-static int path_in_run(struct owner_service *service, char path[PATH_MAX])
-{
-	int result = owner_view_run(&service->view);
-	ssize_t len = result < 0 ? -1 : readlink(service->self, path, PATH_MAX - 1);
-
-	if (len < 0)
-		return result < 0 ? result : -errno;
-	path[len] = '\0';
-	return 0;
-}
-
-/* For what an overlay shows, the file of its upper directory: only that is found again later. A thing of the same kind and birth at the same path is it. */
-static int key_of(struct owner_service *service, int fd, struct owner_key *key)
-{
-	char path[PATH_MAX];
-	struct stat seen, st;
-	struct owner_key below;
-	int result = owner_key_of(fd, key);
-
-	if (result < 0 || service->owners.upper < 0)
-		return result;
-	result = path_in_run(service, path);
-	if (result < 0 || fstat(fd, &seen) < 0)
-		return result;
-	cleanup_fd int upper = open_below(service->owners.upper, path);
-	if (upper < 0 || fstat(upper, &st) < 0 || (st.st_mode & S_IFMT) != (seen.st_mode & S_IFMT) || owner_key_of(upper, &below) < 0)
-		return 0;
-	if (below.seconds == key->seconds && below.nanoseconds == key->nanoseconds)
-		*key = below;
-	return 0;
-}
-
-static bool has_xattrs(mode_t mode)
-{
-	return S_ISREG(mode) || S_ISDIR(mode);
-}
-
-static struct owner_record read_record(struct owner_service *service, int fd, mode_t mode)
-{
-	struct owner_record record = {0};
-	struct owner_key key;
-	char text[OWNER_TEXT_MAX];
-	const struct owner_record *kept;
-	ssize_t len = has_xattrs(mode) ? getxattr(service->self, OWNER_XATTR, text, sizeof text) : -1;
-
-	/* One that the payload has made up is as good as none. */
-	if (len >= 0 && owner_parse(text, (size_t)len, &record) == 0)
-		return record;
-	if (len >= 0 || (has_xattrs(mode) && errno == ENODATA) || key_of(service, fd, &key) < 0)
-		return (struct owner_record){0};
-	kept = owner_table_find(service->owners.table, &key);
-	return kept == NULL ? (struct owner_record){0} : *kept;
-}
-
-static int write_record(struct owner_service *service, int fd, mode_t mode, const struct owner_record *record)
-{
-	char text[OWNER_TEXT_MAX];
-	size_t len = owner_format(record, text);
-	struct owner_key key;
-	int result;
-
-	if (has_xattrs(mode)) {
-		if (setxattr(service->self, OWNER_XATTR, text, len, 0) == 0)
-			return 0;
-		if (errno != EOPNOTSUPP)
-			return -errno;
-	}
-	result = key_of(service, fd, &key);
-	return result < 0 ? result : owner_table_put(service->owners.table, &key, record);
 }
 
 /* --- chown --- */
@@ -182,7 +67,7 @@ static bool follow_account_file(struct owner_service *service, struct owner_reco
 	char path[PATH_MAX];
 	size_t len;
 
-	if (path_in_run(service, path) < 0 || (len = strlen(path)) < 2 || (path[len - 1] != '+' && path[len - 1] != '-'))
+	if (owner_path_in_run(service, path) < 0 || (len = strlen(path)) < 2 || (path[len - 1] != '+' && path[len - 1] != '-'))
 		return false;
 	path[--len] = '\0';
 	for (size_t i = 0; i < ARRAY_LEN(names); i++) {
@@ -194,8 +79,8 @@ static bool follow_account_file(struct owner_service *service, struct owner_reco
 		cleanup_fd int fd = open(path, O_PATH | O_NOFOLLOW | O_CLOEXEC);
 		if (fd < 0 || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))
 			return false;
-		name_file(service, fd);
-		*record = read_record(service, fd, st.st_mode);
+		owner_name_file(service, fd);
+		*record = owner_read_record(service, fd, st.st_mode);
 		return true;
 	}
 	return false;
@@ -214,7 +99,7 @@ static int change_owner(struct owner_service *service, int fd, uint32_t uid, uin
 	 * and an overlay gets a file of its own for the record. */
 	if (fchownat(fd, "", 0, (gid_t)-1, AT_EMPTY_PATH) < 0)
 		return -errno;
-	record = read_record(service, fd, st.st_mode);
+	record = owner_read_record(service, fd, st.st_mode);
 	if (uid == 0 && gid == 0 && S_ISREG(st.st_mode) && st.st_size == 0) {
 		struct owner_record followed;
 
@@ -222,7 +107,7 @@ static int change_owner(struct owner_service *service, int fd, uint32_t uid, uin
 			uid = followed.uid;
 			gid = followed.gid;
 		}
-		name_file(service, fd);
+		owner_name_file(service, fd);
 	}
 	if ((uid == KEEP || uid == record.uid) && (gid == KEEP || gid == record.gid))
 		return 0;
@@ -230,7 +115,7 @@ static int change_owner(struct owner_service *service, int fd, uint32_t uid, uin
 		record.uid = uid;
 	if (gid != KEEP)
 		record.gid = gid;
-	return write_record(service, fd, st.st_mode, &record);
+	return owner_write_record(service, fd, st.st_mode, &record);
 }
 
 /* --- devices --- */
@@ -251,104 +136,14 @@ static int make_device(struct owner_service *service, int dirfd, uint64_t path_a
 	cleanup_fd int base = owner_base(&service->view, pid, dirfd, &path);
 	if (base < 0)
 		return base;
-	if (!is_still_there(service))
+	if (!owner_is_waiting(service))
 		return -ESRCH;
 	umask(owner_umask(pid));
 	cleanup_fd int fd = openat(base, path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode & 07777);
 	if (fd < 0)
 		return -errno;
-	name_file(service, fd);
-	return write_record(service, fd, S_IFREG, &record);
-}
-
-/* --- xattrs --- */
-
-/* Those that take a right which root inside does not have, at least not on every file system. */
-static bool is_kept(const char *name)
-{
-	return strncmp(name, "security.", 9) == 0 || strncmp(name, "trusted.", 8) == 0 || strncmp(name, "system.posix_acl_", 17) == 0;
-}
-
-static bool is_refusal(int errnum)
-{
-	return errnum == EPERM || errnum == EOPNOTSUPP || errnum == EINVAL;
-}
-
-static int read_name(const struct owner_service *service, uint64_t address, char name[XATTR_NAME_ROOM])
-{
-	int result = owner_read_string((pid_t)service->call->pid, address, name, XATTR_NAME_ROOM);
-
-	if (result == -ENAMETOOLONG || (result == 0 && name[0] == '\0'))
-		return -ERANGE;
-	return result;
-}
-
-static int kept_name(const char *name, char kept[XATTR_NAME_ROOM])
-{
-	return snprintf(kept, XATTR_NAME_ROOM, OWNER_KEPT_PREFIX "%s", name) < XATTR_NAME_ROOM ? 0 : -ERANGE;
-}
-
-static int set_xattr(struct owner_service *service, int fd, uint64_t name_address, uint64_t value_address, size_t size, int flags)
-{
-	char name[XATTR_NAME_ROOM], kept[XATTR_NAME_ROOM];
-	cleanup_free void *value = NULL;
-	struct stat st;
-	int result = read_name(service, name_address, name);
-
-	if (result < 0)
-		return result;
-	if (size > XATTR_SIZE_MAX)
-		return -E2BIG;
-	value = malloc(size + 1);
-	if (value == NULL)
-		return -ENOMEM;
-	result = size == 0 ? 0 : owner_read_memory((pid_t)service->call->pid, value_address, value, size);
-	if (result < 0)
-		return result;
-	if (!is_still_there(service))
-		return -ESRCH;
-	if (setxattr(service->self, name, value, size, flags) == 0)
-		return 0;
-	result = -errno;
-	if (!is_kept(name) || !is_refusal(-result) || fstat(fd, &st) < 0 || !has_xattrs(st.st_mode) || kept_name(name, kept) < 0)
-		return result;
-	return setxattr(service->self, kept, value, size, flags) < 0 ? -errno : 0;
-}
-
-static int remove_xattr(struct owner_service *service, uint64_t name_address)
-{
-	char name[XATTR_NAME_ROOM], kept[XATTR_NAME_ROOM];
-	int result = read_name(service, name_address, name);
-
-	if (result < 0)
-		return result;
-	if (!is_still_there(service))
-		return -ESRCH;
-	result = removexattr(service->self, name) < 0 ? -errno : 0;
-	if (!is_kept(name) || kept_name(name, kept) < 0)
-		return result;
-	if (removexattr(service->self, kept) == 0)
-		return 0;
-	/* Nobody has set what may not be removed. */
-	return is_refusal(-result) ? -ENODATA : result;
-}
-
-/* xattr_args of linux/xattr.h, since Linux 6.13. */
-struct wide_xattr_args {
-	uint64_t value;
-	uint32_t size;
-	uint32_t flags;
-};
-
-static int set_xattr_at(struct owner_service *service, int fd, const __u64 *args)
-{
-	struct wide_xattr_args wide;
-	int result;
-
-	if (args[5] < sizeof wide)
-		return -EINVAL;
-	result = owner_read_memory((pid_t)service->call->pid, args[4], &wide, sizeof wide);
-	return result < 0 ? result : set_xattr(service, fd, args[3], wide.value, wide.size, (int)wide.flags);
+	owner_name_file(service, fd);
+	return owner_write_record(service, fd, S_IFREG, &record);
 }
 
 /* --- one call --- */
@@ -411,9 +206,9 @@ static int answer_file(struct owner_service *service, const struct owner_abi_cal
 	if (fd < 0)
 		return fd;
 	/* What has been opened belonged to this thread, and not to another that has got its number. */
-	if (!is_still_there(service))
+	if (!owner_is_waiting(service))
 		return -ESRCH;
-	name_file(service, fd);
+	owner_name_file(service, fd);
 	switch (abi->call) {
 	case CALL_CHOWN:
 	case CALL_LCHOWN:
@@ -424,15 +219,15 @@ static int answer_file(struct owner_service *service, const struct owner_abi_cal
 	case CALL_SETXATTR:
 	case CALL_LSETXATTR:
 	case CALL_FSETXATTR:
-		return set_xattr(service, fd, args[1], args[2], (size_t)args[3], (int)args[4]);
+		return owner_set_xattr(service, fd, args[1], args[2], (size_t)args[3], (int)args[4]);
 	case CALL_SETXATTRAT:
-		return set_xattr_at(service, fd, args);
+		return owner_set_xattr_at(service, fd, args);
 	case CALL_REMOVEXATTR:
 	case CALL_LREMOVEXATTR:
 	case CALL_FREMOVEXATTR:
-		return remove_xattr(service, args[1]);
+		return owner_remove_xattr(service, args[1]);
 	case CALL_REMOVEXATTRAT:
-		return remove_xattr(service, args[3]);
+		return owner_remove_xattr(service, args[3]);
 	case CALL_MKNOD:
 	case CALL_MKNODAT:
 	case CALL_SUCCEED:

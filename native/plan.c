@@ -87,7 +87,6 @@ static const enum stage stages[OP_COUNT] = {
 struct reader {
 	const char *at;
 	const char *end;
-	size_t count; /* of the strings read */
 };
 
 const char *op_name(enum op_kind kind)
@@ -103,7 +102,6 @@ static const char *next_string(struct reader *reader)
 	if (string == reader->end)
 		return NULL;
 	reader->at += strlen(string) + 1;
-	reader->count++;
 	return string;
 }
 
@@ -401,56 +399,60 @@ static bool find_op(const char *name, enum op_kind *kind)
 	return false;
 }
 
-/* Behind "end": how many strings the planner has put before it. */
-static int read_count(struct reader *reader, struct err *err)
+static int read_op(struct reader *reader, const char *name, struct plan *plan, size_t *capacity, struct err *err)
 {
-	size_t count = reader->count;
-	const char *text = next_string(reader);
-	uint64_t number;
+	struct op op = {.kind = plan->count > 0 ? plan->ops[plan->count - 1].kind : 0, .text = name};
+	const char *mistake;
 
-	if (text == NULL || !read_number(text, PLAN_MAX_BYTES, &number))
-		return fail(err, EPROTO, STEP, "it does not say how many strings it has");
-	if (number != count)
-		return fail(err, EPROTO, STEP, "it has %zu strings in place of %llu: a field holds a NUL", count, (unsigned long long)number);
-	return reader->at == reader->end ? 0 : fail(err, EPROTO, STEP, "bytes after its end");
+	if (!find_op(name, &op.kind))
+		return fail(err, EPROTO, STEP, "op %zu: unknown op '%.40s'", plan->count, name);
+	if (plan->count == PLAN_MAX_OPS)
+		return fail(err, EPROTO, STEP, "more than %u ops", PLAN_MAX_OPS);
+	for (size_t i = 0; shapes[op.kind].kinds[i] != '\0'; i++) {
+		const char *text = next_string(reader);
+		const char *expected = text == NULL ? "a field" : read_field(op.kind, i, text, &op.field[i]);
+
+		if (expected != NULL)
+			return fail(err, EPROTO, STEP, "op %zu (%s): %s is not %s: '%.200s'", plan->count, name, field_names[op.kind][i], expected,
+			            text == NULL ? "" : text);
+	}
+	mistake = op_mistake(&op);
+	if (mistake != NULL)
+		return fail(err, EPROTO, STEP, "op %zu (%s): %s", plan->count, name, mistake);
+	return append_op(plan, capacity, &op) < 0 ? fail(err, ENOMEM, STEP, "%zu ops", plan->count) : 0;
 }
 
 static int read_ops(struct reader *reader, struct plan *plan, struct err *err)
 {
 	size_t capacity = 0;
-	enum op_kind kind = 0;
 	const char *name;
 
 	while ((name = next_string(reader)) != NULL) {
-		struct op op = {0};
-		const char *mistake;
-
 		if (strcmp(name, "end") == 0)
-			return read_count(reader, err) < 0 ? -err->errnum : check_order(plan, err);
-		if (!find_op(name, &kind))
-			return fail(err, EPROTO, STEP, "op %zu: unknown op '%.40s'", plan->count, name);
-		op.kind = kind;
-		if (plan->count == PLAN_MAX_OPS)
-			return fail(err, EPROTO, STEP, "more than %u ops", PLAN_MAX_OPS);
-		for (size_t i = 0; shapes[op.kind].kinds[i] != '\0'; i++) {
-			const char *text = next_string(reader);
-			const char *expected = text == NULL ? "a field" : read_field(op.kind, i, text, &op.field[i]);
-
-			if (expected != NULL)
-				return fail(err, EPROTO, STEP, "op %zu (%s): %s is not %s: '%.200s'", plan->count, name, field_names[op.kind][i], expected,
-				            text == NULL ? "" : text);
-		}
-		mistake = op_mistake(&op);
-		if (mistake != NULL)
-			return fail(err, EPROTO, STEP, "op %zu (%s): %s", plan->count, name, mistake);
-		if (append_op(plan, &capacity, &op) < 0)
-			return fail(err, ENOMEM, STEP, "%zu ops", plan->count);
-		if (op.kind == OP_unshare)
-			plan->mounting = name;
-		else if (op.kind == OP_pivot && plan->mounting != NULL)
-			plan->mounting_len = (size_t)(reader->at - plan->mounting);
+			return reader->at == reader->end ? check_order(plan, err) : fail(err, EPROTO, STEP, "bytes after its end");
+		if (read_op(reader, name, plan, &capacity, err) < 0)
+			return -err->errnum;
 	}
 	return fail(err, EPROTO, STEP, "it has no end");
+}
+
+int plan_read_part(const char *bytes, size_t len, struct plan *plan, struct err *err)
+{
+	struct reader reader = {.at = bytes, .end = bytes + len};
+	size_t capacity = 0;
+	const char *name;
+	int result = 0;
+
+	*plan = (struct plan){.ops = NULL};
+	if (len == 0 || bytes[len - 1] != '\0')
+		return fail(err, EPROTO, STEP, "its last string has no end");
+	while (result == 0 && (name = next_string(&reader)) != NULL)
+		result = read_op(&reader, name, plan, &capacity, err);
+	if (result < 0) {
+		free(plan->ops);
+		*plan = (struct plan){.ops = NULL};
+	}
+	return result;
 }
 
 static int read_plan(struct reader *reader, struct answer *answer, struct err *err)

@@ -52,6 +52,7 @@ enum flag {
 
 struct op {
 	enum op_kind kind;
+	const char *text; /* its strings; those of the next op follow */
 	union {
 		uint64_t field[PLAN_MAX_FIELDS];
 #define OP(name, ...) struct op_##name name;
@@ -62,9 +63,6 @@ struct op {
 struct plan {
 	struct op *ops;
 	size_t count;
-	/* The encoded ops from unshare to pivot: all that the plan says of what is mounted. */
-	const char *mounting;
-	size_t mounting_len;
 };
 
 enum answer_kind { ANSWER_PLAN, ANSWER_PRINT, ANSWER_FAIL, ANSWER_NODE, ANSWER_PREPARE };
@@ -87,5 +85,8 @@ const char *op_target(const struct op *op);
 /* Reads LEN bytes of an answer. On success `answer` refers to BYTES and is released with answer_free; -EPROTO with a reason otherwise. */
 int WARN_UNUSED answer_read(const char *bytes, size_t len, struct answer *answer, struct err *err);
 void answer_free(struct answer *answer);
+
+/* Reads ops that were part of a plan, and are no whole one: each for itself is as it should be. On success plan->ops is to be freed. */
+int WARN_UNUSED plan_read_part(const char *bytes, size_t len, struct plan *plan, struct err *err);
 
 #endif

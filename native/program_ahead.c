@@ -1,38 +1,53 @@
-/* The program that the first run of an image starts: decoded while that run still makes its mounts, so that its exec and its page faults find it. What cannot
- * be found or read is told to whoever asks for it. */
+/* The program that the first run of an image starts: decoded while that run still makes its mounts, so that its exec and its page faults find it. In the order in which they come; a run has two cores
+ * at best while it waits, and what is asked for meanwhile is decoded beside. What cannot be found or read is told to whoever asks for it. */
 #include "server_internal.h"
 
 #include <elf.h>
 #include <limits.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdio.h>
 #include <string.h>
 
-#define DECODED_MAX (4u << 20) /* of one file: nobody touches all of a large program */
+#define DECODED_MAX (6u << 20) /* less than the smallest cache; and nobody touches all of a large program */
 #define STACK_BYTES (256u << 10)
 #define HEAD_BYTES 4096u
+#define AROUND (64u << 10) /* the kernel reads as much before a page that is missing, and after it */
 
-struct wanted {
+#if defined(__aarch64__)
+#define MULTIARCH "aarch64-linux-gnu"
+#else
+#define MULTIARCH "x86_64-linux-gnu"
+#endif
+
+struct ahead {
 	struct squash *squash;
-	const char *program, *search;
+	const char *name, *search;
+	uint64_t left; /* bytes that may be decoded */
 };
 
-static bool find(const struct wanted *wanted, const char *path, struct squash_inode *file)
+struct program {
+	struct squash_inode file;
+	uint64_t data, data_end; /* what it writes to: the kernel itself does, at its end */
+	uint64_t entry;
+	char loader[PATH_MAX];   /* empty: it has none */
+	bool done[1024];         /* the first blocks: the kernel may have taken them since, and then they are not in the cache */
+};
+
+static bool find(const struct ahead *ahead, const char *path, struct squash_inode *file)
 {
-	return squash_resolve(wanted->squash, path, true, file, NULL) == 0 && S_ISREG(file->mode);
+	return squash_resolve(ahead->squash, path, true, file, NULL) == 0 && S_ISREG(file->mode);
 }
 
-static bool find_program(const struct wanted *wanted, struct squash_inode *file)
+static bool find_program(const struct ahead *ahead, struct squash_inode *file)
 {
-	const char *at = wanted->search;
-
-	if (strchr(wanted->program, '/') != NULL)
-		return find(wanted, wanted->program, file);
-	for (;;) {
+	if (strchr(ahead->name, '/') != NULL)
+		return find(ahead, ahead->name, file);
+	for (const char *at = ahead->search;;) {
 		size_t len = strcspn(at, ":");
 		char path[PATH_MAX];
 
-		if (len > 0 && snprintf(path, sizeof path, "%.*s/%s", (int)len, at, wanted->program) < (int)sizeof path && find(wanted, path, file))
+		if (len > 0 && snprintf(path, sizeof path, "%.*s/%s", (int)len, at, ahead->name) < (int)sizeof path && find(ahead, path, file))
 			return true;
 		if (at[len] == '\0')
 			return false;
@@ -40,74 +55,124 @@ static bool find_program(const struct wanted *wanted, struct squash_inode *file)
 	}
 }
 
-/* From the first page, which says what it is, to the last, which is the first to be written to: then in order. */
-static void decode(struct squash *squash, const struct squash_inode *file)
+static void decode(struct ahead *ahead, struct program *program, uint64_t from, uint64_t to)
 {
-	uint64_t size = file->size < DECODED_MAX ? file->size : DECODED_MAX;
+	uint64_t block = squash_statfs(ahead->squash).block_size;
 
-	squash_preload_at(squash, file, 0);
-	squash_preload_at(squash, file, size > 0 ? size - 1 : 0);
-	for (uint64_t at = 0; at < size; at += squash_statfs(squash).block_size)
-		squash_preload_at(squash, file, at);
+	for (uint64_t at = from - from % block; at < to && at < program->file.size && ahead->left >= block; at += block) {
+		size_t index = at / block;
+
+		if (index < ARRAY_LEN(program->done) && program->done[index])
+			continue;
+		squash_preload_at(ahead->squash, &program->file, at);
+		if (index < ARRAY_LEN(program->done))
+			program->done[index] = true;
+		ahead->left -= block;
+		sched_yield(); /* who has to answer waits for a block at most, also where all have one processor */
+	}
 }
 
-/* The loader that it names (elf(5)); false for what has none. */
-static bool loader_of(struct squash *squash, const struct squash_inode *file, char path[PATH_MAX])
+/* One program header (elf(5)). */
+static void take_part(struct program *program, const Elf64_Ehdr *elf, const Elf64_Phdr *part, const char *head, size_t len)
+{
+	if (part->p_type == PT_LOAD && (part->p_flags & PF_W) != 0) {
+		program->data = part->p_offset;
+		program->data_end = part->p_offset + part->p_filesz;
+	}
+	if (part->p_type == PT_LOAD && elf->e_entry - part->p_vaddr < part->p_filesz)
+		program->entry = elf->e_entry - part->p_vaddr + part->p_offset;
+	if (part->p_type == PT_INTERP && part->p_filesz <= PATH_MAX && part->p_offset < len && part->p_filesz <= len - part->p_offset)
+		snprintf(program->loader, sizeof program->loader, "%.*s", (int)part->p_filesz, head + part->p_offset);
+}
+
+static void take_head(struct program *program, const char *head, size_t len)
+{
+	Elf64_Ehdr elf;
+	Elf64_Phdr part;
+
+	if (len < sizeof elf)
+		return;
+	memcpy(&elf, head, sizeof elf);
+	if (memcmp(elf.e_ident, ELFMAG, SELFMAG) != 0 || elf.e_ident[EI_CLASS] != ELFCLASS64 || elf.e_phentsize != sizeof part || elf.e_phoff > len)
+		return;
+	for (size_t i = 0; i < elf.e_phnum && (i + 1) * sizeof part <= len - elf.e_phoff; i++) {
+		memcpy(&part, head + elf.e_phoff + i * sizeof part, sizeof part);
+		take_part(program, &elf, &part, head, len);
+	}
+}
+
+/* The first page, which says what it is; then what exec itself writes to. */
+static void begin(struct ahead *ahead, struct program *program)
 {
 	struct squash_pieces pieces;
-	const char *head;
-	size_t len;
-	bool found = false;
-	Elf64_Ehdr elf;
 
-	if (squash_read(squash, file, 0, HEAD_BYTES, &pieces, NULL) < 0)
-		return false;
-	head = pieces.count > 0 ? pieces.iov[0].iov_base : NULL;
-	len = pieces.count > 0 ? pieces.iov[0].iov_len : 0;
-	if (len >= sizeof elf)
-		memcpy(&elf, head, sizeof elf);
-	if (len >= sizeof elf && memcmp(elf.e_ident, ELFMAG, SELFMAG) == 0 && elf.e_ident[EI_CLASS] == ELFCLASS64 && elf.e_phentsize == sizeof(Elf64_Phdr)) {
-		Elf64_Phdr part;
+	if (squash_read(ahead->squash, &program->file, 0, HEAD_BYTES, &pieces, NULL) < 0)
+		return;
+	program->done[0] = true;
+	if (pieces.count > 0)
+		take_head(program, pieces.iov[0].iov_base, pieces.iov[0].iov_len);
+	squash_release(ahead->squash, &pieces);
+	if (program->data_end > AROUND && program->data > program->data_end - AROUND)
+		program->data = program->data_end - AROUND;
+	decode(ahead, program, program->data, program->data_end);
+}
 
-		for (uint64_t i = 0; !found && i < elf.e_phnum && elf.e_phoff < len && elf.e_phoff + (i + 1) * sizeof part <= len; i++) {
-			memcpy(&part, head + elf.e_phoff + i * sizeof part, sizeof part);
-			found = part.p_type == PT_INTERP && part.p_filesz > 0 && part.p_filesz <= PATH_MAX && part.p_offset < len && part.p_filesz <= len - part.p_offset;
-		}
-		if (found)
-			snprintf(path, PATH_MAX, "%.*s", (int)part.p_filesz, head + part.p_offset);
-	}
-	squash_release(squash, &pieces);
-	return found;
+static void go_on(struct ahead *ahead, struct program *program)
+{
+	decode(ahead, program, program->entry > AROUND ? program->entry - AROUND : 0, program->entry + AROUND);
+	decode(ahead, program, 0, program->file.size);
+}
+
+static void whole(struct ahead *ahead, const struct squash_inode *file)
+{
+	struct program program = { .file = *file };
+
+	begin(ahead, &program);
+	go_on(ahead, &program);
+}
+
+/* Most have it beside their loader, under one name or another. */
+static bool find_libc(const struct ahead *ahead, const char *loader, struct squash_inode *file)
+{
+	const char *slash = strrchr(loader, '/');
+	char path[PATH_MAX + sizeof "libc.so.6"];
+
+	snprintf(path, sizeof path, "%.*slibc.so.6", slash == NULL ? 0 : (int)(slash + 1 - loader), loader);
+	return find(ahead, path, file) || find(ahead, "/lib/" MULTIARCH "/libc.so.6", file);
 }
 
 static void *decode_program(void *ctx)
 {
-	struct wanted *wanted = ctx;
+	struct ahead *ahead = ctx;
+	struct program program = { .data = 0 };
 	struct squash_inode file;
-	char loader[PATH_MAX];
 
-	if (find_program(wanted, &file)) {
-		decode(wanted->squash, &file);
-		if (loader_of(wanted->squash, &file, loader) && find(wanted, loader, &file))
-			decode(wanted->squash, &file);
+	if (find_program(ahead, &program.file)) {
+		begin(ahead, &program);
+		if (program.loader[0] != '\0' && find(ahead, program.loader, &file)) {
+			whole(ahead, &file);
+			if (find_libc(ahead, program.loader, &file))
+				whole(ahead, &file);
+		}
+		go_on(ahead, &program);
 	}
-	free(wanted);
+	free(ahead);
 	return NULL;
 }
 
-void program_ahead(struct squash *squash, const char *program, const char *search)
+void program_ahead(struct squash *squash, const char *name, const char *search)
 {
-	struct wanted *wanted = program[0] == '\0' ? NULL : malloc(sizeof *wanted);
+	struct ahead *ahead = name[0] == '\0' ? NULL : malloc(sizeof *ahead);
 	pthread_attr_t attr;
 	pthread_t thread;
 
-	if (wanted == NULL)
+	if (ahead == NULL)
 		return;
-	*wanted = (struct wanted) { squash, program, search };
+	*ahead = (struct ahead) { .squash = squash, .name = name, .search = search, .left = DECODED_MAX };
 	pthread_attr_init(&attr);
 	pthread_attr_setstacksize(&attr, STACK_BYTES);
 	pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
-	if (pthread_create(&thread, &attr, decode_program, wanted) != 0)
-		free(wanted);
+	if (pthread_create(&thread, &attr, decode_program, ahead) != 0)
+		free(ahead);
 	pthread_attr_destroy(&attr);
 }

@@ -190,6 +190,31 @@ int root_seal(struct root *root, const struct root_options *options, struct err 
 	return 0;
 }
 
+int root_grow(struct root *root, unsigned number, bool attached)
+{
+	int result = layers_grow(root, number, attached);
+
+	if (result < 0)
+		return result;
+	root->shows_image_alone = true;
+	root->fd = attached ? open_uppermost() : result;
+	return root->fd < 0 ? -errno : 0;
+}
+
+int root_take(struct root *root, int tree)
+{
+	static const struct bind_flags sealing = {.read_only = true};
+	struct mount_source whole = {.fd = tree, .is_copy = true, .restricted = true};
+	cleanup_fd int over = open("/", DIR_FLAGS);
+	int result = over < 0 ? -errno : mount_attach(&whole, over);
+
+	if (result == 0)
+		result = mount_restrict(tree, &sealing);
+	if (result == 0)
+		root->fd = root->tree.skeleton = tree;
+	return result;
+}
+
 int root_uncover(const struct root *root, const char *name, struct err *err)
 {
 	static const struct bind_flags as_they_are = {.recursive = false};

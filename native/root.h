@@ -40,6 +40,13 @@ int WARN_UNUSED root_begin(struct root *root, struct mount_source *image, const 
 /* Makes root->fd of skeleton, layers and image. */
 int WARN_UNUSED root_seal(struct root *root, const struct root_options *options, struct err *err);
 
+/* Makes a root->fd of skeleton and image in which places for more mounts can be made until it is taken; as many as are wanted, each with a `number` of its own. It is
+ * attached nowhere, or (for kernels before 6.15, where nothing can be mounted in it then) over the scratch. -errno. */
+int WARN_UNUSED root_grow(struct root *root, unsigned number, bool attached);
+
+/* Makes `tree`, such a root with all its mounts, the root of another namespace: attaches it over "/", read-only. -errno. */
+int WARN_UNUSED root_take(struct root *root, int tree);
+
 /* Shows the image's directory NAME, right below its root, without the overlay, where that and the skeleton allow it; else does nothing. Once sealed. */
 int WARN_UNUSED root_uncover(const struct root *root, const char *name, struct err *err);
 

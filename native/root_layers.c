@@ -6,9 +6,20 @@
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/xattr.h>
 
 #define STEP "merge the layers"
+/* glibc has these only since 2.36. */
+#ifndef FSOPEN_CLOEXEC
+#define FSOPEN_CLOEXEC 1
+#define FSMOUNT_CLOEXEC 1
+#define FSCONFIG_SET_FLAG 0
+#define FSCONFIG_SET_STRING 1
+#define FSCONFIG_CMD_CREATE 6
+#define MOUNT_ATTR_NOSUID 2
+#define MOUNT_ATTR_NODEV 4
+#endif
 /* The kernel merges 500 directories; skeleton and image are two. */
 #define LAYERS_MAX 490u
 #define OPTIONS_MAX 4096u
@@ -181,4 +192,41 @@ int layers_mount(const struct root *root, const struct root_options *options)
 	if (!keep && !options->writable)
 		flags |= MS_RDONLY;
 	return mount("tsrun", ".", "overlay", flags, text) < 0 ? -errno : 0;
+}
+
+/* --- an overlay that grows --- */
+
+/* Attached nowhere: -EINVAL before Linux 6.5. */
+static int new_overlay(const char *const (*options)[2], size_t count)
+{
+	cleanup_fd int context = (int)syscall(SYS_fsopen, "overlay", FSOPEN_CLOEXEC);
+
+	if (context < 0)
+		return -errno;
+	for (size_t i = 0; i < count; i++) {
+		bool has_value = options[i][1] != NULL;
+
+		if (syscall(SYS_fsconfig, context, has_value ? FSCONFIG_SET_STRING : FSCONFIG_SET_FLAG, options[i][0], options[i][1], 0) < 0)
+			return -errno;
+	}
+	if (syscall(SYS_fsconfig, context, FSCONFIG_CMD_CREATE, NULL, NULL, 0) < 0)
+		return -errno;
+	int fd = (int)syscall(SYS_fsmount, context, FSMOUNT_CLOEXEC, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV);
+	return fd < 0 ? -errno : fd;
+}
+
+int layers_grow(const struct root *root, unsigned number, bool attached)
+{
+	char upper[24], work[24], text[128];
+	const char *const options[][2] = {{"source", "tsrun"}, {"lowerdir", "skeleton:image"}, {"upperdir", upper}, {"workdir", work}, {"userxattr", NULL}};
+	struct stat st;
+
+	snprintf(upper, sizeof upper, "upper%u", number);
+	snprintf(work, sizeof work, "work%u", number);
+	if (fchdir(root->scratch) < 0 || fstatat(root->scratch, "skeleton", &st, 0) < 0 || mkdir(upper, st.st_mode & 07777) < 0 || mkdir(work, 0755) < 0)
+		return -errno;
+	if (!attached)
+		return new_overlay(options, ARRAY_LEN(options));
+	snprintf(text, sizeof text, "lowerdir=skeleton:image,upperdir=%s,workdir=%s,userxattr", upper, work);
+	return mount("tsrun", ".", "overlay", MS_NOSUID | MS_NODEV, text) < 0 ? -errno : 0;
 }

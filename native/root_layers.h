@@ -11,4 +11,7 @@ int WARN_UNUSED layers_begin(struct root *root, struct err *err);
 /* Mounts the overlay over the scratch. -errno. */
 int WARN_UNUSED layers_mount(const struct root *root, const struct root_options *options);
 
+/* An overlay of skeleton and image in which names can be made. Mounts it over the scratch, or returns it, attached nowhere. -errno. */
+int WARN_UNUSED layers_grow(const struct root *root, unsigned number, bool attached);
+
 #endif

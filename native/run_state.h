@@ -42,9 +42,7 @@ struct run {
 	struct init init;
 	struct owners owners;
 	mode_t umask;
-	/* While a namespace is made that others are to enter (layout.h): itself, and the mounts of the one before. Else -1. */
-	int namespace;
-	int host_mounts;
+	struct server_left left; /* while a namespace is made that others are to enter (layout.h) */
 	struct root root;
 	struct mounted_path *mounted;
 };

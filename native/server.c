@@ -5,6 +5,7 @@
 
 #include <fcntl.h>
 #include <limits.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -34,6 +35,7 @@ static void hear_image(struct server *server, struct image *image)
 		image->state = IMAGE_SERVING;
 		image->deadline = server_now_ms();
 		server_answer_waiters(server, image, 0, NULL);
+		supervised_fill(image->serving);
 		server_watch_image(server, image);
 		break;
 	case NEWS_FAILED:
@@ -55,6 +57,7 @@ static void hear_of_children(struct server *server)
 		supervised_resume(image->serving);
 		supervised_bury_fetcher(image->serving);
 	}
+	spares_bury(server);
 }
 
 /* Brings an image to the state it should be in; it may be gone afterwards. */
@@ -67,6 +70,7 @@ static void settle_image(struct server *server, struct image *image)
 	bool leave = image->ended || (image->runs == 0 && image->deadline <= now);
 
 	layouts_settle(server, image, leave);
+	spares_settle(server, image, leave);
 	if (image->ended && image->runs == 0)
 		image_forget(&server->images, image);
 	else if (image->state == IMAGE_SERVING && leave)
@@ -84,6 +88,8 @@ static int until_due(const struct server *server)
 			due = image->deadline;
 		if (layouts_due(image) < due)
 			due = layouts_due(image);
+		if (spares_due(image) < due)
+			due = spares_due(image);
 		if (supervised_due(image->serving) < due)
 			due = supervised_due(image->serving);
 	}
@@ -109,7 +115,7 @@ static void handle(struct server *server, enum watched *what)
 		server_accept_one(server);
 		break;
 	case CONNECTION:
-		server_answer(server, (struct connection *)(void *)what);
+		server_hear(server, (struct connection *)(void *)what);
 		break;
 	case RUN:
 		server_end_run(server, (struct run *)(void *)what);
@@ -117,6 +123,11 @@ static void handle(struct server *server, enum watched *what)
 	case LAYOUT:
 		layout_hear(server, (struct layout *)(void *)what);
 		break;
+	case SPARE:
+		spares_hear(server, what);
+		break;
+	case VIEW:
+		break; /* has been seen */
 	case IMAGE:
 		hear_image(server, (struct image *)(void *)what);
 		break;
@@ -130,10 +141,14 @@ static void handle(struct server *server, enum watched *what)
  * connected but was not accepted sees a reset, and begins anew. */
 static bool end_of_scope(struct server *server)
 {
+	struct pollfd waiting = { .fd = server->box.listener, .events = POLLIN };
 	int cleanup_fd lock = wire_lock(server->box.dir, server->box.key);
 
-	if (lock >= 0 && server_accept_one(server))
+	if (lock >= 0 && poll(&waiting, 1, 0) > 0) {
+		close_fd(&lock);
+		server_accept_one(server);
 		return false;
+	}
 	if (lock >= 0)
 		server_leave_directory(&server->box);
 	return true;
@@ -148,6 +163,9 @@ static void serve_scope(struct server *server)
 
 		while (!nothing_to_do(server)) {
 			n = epoll_wait(server->epoll, events, ARRAY_LEN(events), until_due(server));
+			for (int i = 0; i < n; i++)
+				if (*(const enum watched *)events[i].data.ptr == VIEW)
+					spares_see_change(events[i].data.ptr);
 			for (int i = 0; i < n; i++)
 				handle(server, events[i].data.ptr);
 			if (server->looked_for != NULL && server->look_due <= server_now_ms())
@@ -216,7 +234,7 @@ int server_main(int argc, char **argv)
 	cache_bytes = cache_size(strtoull(argv[4], NULL, 10));
 	rc = server_enter_box(&server.box, argv[1], argv[2], argv[3], &err);
 	server.box.cache_bytes = cache_bytes;
-	starter = server_starter(&server);
+	starter = server_connection(WIRE_STARTER_FD);
 	if (starter == NULL)
 		return 1;
 	if (rc == 0)

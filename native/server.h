@@ -38,6 +38,7 @@ struct server_request {
 	/* All that decides what the run has mounted, beside the image: runs of equal bytes may share one mount namespace. NULL: this one shares none. */
 	const void *layout;
 	size_t layout_len;
+	size_t layout_base; /* so many of these bytes, the first, are what other calls are likely to have, too: they may find a root with all of that; 0: no */
 };
 
 struct server_reply { /* descriptors are close-on-exec; -1: not there */
@@ -52,10 +53,12 @@ struct server_reply { /* descriptors are close-on-exec; -1: not there */
 	char path[PATH_MAX];
 	/* Instead, where another run of this layout has left it: a mount namespace in which all is mounted, to be entered. */
 	int finished_fd;
-	bool finish;   /* others wait for this run to leave a finished one */
-	int server_fd; /* for server_leave_namespace() */
+	int spare_fd;   /* instead: a root in which the base of the layout is mounted, attached nowhere, to be used up (spare.h) */
+	bool finish;    /* others wait for this run to leave a finished one */
+	bool lend_view; /* and the server makes such roots from what it lends */
+	int server_fd;  /* for server_leave_namespace() */
 };
-#define SERVER_REPLY_NONE ((struct server_reply) { .userns_fd = -1, .mount_fd = -1, .view_fd = -1, .finished_fd = -1, .server_fd = -1 })
+#define SERVER_REPLY_NONE ((struct server_reply) { .userns_fd = -1, .mount_fd = -1, .view_fd = -1, .finished_fd = -1, .spare_fd = -1, .server_fd = -1 })
 
 /* What failed, in err.step: lets the launcher choose another way (extraction instead of FUSE) or tell the user what to do. */
 #define SERVER_STEP_NAMESPACE "create a user namespace"
@@ -68,10 +71,16 @@ struct server_reply { /* descriptors are close-on-exec; -1: not there */
  * only if it forks on; this function forks and waits for its own child. Needs /proc. The program itself must answer `@server` (below). */
 int WARN_UNUSED server_join(const struct server_request *request, struct server_reply *reply, struct err *err);
 
-/* Leaves this process's own mount namespace to the server, which lets go of it when this process (and what else is in it) has ended. Then what is mounted there is
- * unmounted by the server, not at the end of the process, while its parent waits. `host_mounts`: where it is finished and others may enter it, the caller's
- * mountinfo, opened before the namespace was made (the kernel tells a poll of it of each change); else -1. Closes server_fd. */
-void server_leave_namespace(struct server_reply *reply, int namespace, int host_mounts);
+/* What a run leaves; -1 from some point on. They stay the caller's. */
+struct server_left {
+	int namespace;   /* its own mount namespace, which then does not end with the process, while its parent waits, but is unmounted by the server */
+	int host_mounts; /* where it is finished and others may enter it: the caller's mountinfo, opened before it was made. The kernel tells a poll of it of each change */
+	int view;        /* where spare roots are to be made from it: the directory in it that was the caller's "/" */
+	int view_mounts; /* … and another mountinfo, which tells of changes on its own */
+};
+#define SERVER_LEFT_NONE ((struct server_left) { .namespace = -1, .host_mounts = -1, .view = -1, .view_mounts = -1 })
+/* Leaves this process's own mount namespace to the server, which lets go of it when this process (and what else is in it) has ended. Closes server_fd. */
+void server_leave_namespace(struct server_reply *reply, const struct server_left *left);
 
 /* The role `@server-statistics DIR [KEY]`: asks a scope's server, or without KEY all there are (of this version), and prints one line of JSON for each:
  *   {"key": …, "pid": …, "runs": N, "images": [{"name": …, "device": …, "inode": …, "offset": …, "mount": "shared"|"own"|"view", "runs": N, "pid": …, "replaced": N,

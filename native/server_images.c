@@ -37,23 +37,20 @@ static int attach(struct image *image, int mount, struct err *err)
 	return 0;
 }
 
-static int mount_modern(struct image *image, int *device, struct err *err)
+static int mount_modern(struct image *image, int device, struct err *err)
 {
 	const struct server_box *box = image->box;
-	int cleanup_fd mount = -1, cleanup_fd clone = -1;
-	int rc = imagefs_mount(box->device_path, box->uid, box->gid, device, &mount, err);
+	int cleanup_fd mount = imagefs_mount(device, box->uid, box->gid, err);
 
-	if (rc < 0)
-		return rc;
-	/* Nothing can be mounted there by an automounter: the flag marks this question for test/native/payload/deny.c. */
-	clone = (int)syscall(SYS_open_tree, mount, "", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH | AT_NO_AUTOMOUNT);
-	if (clone < 0)
+	if (mount < 0)
+		return mount;
+	if (box->detached < 0)
 		return attach(image, mount, err);
 	image->mount = steal_fd(&mount);
 	return 0;
 }
 
-static int mount_old(struct image *image, int *device, struct err *err)
+static int mount_old(struct image *image, int device, struct err *err)
 {
 	const struct server_box *box = image->box;
 	char name[NAME_SIZE];
@@ -62,7 +59,7 @@ static int mount_old(struct image *image, int *device, struct err *err)
 	name_of(image, name);
 	if (mkdir(name, 0700) < 0)
 		return fail(err, errno, SERVER_STEP_FUSE, "making a directory for the mount");
-	rc = imagefs_mount_at(box->device_path, box->uid, box->gid, name, device, err);
+	rc = imagefs_mount_at(device, box->uid, box->gid, name, err);
 	if (rc < 0)
 		rmdir(name);
 	return rc;
@@ -130,17 +127,31 @@ static struct image *find(struct image *images, const struct stat *st, uint64_t 
 	return image;
 }
 
-/* The mount answers nobody yet: the first who looks into it waits for the serving process. */
+/* A process begins with the image before it is mounted, but not where it would see the mounts of this namespace (leave_mounts in serving.c). The mount answers nobody yet:
+ * the first who looks into it waits for that process. */
 static int mount_and_serve(struct image *image, struct err *err)
 {
-	int device;
-	int rc = image->box->view >= 0 ? mount_old(image, &device, err) : mount_modern(image, &device, err);
+	bool at_once = image->box->detached >= 0, mounted = false;
+	int rc = supervised_new(&image->serving, image, err);
 
 	if (rc < 0)
 		return rc;
-	rc = supervise_image(&image->serving, image, device, err);
-	if (rc < 0)
+	if (at_once)
+		rc = supervised_start(image->serving, err);
+	if (rc == 0) {
+		int device = supervised_device(image->serving);
+
+		rc = image->box->view >= 0 ? mount_old(image, device, err) : mount_modern(image, device, err);
+		mounted = rc == 0;
+	}
+	if (rc == 0)
+		rc = supervised_mounted(image->serving, err);
+	if (rc == 0 && !at_once)
+		rc = supervised_start(image->serving, err);
+	if (rc < 0 && mounted)
 		unmount(image);
+	if (rc < 0)
+		supervised_free(image->serving);
 	return rc;
 }
 

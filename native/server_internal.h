@@ -6,6 +6,7 @@
 #include "server.h"
 #include "server_wire.h"
 
+#include <sys/socket.h>
 #include <sys/stat.h>
 
 /* --- server_setup.c: becoming a server --- */
@@ -20,6 +21,7 @@ struct server_box {
 	 * Else -1: the server has a root with next to nothing in it. */
 	int view;
 	uint64_t view_of;
+	int detached; /* the clone of a mount that is attached nowhere, as this kernel can make them; or -1 */
 	const char *key;
 	uid_t uid;
 	gid_t gid;
@@ -44,7 +46,7 @@ int WARN_UNUSED fetching_filter(void);
 
 /* --- server_images.c: the images being served --- */
 
-enum watched { LISTENER, CONNECTION, RUN, LAYOUT, IMAGE, CHILDREN };
+enum watched { LISTENER, CONNECTION, RUN, LAYOUT, SPARE, VIEW, IMAGE, CHILDREN };
 
 struct image {
 	enum watched what; /* its channel, for the control loop */
@@ -64,6 +66,7 @@ struct image {
 	uint32_t linger_ms;
 	struct connection *waiters; /* until it is opened */
 	struct layout *layouts;
+	struct spares *spares; /* or NULL */
 
 	/* Its mount: a descriptor that any run can clone, or attached under `number` in the server's working directory. */
 	int mount;
@@ -91,15 +94,17 @@ void image_forget(struct image **images, struct image *image);
 struct connection { /* a run that wants to join; from accept to the answer */
 	enum watched what;
 	int sock;
+	struct ucred peer;
 	struct connection *next; /* of those that wait for the same */
 	uint32_t linger_ms;
 	char *layout; /* see struct server_request; none when layout_len is 0 */
-	size_t layout_len;
+	size_t layout_len, layout_base;
 };
 
 struct run { /* one that has joined */
 	enum watched what;
 	int pidfd;           /* -1: its end is not told (before Linux 5.3, or there are too many), so it is looked for */
+	bool is_watched;     /* in the control loop's epoll */
 	pid_t pid;
 	int sock;            /* to it, unread: there waits its mount namespace, see server_endings.c; or -1 */
 	struct image *image; /* NULL: it has the user namespace only */
@@ -121,6 +126,7 @@ struct server {
 	int children; /* tells of SIGCHLD */
 	int fd_limit; /* of pidfds: beyond are only enough for runs that come and their images */
 	unsigned namespaces; /* that wait in the sockets of runs */
+	struct spares *dropped_spares; /* whose processes have not ended yet */
 	int endings;  /* to the thread of server_endings.c; 0: it was not needed yet */
 };
 
@@ -129,19 +135,20 @@ int WARN_UNUSED server_watch(struct server *server, int fd, void *what);
 /* Before a descriptor is closed: a process that was just forked for an image may still have it, and then the kernel would go on telling us of it. */
 void server_unwatch(struct server *server, int fd);
 void server_watch_image(struct server *server, struct image *image);
-/* Returns whether somebody was there. */
-bool server_accept_one(struct server *server);
-/* The connection of the run that started the server, whose question is there; NULL: out of memory. */
-struct connection *server_starter(struct server *server);
-/* The question has arrived. */
+void server_accept_one(struct server *server);
+/* Of who is at the other end; NULL: out of memory. */
+struct connection *server_connection(int sock);
+/* Answers its question, or waits for it. */
 void server_answer(struct server *server, struct connection *connection);
+/* The question that was waited for has arrived. */
+void server_hear(struct server *server, struct connection *connection);
 void server_refuse(struct connection *connection, int rc, const struct err *err);
 /* The runs that wait for an image: it is there, or (`rc`) cannot be had. */
 void server_answer_waiters(struct server *server, struct image *image, int rc, const struct err *err);
 void server_end_run(struct server *server, struct run *run);
 /* Answers a run whose image (or NULL) is there; or has it wait for its layout. */
 void server_welcome(struct server *server, struct connection *connection, struct image *image);
-/* At `look_due`: ends those whose end is not told. */
+/* Ends those of `looked_for` that are there no longer. At `look_due`, and when there is a reason to know. */
 void server_look_for_runs(struct server *server);
 
 /* --- server_layouts.c: finished mount namespaces, for runs that have the same mounted --- */
@@ -158,7 +165,7 @@ struct layout {
 	unsigned runs;
 	int64_t deadline; /* milliseconds of CLOCK_MONOTONIC: how long it is waited for; when it has no runs, how long it is kept */
 	struct connection *waiters;
-	size_t len;
+	size_t len, base;
 	char bytes[];
 };
 /* The image's layout of those bytes, awaited or finished; NULL: there is none, or no longer. */
@@ -174,6 +181,25 @@ int64_t layouts_due(const struct image *image);
 /* Hides what is due, or (`leave`) all; lets go of what nobody needs. */
 void layouts_settle(struct server *server, struct image *image, bool leave);
 
+/* --- server_spares.c: roots made ahead, for runs that have something of their own mounted beside what others have --- */
+
+/* One for this run, to be closed once it is sent; -1: there is none. */
+int spares_take(const struct image *image, const struct connection *connection);
+/* Whether this run would have had use for one, and is not the first such: then it is to lend what they are made from. */
+bool spares_are_wanted(const struct image *image, const struct connection *connection);
+/* It has, and left the namespace of its layout. Takes the descriptors. */
+void spares_begin(struct server *server, const struct layout *layout, int view, int view_mounts);
+/* What is watched for them: something was mounted; before anything else is done about what happened at the same time. */
+void spares_see_change(void *what);
+/* … the process that makes them has made one, or ended. */
+void spares_hear(struct server *server, void *what);
+/* Has one made when there is none; lets go of all when they are of no use any more, or `leave`. */
+void spares_settle(struct server *server, struct image *image, bool leave);
+/* When that is, in milliseconds of CLOCK_MONOTONIC. */
+int64_t spares_due(const struct image *image);
+/* After a SIGCHLD. */
+void spares_bury(struct server *server);
+
 /* --- server_endings.c --- */
 
 /* Closes the socket of a run that has ended, and so ends the mount namespace that waits in it; or that namespace itself. Does not wait for that. */
@@ -181,8 +207,13 @@ void server_let_go(struct server *server, int fd);
 
 /* --- supervisor.c: one image's serving process: started, watched, replaced when it dies --- */
 
-/* Makes devices of the one (which it takes in any case) and starts the first process. The image must stay where it is. */
-int WARN_UNUSED supervise_image(struct supervised **out, const struct image *image, int device, struct err *err);
+/* Opens devices for the image, which must stay where it is; then, in either order, starts the first process, and is told that the first device has its mount. */
+int WARN_UNUSED supervised_new(struct supervised **out, const struct image *image, struct err *err);
+int WARN_UNUSED supervised_start(struct supervised *serving, struct err *err);
+int supervised_device(const struct supervised *serving);
+int WARN_UNUSED supervised_mounted(struct supervised *serving, struct err *err);
+/* See imagefs_shared_fill(): when nobody waits for this process. */
+void supervised_fill(struct supervised *serving);
 /* Becomes readable when the process has something to say, or has ended; another one after it has. */
 int supervised_channel(const struct supervised *serving);
 enum supervised_news { NEWS_NONE, NEWS_OPENED, NEWS_FAILED, NEWS_ENDED, NEWS_REPLACED };
@@ -223,6 +254,8 @@ struct serving {
 	int image, channel, record, fetcher; /* fetcher: see imagefs_config */
 	uint64_t offset, size;
 	uint64_t hot_offset, hot_size;
+	bool is_mounted; /* else a byte that comes over the channel says that the devices have their mount */
+	bool is_successor;
 	const char *program, *search; /* that the first run starts, see server.h; empty: it is not known */
 };
 enum serving_says { SAYS_OPENED, SAYS_RECOVERED, SAYS_LOG, SAYS_WATCH, SAYS_FETCH };
@@ -236,7 +269,7 @@ NORETURN void serving_main(const struct serving *serving);
 
 /* --- program_ahead.c --- */
 
-/* Has a program decoded by a thread of its own; the strings stay where they are. Empty: none. */
-void program_ahead(struct squash *squash, const char *program, const char *search);
+/* Has a program decoded into the cache by a thread of its own, with its loader and its C library; the strings stay where they are. Empty: none. */
+void program_ahead(struct squash *squash, const char *name, const char *search);
 
 #endif

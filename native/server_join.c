@@ -197,10 +197,11 @@ static int put_question(int sock, const struct server_request *request)
 		.has_record = request->image_fd >= 0 && request->record_fd > 0,
 		.hot_offset = request->hot_offset,
 		.hot_size = request->hot_size,
+		.layout_base = (uint32_t)request->layout_base,
 	};
 	size_t name_len = request->image_name == NULL ? 0 : strlen(request->image_name);
 	const struct iovec parts[] = { { &question, sizeof question }, { (void *)(uintptr_t)request->layout, request->layout_len } };
-	int sent[2] = { request->image_fd, request->image_fd >= 0 && request->record_fd > 0 ? request->record_fd : -1 };
+	int sent[WIRE_FDS] = { request->image_fd, request->image_fd >= 0 && request->record_fd > 0 ? request->record_fd : -1, -1 };
 
 	if (name_len > 0)
 		snprintf(question.name, sizeof question.name, "%s", request->image_name + (name_len < sizeof question.name ? 0 : name_len - sizeof question.name + 1));
@@ -227,7 +228,7 @@ static int take_answer(const struct asked *asked, const struct server_request *r
 {
 	static const struct wire_reply none;
 	struct wire_reply reply = none;
-	int fds[2];
+	int fds[WIRE_FDS];
 	int rc = wire_receive(asked->sock, &reply, sizeof reply, sizeof reply, fds, 0);
 
 	if (rc == -EAGAIN) {
@@ -241,14 +242,18 @@ static int take_answer(const struct asked *asked, const struct server_request *r
 	if (reply.rc == 0 && (fds[0] < 0 || (fds[1] >= 0) != (request->image_fd >= 0) || (fds[1] >= 0) != (reply.mount != WIRE_MOUNT_NONE)))
 		reply.rc = fail(&reply.err, EPROTO, SERVER_STEP_SERVER, "it answered without the descriptors");
 	if (reply.rc < 0) {
-		close_fd(&fds[0]);
-		close_fd(&fds[1]);
+		wire_close(fds);
 		if (err != NULL)
 			*err = reply.err;
 		return reply.rc;
 	}
 	out->userns_fd = fds[0];
 	out->finish = reply.finish != 0;
+	out->lend_view = reply.lend_view != 0;
+	if (reply.mount == WIRE_MOUNT_SPARE) {
+		out->spare_fd = fds[1];
+		return 0;
+	}
 	if (reply.mount == WIRE_MOUNT_FINISHED) {
 		out->finished_fd = fds[1];
 		return 0;
@@ -386,12 +391,12 @@ int server_join(const struct server_request *request, struct server_reply *reply
 	return rc;
 }
 
-void server_leave_namespace(struct server_reply *reply, int namespace, int host_mounts)
+void server_leave_namespace(struct server_reply *reply, const struct server_left *left)
 {
 	static const char nothing = 0;
 
 	/* Where it does not work, this process does the unmounting after all. */
-	if (namespace >= 0 && reply->server_fd >= 0)
-		(void)!wire_send(reply->server_fd, &nothing, sizeof nothing, (const int[2]) { namespace, host_mounts });
+	if (left->namespace >= 0 && reply->server_fd >= 0)
+		(void)!wire_send(reply->server_fd, &nothing, sizeof nothing, (const int[WIRE_FDS]) { left->namespace, left->host_mounts, left->view, left->view_mounts });
 	close_fd(&reply->server_fd);
 }

@@ -113,7 +113,7 @@ void layout_new(struct server *server, const struct connection *connection, stru
 		return;
 	}
 	*layout = (struct layout) { .what = LAYOUT, .image = image, .next = image->layouts, .state = LAYOUT_AWAITED, .maker = maker, .namespace = -1,
-		.host_mounts = -1, .deadline = server_now_ms() + PATIENCE_MS, .len = connection->layout_len };
+		.host_mounts = -1, .deadline = server_now_ms() + PATIENCE_MS, .len = connection->layout_len, .base = connection->layout_base };
 	memcpy(layout->bytes, connection->layout, connection->layout_len);
 	layout_add_run(layout, maker);
 	image->layouts = layout;
@@ -131,7 +131,8 @@ void layout_hear(struct server *server, struct layout *layout)
 {
 	struct run *maker = layout->maker;
 	char nothing;
-	int fds[2];
+	struct server_left left;
+	int fds[WIRE_FDS];
 	int rc = maker == NULL ? -EAGAIN : wire_receive(maker->sock, &nothing, sizeof nothing, sizeof nothing, fds, MSG_DONTWAIT);
 
 	if (rc == -EAGAIN)
@@ -141,16 +142,20 @@ void layout_hear(struct server *server, struct layout *layout)
 		hide(server, layout);
 		return;
 	}
-	if (fds[0] >= server->fd_limit || !is_mount_namespace(fds[0]))
-		close_fd(&fds[0]);
-	layout->namespace = fds[0];
-	if (layout->state == LAYOUT_AWAITED && fds[0] >= 0 && fds[1] >= 0 && fds[1] < server->fd_limit) {
-		layout->host_mounts = fds[1];
+	left = (struct server_left) { .namespace = fds[0], .host_mounts = fds[1], .view = fds[2], .view_mounts = fds[3] };
+	if (left.namespace >= server->fd_limit || !is_mount_namespace(left.namespace))
+		close_fd(&left.namespace);
+	layout->namespace = left.namespace;
+	if (layout->state == LAYOUT_AWAITED && left.namespace >= 0 && left.host_mounts >= 0 && left.host_mounts < server->fd_limit && left.view_mounts < server->fd_limit) {
+		layout->host_mounts = left.host_mounts;
 		layout->state = LAYOUT_FINISHED;
+		spares_begin(server, layout, left.view, left.view_mounts);
 		answer_waiters(server, layout, false);
 		make_room(server, layout->image);
 	} else {
-		close_fd(&fds[1]);
+		close_fd(&left.host_mounts);
+		close_fd(&left.view);
+		close_fd(&left.view_mounts);
 		hide(server, layout);
 	}
 }

@@ -2,6 +2,7 @@
 #include "server_internal.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -13,6 +14,7 @@
 #define SO_PEERPIDFD 77
 #endif
 #define LOOK_MS 1000
+#define SOON_MS 50
 #define SEND_MS 100
 /* Of all runs. The descriptors that wait in sockets are counted for the user: nobody whose RLIMIT_NOFILE is smaller than that can send any more. */
 #define NAMESPACES_MAX 64
@@ -31,19 +33,14 @@ void server_unwatch(struct server *server, int fd)
 
 /* --- runs --- */
 
-static int pidfd_of_peer(int sock, pid_t *pid)
+static int pidfd_of_peer(const struct connection *connection)
 {
-	struct ucred peer;
-	socklen_t len = sizeof peer;
 	int fd;
+	socklen_t len = sizeof fd;
 
-	if (getsockopt(sock, SOL_SOCKET, SO_PEERCRED, &peer, &len) < 0 || peer.pid <= 0)
-		return -ESRCH;
-	*pid = peer.pid;
-	len = sizeof fd;
-	if (getsockopt(sock, SOL_SOCKET, SO_PEERPIDFD, &fd, &len) == 0)
+	if (getsockopt(connection->sock, SOL_SOCKET, SO_PEERPIDFD, &fd, &len) == 0)
 		return fd;
-	fd = (int)syscall(SYS_pidfd_open, peer.pid, 0); /* it waits for our answer, so the pid is still its own */
+	fd = (int)syscall(SYS_pidfd_open, connection->peer.pid, 0); /* it waits for our answer, so the pid is still its own */
 	return fd < 0 ? -errno : fd;
 }
 
@@ -56,26 +53,25 @@ static void linger(struct server *server, struct image *image)
 		image->deadline = server_now_ms() + image->linger_ms;
 }
 
-/* The run at the other end of the socket; NULL: it has gone, or there is no memory to know it, and the kernel keeps the mount for it. */
-static struct run *add_run(struct server *server, int sock, struct image *image)
+/* The run at the other end of the socket; NULL: it cannot be known, or there is no memory for it, and the kernel keeps the mount for it. It is looked for soon,
+ * and only one that is still there then is watched: to be told of the end of each would take the processor that its parent is about to run on. */
+static struct run *add_run(struct server *server, const struct connection *connection, struct image *image)
 {
-	struct run *run = malloc(sizeof *run);
-	pid_t pid = 0;
-	int cleanup_fd pidfd = run == NULL ? -1 : pidfd_of_peer(sock, &pid);
+	struct run *run = connection->peer.pid > 0 ? malloc(sizeof *run) : NULL;
+	int cleanup_fd pidfd = run == NULL ? -1 : pidfd_of_peer(connection);
+	int64_t due;
 
-	if (pidfd < 0 || pidfd >= server->fd_limit || server_watch(server, pidfd, run) < 0)
-		close_fd(&pidfd);
-	if (pid == 0) {
-		free(run);
+	if (run == NULL) {
 		linger(server, image);
 		return NULL;
 	}
-	*run = (struct run) { .what = RUN, .pidfd = steal_fd(&pidfd), .pid = pid, .sock = -1, .image = image };
-	if (run->pidfd < 0) {
-		run->next = server->looked_for;
-		server->looked_for = run;
-		server->look_due = server_now_ms() + LOOK_MS;
-	}
+	if (pidfd >= server->fd_limit)
+		close_fd(&pidfd);
+	*run = (struct run) { .what = RUN, .pidfd = steal_fd(&pidfd), .pid = connection->peer.pid, .sock = -1, .image = image, .next = server->looked_for };
+	due = server_now_ms() + (run->pidfd < 0 ? LOOK_MS : SOON_MS);
+	if (server->looked_for == NULL || due < server->look_due)
+		server->look_due = due;
+	server->looked_for = run;
 	*(image != NULL ? &image->runs : &server->bare_runs) += 1;
 	if (image != NULL)
 		supervised_used(image->serving, true);
@@ -97,10 +93,9 @@ void server_end_run(struct server *server, struct run *run)
 {
 	struct image *image = run->image;
 
-	if (run->pidfd >= 0) {
+	if (run->is_watched)
 		server_unwatch(server, run->pidfd);
-		close(run->pidfd);
-	}
+	close_fd(&run->pidfd);
 	if (run->layout != NULL)
 		layout_run_ended(server, run);
 	if (run->sock >= 0) {
@@ -115,6 +110,13 @@ void server_end_run(struct server *server, struct run *run)
 }
 
 /* Should another process of the user have its pid by now, the server stays a while longer. */
+static bool has_ended(const struct run *run)
+{
+	struct pollfd end = { .fd = run->pidfd, .events = POLLIN };
+
+	return run->pidfd >= 0 ? poll(&end, 1, 0) > 0 : kill(run->pid, 0) < 0 && errno == ESRCH;
+}
+
 void server_look_for_runs(struct server *server)
 {
 	struct run **at = &server->looked_for;
@@ -122,12 +124,15 @@ void server_look_for_runs(struct server *server)
 	while (*at != NULL) {
 		struct run *run = *at;
 
-		if (kill(run->pid, 0) == 0 || errno != ESRCH) {
+		if (has_ended(run)) {
+			*at = run->next;
+			server_end_run(server, run);
+		} else if (run->pidfd >= 0 && server_watch(server, run->pidfd, run) == 0) {
+			*at = run->next;
+			run->is_watched = true;
+		} else {
 			at = &run->next;
-			continue;
 		}
-		*at = run->next;
-		server_end_run(server, run);
 	}
 	server->look_due = server_now_ms() + LOOK_MS;
 }
@@ -144,7 +149,7 @@ static void hang_up(struct connection *connection)
 void server_refuse(struct connection *connection, int rc, const struct err *err)
 {
 	struct wire_reply reply = { .protocol = WIRE_PROTOCOL, .rc = rc, .err = *err };
-	int none[2] = { -1, -1 };
+	int none[WIRE_FDS] = { -1 };
 
 	/* Should it have gone meanwhile, it does not want to know any more. */
 	(void)!wire_send(connection->sock, &reply, sizeof reply, none);
@@ -166,7 +171,7 @@ void server_welcome(struct server *server, struct connection *connection, struct
 	struct wire_reply reply = { .protocol = WIRE_PROTOCOL, .finish = shares && layout == NULL };
 	struct err err = { 0 };
 	int cleanup_fd own = -1;
-	int fds[2] = { server->box.userns, -1 };
+	int fds[WIRE_FDS] = { server->box.userns, -1, -1 };
 	const struct iovec message = { &reply, sizeof reply };
 	struct run *run;
 
@@ -177,6 +182,9 @@ void server_welcome(struct server *server, struct connection *connection, struct
 	if (layout != NULL) {
 		reply.mount = WIRE_MOUNT_FINISHED;
 		fds[1] = layout->namespace;
+	} else if (shares && (own = spares_take(image, connection)) >= 0) {
+		reply.mount = WIRE_MOUNT_SPARE;
+		fds[1] = own;
 	} else if (image != NULL && (fds[1] = image_show(image, &reply, &own, &err)) < 0) {
 		linger(server, image);
 		if (fds[1] == -EMFILE)
@@ -187,8 +195,10 @@ void server_welcome(struct server *server, struct connection *connection, struct
 	}
 	if (image != NULL)
 		image->linger_ms = connection->linger_ms;
+	if (reply.finish && reply.mount != WIRE_MOUNT_SPARE)
+		reply.lend_view = spares_are_wanted(image, connection);
 	/* It is known before it begins. */
-	run = add_run(server, connection->sock, image);
+	run = add_run(server, connection, image);
 	if (run != NULL && layout != NULL)
 		layout_add_run(layout, run);
 	if (wire_send_parts(connection->sock, &message, 1, fds, SEND_MS) < 0) {
@@ -213,10 +223,13 @@ static bool readable_fd(int fd)
 	return flags >= 0 && !(flags & O_PATH) && (flags & O_ACCMODE) != O_WRONLY;
 }
 
-static void tell_statistics(const struct server *server, struct connection *connection)
+static void tell_statistics(struct server *server, struct connection *connection)
 {
 	static char text[WIRE_STATISTICS_MAX];
-	size_t len = server_tell_statistics(&server->box, server->images, server->bare_runs, text, sizeof text);
+	size_t len;
+
+	server_look_for_runs(server);
+	len = server_tell_statistics(&server->box, server->images, server->bare_runs, text, sizeof text);
 
 	(void)!send(connection->sock, text, len, MSG_NOSIGNAL | MSG_DONTWAIT);
 	hang_up(connection);
@@ -229,14 +242,31 @@ void server_watch_image(struct server *server, struct image *image)
 		server_log(&server->box, "a serving process cannot be watched");
 }
 
+/* Until its question arrives. */
+static void wait_for_question(struct server *server, struct connection *connection)
+{
+	if (server_watch(server, connection->sock, connection) < 0)
+		hang_up(connection);
+	else
+		server->connections++;
+}
+
+void server_hear(struct server *server, struct connection *connection)
+{
+	server_unwatch(server, connection->sock);
+	server->connections--;
+	server_answer(server, connection);
+}
+
 /* Without the memory for it, it shares none. */
-static void take_layout(struct connection *connection, const char *layout, size_t len)
+static void take_layout(struct connection *connection, const char *layout, size_t len, size_t base)
 {
 	connection->layout = len > 0 ? malloc(len) : NULL;
 	if (connection->layout == NULL)
 		return;
 	memcpy(connection->layout, layout, len);
 	connection->layout_len = len;
+	connection->layout_base = base <= len ? base : 0;
 }
 
 void server_answer(struct server *server, struct connection *connection)
@@ -248,29 +278,29 @@ void server_answer(struct server *server, struct connection *connection)
 	const struct wire_request *request = &question.request;
 	struct image *image = NULL;
 	struct err err = { 0 };
-	int fds[2];
+	int fds[WIRE_FDS];
 	int rc = wire_receive(connection->sock, &question, sizeof question.request, sizeof question, fds, MSG_DONTWAIT);
 
-	server_unwatch(server, connection->sock);
-	server->connections--;
+	if (rc == -EAGAIN) {
+		wait_for_question(server, connection);
+		return;
+	}
 	if (rc < 0) {
 		hang_up(connection);
 		return;
 	}
 	if (request->protocol == WIRE_PROTOCOL && request->wish == WIRE_STATISTICS) {
-		close_fd(&fds[0]);
-		close_fd(&fds[1]);
+		wire_close(fds);
 		tell_statistics(server, connection);
 		return;
 	}
 	if (request->protocol != WIRE_PROTOCOL || (request->has_image != 0) != (fds[0] >= 0) || (fds[0] >= 0 && !readable_fd(fds[0]))
-		|| (request->has_record != 0) != (fds[1] >= 0)) {
-		close_fd(&fds[0]);
-		close_fd(&fds[1]);
+		|| (request->has_record != 0) != (fds[1] >= 0) || fds[2] >= 0) {
+		wire_close(fds);
 		server_refuse(connection, fail(&err, EPROTO, SERVER_STEP_SERVER, "it did not understand the request"), &err);
 		return;
 	}
-	take_layout(connection, question.layout, (size_t)rc - sizeof question.request);
+	take_layout(connection, question.layout, (size_t)rc - sizeof question.request, request->layout_base);
 	connection->linger_ms = request->linger_ms;
 	server->bare_linger_ms = request->linger_ms;
 	linger(server, NULL); /* also for who is refused: it may come back and ask for less */
@@ -289,43 +319,33 @@ void server_answer(struct server *server, struct connection *connection)
 		server_welcome(server, connection, image);
 }
 
-static bool is_own_user(int sock, uid_t uid)
-{
-	struct ucred peer;
-	socklen_t len = sizeof peer;
-
-	return getsockopt(sock, SOL_SOCKET, SO_PEERCRED, &peer, &len) == 0 && peer.uid == uid;
-}
-
-struct connection *server_starter(struct server *server)
+struct connection *server_connection(int sock)
 {
 	struct connection *connection = malloc(sizeof *connection);
+	socklen_t len = sizeof connection->peer;
 
 	if (connection == NULL)
 		return NULL;
-	*connection = (struct connection) { .what = CONNECTION, .sock = WIRE_STARTER_FD };
-	server->connections++;
-	return connection;
+	*connection = (struct connection) { .what = CONNECTION, .sock = sock };
+	if (getsockopt(sock, SOL_SOCKET, SO_PEERCRED, &connection->peer, &len) == 0)
+		return connection;
+	free(connection);
+	return NULL;
 }
 
-bool server_accept_one(struct server *server)
+void server_accept_one(struct server *server)
 {
-	int sock = RETRY(accept4(server->box.listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK));
-	struct connection *connection;
+	int cleanup_fd sock = RETRY(accept4(server->box.listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK));
+	struct connection *connection = sock < 0 ? NULL : server_connection(sock);
 
-	if (sock < 0)
-		return false;
-	connection = is_own_user(sock, server->box.uid) ? malloc(sizeof *connection) : NULL;
-	if (connection == NULL) {
-		close(sock);
-		return true;
-	}
-	*connection = (struct connection) { .what = CONNECTION, .sock = sock };
-	if (server_watch(server, sock, connection) < 0)
-		hang_up(connection);
+	if (connection == NULL)
+		return;
+	steal_fd(&sock);
+	/* Its question is usually there. */
+	if (connection->peer.uid == server->box.uid)
+		server_answer(server, connection);
 	else
-		server->connections++;
-	return true;
+		hang_up(connection);
 }
 
 void server_answer_waiters(struct server *server, struct image *image, int rc, const struct err *err)

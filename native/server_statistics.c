@@ -94,7 +94,7 @@ static int ask(int dir, const char *key)
 	struct timeval patience = { .tv_sec = ANSWER_SECONDS };
 	struct sockaddr_un address;
 	int cleanup_fd sock = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
-	int none[2] = { -1, -1 };
+	int none[WIRE_FDS] = { -1 };
 	ssize_t got;
 	int rc = wire_address(&address, dir, key);
 

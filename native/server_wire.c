@@ -17,17 +17,19 @@
 
 union control {
 	struct cmsghdr align;
-	char bytes[CMSG_SPACE(2 * sizeof(int))];
+	char bytes[CMSG_SPACE(WIRE_FDS * sizeof(int))];
 };
 
-int wire_send_parts(int sock, const struct iovec *parts, size_t part_count, const int fds[2], int patience_ms)
+int wire_send_parts(int sock, const struct iovec *parts, size_t part_count, const int fds[WIRE_FDS], int patience_ms)
 {
 	union control control = { 0 };
 	struct msghdr msg = { .msg_iov = (struct iovec *)(uintptr_t)parts, .msg_iovlen = part_count };
-	unsigned count = fds[0] < 0 ? 0 : fds[1] < 0 ? 1 : 2;
+	unsigned count = 0;
 	size_t len = 0;
 	ssize_t sent;
 
+	while (count < WIRE_FDS && fds[count] >= 0)
+		count++;
 	if (count > 0) {
 		struct cmsghdr *header;
 
@@ -48,12 +50,12 @@ int wire_send_parts(int sock, const struct iovec *parts, size_t part_count, cons
 	return (size_t)sent == len ? 0 : -EPROTO;
 }
 
-int wire_send(int sock, const void *message, size_t len, const int fds[2])
+int wire_send(int sock, const void *message, size_t len, const int fds[WIRE_FDS])
 {
 	return wire_send_parts(sock, &(const struct iovec) { (void *)(uintptr_t)message, len }, 1, fds, 0);
 }
 
-static void take_fds(struct msghdr *msg, int fds[2])
+static void take_fds(struct msghdr *msg, int fds[WIRE_FDS])
 {
 	unsigned taken = 0;
 
@@ -67,7 +69,7 @@ static void take_fds(struct msghdr *msg, int fds[2])
 			int fd;
 
 			memcpy(&fd, CMSG_DATA(header) + i * sizeof(int), sizeof fd);
-			if (taken < 2)
+			if (taken < WIRE_FDS)
 				fds[taken++] = fd;
 			else
 				close(fd);
@@ -75,22 +77,28 @@ static void take_fds(struct msghdr *msg, int fds[2])
 	}
 }
 
-int wire_receive(int sock, void *message, size_t least, size_t most, int fds[2], int flags)
+int wire_receive(int sock, void *message, size_t least, size_t most, int fds[WIRE_FDS], int flags)
 {
 	struct iovec part = { message, most };
 	union control control = { 0 };
 	struct msghdr msg = { .msg_iov = &part, .msg_iovlen = 1, .msg_control = control.bytes, .msg_controllen = sizeof control.bytes };
 	ssize_t got = RETRY(recvmsg(sock, &msg, flags | MSG_CMSG_CLOEXEC));
 
-	fds[0] = fds[1] = -1;
+	for (unsigned i = 0; i < WIRE_FDS; i++)
+		fds[i] = -1;
 	if (got < 0)
 		return -errno;
 	take_fds(&msg, fds);
 	if ((size_t)got >= least && !(msg.msg_flags & (MSG_TRUNC | MSG_CTRUNC)))
 		return (int)got;
-	close_fd(&fds[0]);
-	close_fd(&fds[1]);
+	wire_close(fds);
 	return got == 0 ? -ECONNRESET : -EPROTO;
+}
+
+void wire_close(int fds[WIRE_FDS])
+{
+	for (unsigned i = 0; i < WIRE_FDS; i++)
+		close_fd(&fds[i]);
 }
 
 void wire_leave_unread(int sock)

@@ -5,7 +5,7 @@
 
 #include "util.h"
 
-#define WIRE_PROTOCOL 5
+#define WIRE_PROTOCOL 6
 
 enum wire_wish {
 	WIRE_JOIN,
@@ -26,6 +26,7 @@ struct wire_request {
 	uint32_t linger_ms;
 	uint32_t has_image;
 	uint32_t has_record;
+	uint32_t layout_base; /* so many bytes of the layout, its first, are what other calls are likely to have, too; 0: it is to be made as a whole */
 	uint64_t hot_offset, hot_size;
 	char name[WIRE_IMAGE_NAME_MAX]; /* for people; cut at its front where it is longer */
 	char program[WIRE_PROGRAM_MAX], search[WIRE_SEARCH_MAX]; /* cut where they are longer: it is an advice */
@@ -39,6 +40,7 @@ enum wire_mount {
 	WIRE_MOUNT_OWN,    /* a clone, to be attached */
 	WIRE_MOUNT_VIEW,   /* the server's mount namespace, where the image is mounted at NUMBER in the runtime directory */
 	WIRE_MOUNT_FINISHED, /* not the image's mount, but a namespace in which all is mounted already */
+	WIRE_MOUNT_SPARE,    /* not the image's mount, but a root in which the base of the layout is mounted already (spare.h) */
 };
 
 struct wire_reply { /* beside it, if rc is 0: user namespace, and what `mount` says */
@@ -47,24 +49,28 @@ struct wire_reply { /* beside it, if rc is 0: user namespace, and what `mount` s
 	uint32_t mount;
 	uint32_t number;
 	uint32_t finish; /* the run's own namespace is wanted, once all is mounted in it */
+	uint32_t lend_view; /* … and what spare roots are made from */
 	uint64_t view_of; /* the inode of the mount namespace that the server's was copied from */
 	struct err err;
 };
 
-/* What a run leaves in its socket: one byte. Beside it its mount namespace; where that is finished and may be entered by others, also the table of the mounts
- * it was copied from, open since before. */
+/* What a run leaves in its socket: one byte. Beside it the descriptors of struct server_left, up to the first that is not there. */
 
 /* Descriptors that a starting server finds open; the first is a socket in which the question of the run that starts it waits. */
 enum { WIRE_STARTER_FD = 3, WIRE_DIR_FD = 4, WIRE_LOCK_FD = 5, WIRE_FIRST_FREE_FD = 6 };
 
+/* Descriptors beside a message: the first that is -1 is the last. */
+#define WIRE_FDS 4
+
 struct iovec;
-/* Sends one message, of several parts, with up to two descriptors (-1: none). As many descriptors of this user may be on their way as may be open
+/* Sends one message, of several parts, with its descriptors. As many descriptors of this user may be on their way as may be open
  * (RLIMIT_NOFILE): waits up to `patience_ms` for their receivers, who are at it; then -ETOOMANYREFS. */
-int WARN_UNUSED wire_send_parts(int sock, const struct iovec *parts, size_t count, const int fds[2], int patience_ms);
-int WARN_UNUSED wire_send(int sock, const void *message, size_t len, const int fds[2]);
+int WARN_UNUSED wire_send_parts(int sock, const struct iovec *parts, size_t count, const int fds[WIRE_FDS], int patience_ms);
+int WARN_UNUSED wire_send(int sock, const void *message, size_t len, const int fds[WIRE_FDS]);
 /* Receives one message of `least` to `most` bytes and returns how many; -ECONNRESET when the other end is gone, -EPROTO when it is something else. Descriptors
  * are close-on-exec, -1 where none came. `flags` as of recvmsg. */
-int WARN_UNUSED wire_receive(int sock, void *message, size_t least, size_t most, int fds[2], int flags);
+int WARN_UNUSED wire_receive(int sock, void *message, size_t least, size_t most, int fds[WIRE_FDS], int flags);
+void wire_close(int fds[WIRE_FDS]);
 /* Drops the message that waits: to close a socket with something in it would take away what was answered, too. */
 void wire_leave_unread(int sock);
 

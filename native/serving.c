@@ -41,7 +41,10 @@ static void say_fetch(void *ctx)
 
 static void say_recovered(void *ctx)
 {
-	say(ctx, &(struct serving_message) { .says = SAYS_RECOVERED });
+	const struct serving *serving = ctx;
+
+	if (serving->is_successor)
+		say(ctx, &(struct serving_message) { .says = SAYS_RECOVERED });
 }
 
 /* --- only what is needed stays open: other images' devices and mounts would keep them alive --- */
@@ -137,6 +140,15 @@ static int open_image(const struct serving *serving, struct squash **squash, str
 	return rc;
 }
 
+/* Without a supervisor there will be none. */
+static void await_mount(const struct serving *serving)
+{
+	char now;
+
+	if (!serving->is_mounted && RETRY(read(serving->channel, &now, sizeof now)) <= 0)
+		_exit(1);
+}
+
 NORETURN void serving_main(const struct serving *serving)
 {
 	struct imagefs_config config = {
@@ -157,7 +169,8 @@ NORETURN void serving_main(const struct serving *serving)
 
 	prctl(PR_SET_NAME, "tsrun-image");
 	squash_reuse_memory();
-	leave_mounts();
+	if (serving->box->detached < 0)
+		leave_mounts();
 	close_others(serving);
 	opened.rc = serving_filter();
 	if (opened.rc < 0)
@@ -168,13 +181,16 @@ NORETURN void serving_main(const struct serving *serving)
 		advise(serving, &hot);
 		opened.rc = open_image(serving, &config.squash, &opened.err);
 	}
+	if (opened.rc < 0)
+		await_mount(serving); /* what is left unread when this end closes takes away what was said */
 	say(serving, &opened);
 	if (opened.rc < 0)
 		_exit(1);
 	if (hot.count > 0)
 		load(serving, &hot, config.squash);
-	else
+	else if (!serving->is_successor) /* which finds no run that has not started its program yet, or hardly */
 		program_ahead(config.squash, serving->program, serving->search);
+	await_mount(serving);
 	if (imagefs_serve(&config, &opened.err) == 0)
 		_exit(0);
 	say_log((void *)(uintptr_t)serving, opened.err.detail);

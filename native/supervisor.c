@@ -34,6 +34,7 @@ struct supervised {
 	int asks[2];       /* to the process that fetches, from the one that serves */
 	pid_t fetcher;     /* 0: there is none, or no longer */
 	bool has_fetched;  /* and will have no other one */
+	bool mounted;      /* the devices have their mount */
 	bool opened;       /* by this process or one before it */
 	unsigned failures, replacements;
 	bool hangs;        /* killed because of that */
@@ -61,6 +62,18 @@ static unsigned worker_count(void)
 	return count < WORKERS_MIN ? WORKERS_MIN : count > IMAGEFS_WORKERS_MAX ? IMAGEFS_WORKERS_MAX : count;
 }
 
+/* Where a process may run: anywhere where this one may, or there but for the processor that this one has now. */
+static void place_process(pid_t pid, bool beside)
+{
+	cpu_set_t cpus;
+
+	if (sched_getaffinity(0, sizeof cpus, &cpus) < 0)
+		return;
+	if (beside)
+		CPU_CLR(sched_getcpu(), &cpus);
+	sched_setaffinity(pid, sizeof cpus, &cpus); /* with one processor there is no other */
+}
+
 static int start_process(struct supervised *serving)
 {
 	const struct image *image = serving->image;
@@ -77,6 +90,9 @@ static int start_process(struct supervised *serving)
 	pid = fork();
 	if (pid < 0)
 		return -errno;
+	/* It is to begin while the image is mounted: a kernel that leaves a new process on its parent's processor would have it begin after that. */
+	if (pid > 0 && !serving->mounted)
+		place_process(pid, true);
 	if (pid == 0)
 		serving_main(&(struct serving) {
 			.box = image->box,
@@ -92,8 +108,9 @@ static int start_process(struct supervised *serving)
 			.size = image->size,
 			.hot_offset = image->hot_offset,
 			.hot_size = image->hot_size,
-			/* A successor finds no run that has not started its program yet, or hardly. */
-			.program = serving->opened ? "" : image->program,
+			.is_mounted = serving->mounted,
+			.is_successor = serving->opened,
+			.program = image->program,
 			.search = image->search,
 		});
 	serving->pid = pid;
@@ -128,45 +145,83 @@ static void close_devices(struct supervised *serving)
 	close_fd(&serving->listening);
 }
 
-/* One for each worker, but the last quarter of the descriptors that may be open is for runs that come, and for other images: then fewer work. */
-static void clone_devices(struct supervised *serving, unsigned workers)
+/* One for each worker, but the last third of the descriptors that may be open is for the mount, for runs that come, and for other images: then fewer work. */
+static int open_devices(struct supervised *serving, unsigned workers, struct err *err)
 {
-	struct rlimit files;
-	int device = serving->devices[0];
+	const char *path = serving->image->box->device_path;
+	struct rlimit files = { .rlim_cur = 0 };
 
-	if (getrlimit(RLIMIT_NOFILE, &files) < 0)
-		return;
+	(void)!getrlimit(RLIMIT_NOFILE, &files);
+	serving->devices[0] = imagefs_open_device(path, 0, err);
+	if (serving->devices[0] < 0)
+		return serving->devices[0];
+	serving->device_count = 1;
 	while (serving->device_count < workers) {
-		int cleanup_fd clone = imagefs_clone_device(serving->image->box->device_path, device);
+		int cleanup_fd further = imagefs_open_device(path, 0, NULL);
 
-		if (clone < 0 || (rlim_t)clone >= files.rlim_cur / 4 * 3)
-			return;
-		serving->devices[serving->device_count++] = steal_fd(&clone);
+		if (further < 0 || (rlim_t)further >= files.rlim_cur / 3 * 2)
+			break;
+		serving->devices[serving->device_count++] = steal_fd(&further);
 	}
+	serving->listening = imagefs_open_device(path, O_NONBLOCK, NULL);
+	return 0;
 }
 
-int supervise_image(struct supervised **out, const struct image *image, int device, struct err *err)
+int supervised_new(struct supervised **out, const struct image *image, struct err *err)
 {
 	struct supervised *serving = calloc(1, sizeof *serving);
 	int rc;
 
-	if (serving == NULL) {
-		close(device);
+	if (serving == NULL)
 		return fail(err, ENOMEM, SERVER_STEP_SERVER, "out of memory");
-	}
-	*serving = (struct supervised) { .image = image, .channel = -1, .due = INT64_MAX, .device_count = 1, .devices = { device }, .listening = -1, .asks = { -1, -1 } };
-	clone_devices(serving, worker_count());
-	serving->listening = imagefs_listening_device(image->box->device_path, device);
-	serving->shared = imagefs_shared_new(serving->device_count);
-	(void)!socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, serving->asks); /* without it blocks are decoded more often, that is all */
-	rc = serving->shared == NULL ? -ENOMEM : start_process(serving);
+	*serving = (struct supervised) { .image = image, .channel = -1, .due = INT64_MAX, .listening = -1, .asks = { -1, -1 } };
+	rc = open_devices(serving, worker_count(), err);
+	if (rc == 0 && (serving->shared = imagefs_shared_new(serving->device_count)) == NULL)
+		rc = fail(err, ENOMEM, SERVER_STEP_SERVER, "out of memory");
 	if (rc < 0) {
 		supervised_free(serving);
-		return fail(err, -rc, SERVER_STEP_SERVER, "starting a process for the image");
+		return rc;
 	}
-	imagefs_shared_fill(serving->shared); /* while the process opens the image */
+	(void)!socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, serving->asks); /* without it blocks are decoded more often, that is all */
 	*out = serving;
 	return 0;
+}
+
+int supervised_start(struct supervised *serving, struct err *err)
+{
+	int rc = start_process(serving);
+
+	return rc < 0 ? fail(err, -rc, SERVER_STEP_SERVER, "starting a process for the image") : 0;
+}
+
+int supervised_device(const struct supervised *serving)
+{
+	return serving->devices[0];
+}
+
+int supervised_mounted(struct supervised *serving, struct err *err)
+{
+	static const char now = 0;
+	int rc = serving->listening < 0 ? 0 : imagefs_join_device(serving->listening, serving->devices[0], err);
+
+	for (unsigned i = 1; rc == 0 && i < serving->device_count; i++)
+		rc = imagefs_join_device(serving->devices[i], serving->devices[0], err);
+	if (rc < 0)
+		return rc;
+	serving->mounted = true;
+	/* Before it has threads that stay. */
+	if (serving->pid > 0)
+		place_process(serving->pid, false);
+	/* Should it have ended, that is heard later. */
+	if (serving->pid > 0)
+		(void)!send(serving->channel, &now, sizeof now, MSG_NOSIGNAL);
+	watch(serving); /* the first request is coming */
+	return 0;
+}
+
+void supervised_fill(struct supervised *serving)
+{
+	imagefs_shared_fill(serving->shared);
 }
 
 int supervised_channel(const struct supervised *serving)

@@ -98,8 +98,12 @@ static int answer(struct engine *engine, const char *function, uint64_t value, c
 	struct borrowed text;
 	int error = 0;
 
-	if (!engine_is_string(value))
-		return fail(err, EILSEQ, function, "did not return a string");
+	if (!engine_is_string(value)) {
+		error = engine_texts(engine, value, out, out_len);
+		if (error == -EPROTO)
+			return engine_exception(engine, function, err);
+		return error == 0 ? 0 : fail(err, -error, function, "returned neither a byte string nor lists of them without NUL");
+	}
 	text = engine_borrow(engine, value);
 	if (text.at == 0)
 		return engine_exception(engine, function, err);

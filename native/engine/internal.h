@@ -42,6 +42,7 @@ struct engine {
 #define TAG_EXCEPTION 6
 #define TAG_STRING (-7)
 #define TAG_ROPE (-6)
+#define TAG_OBJECT (-1)
 #define UNDEFINED ((uint64_t)TAG_UNDEFINED << 32)
 #define EXCEPTION ((uint64_t)TAG_EXCEPTION << 32)
 
@@ -62,6 +63,7 @@ uint64_t engine_string_value(struct engine *engine, const char *bytes, size_t le
 struct borrowed engine_borrow(struct engine *engine, uint64_t value);
 void engine_give_back(struct engine *engine, struct borrowed *text);
 uint64_t engine_property(struct engine *engine, uint64_t object, const char *name);
+int engine_texts(struct engine *engine, uint64_t array, char **out, size_t *out_len);
 void engine_free_value(struct engine *engine, uint64_t value);
 /* The one native function of the bundle, __host: called by the engine through its function table. */
 u64 engine_host_function(void *context, u32 js_context, u64 this_value, u32 argc, u32 argv);

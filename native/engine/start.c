@@ -163,6 +163,26 @@ static bool flags_fit(struct engine *engine)
 	return fit && memcmp(flags, "\0\0\0", 3) == 0;
 }
 
+/* Are the values of an array where they are read? */
+static bool reads_arrays(struct engine *engine)
+{
+	uint64_t values[] = {7, engine_string_value(engine, "a", 1)}, array;
+	uint32_t at = engine_take_scratch(engine, sizeof values);
+	size_t len = 0;
+	char *texts = NULL;
+	bool same;
+
+	memcpy(runtime_bytes(&engine->wasm, at, sizeof values), values, sizeof values);
+	array = Z_qjsZ_JS_NewArrayFrom(&engine->wasm, engine->context, 2, at);
+	engine_release_scratch(engine, at, sizeof values);
+	same = engine_texts(engine, array, &texts, &len) == 0 && len == sizeof "7\0a" && memcmp(texts, "7\0a", len) == 0;
+	free(texts);
+	Z_qjsZ_JS_SetLength(&engine->wasm, engine->context, array, 3);
+	same = same && engine_texts(engine, array, &texts, &len) == -EILSEQ;
+	engine_free_value(engine, array);
+	return same;
+}
+
 /* Are values what these files take them for? */
 static bool values_fit(struct engine *engine)
 {
@@ -177,7 +197,7 @@ static bool values_fit(struct engine *engine)
 	engine_free_value(engine, text);
 	counts = counts && holders(engine, text) == 1;
 	engine_free_value(engine, text);
-	return fit && counts && lends(engine) && flags_fit(engine);
+	return fit && counts && lends(engine) && reads_arrays(engine) && flags_fit(engine);
 }
 
 int engine_load(struct engine **out, const struct host_ops *host, struct heap_plan *plan, const char *bundle, size_t len, const char *name,

@@ -15,15 +15,17 @@
 #include <sys/types.h>
 
 /* --- mounts; the caller is in the user namespace the mount will belong to, and in a mount namespace of it. Read-only, nosuid, nodev, permissions
- * checked by the kernel, for this user and group only. `device_path` is a fuse device there; the device that comes out serves the mount. --- */
+ * checked by the kernel, for this user and group only. --- */
 
-/* A mount that is attached nowhere yet (Linux 5.2). */
-int WARN_UNUSED imagefs_mount(const char *device_path, uid_t uid, gid_t gid, int *device, int *mount, struct err *err);
-/* A mount at `directory`, on any kernel. */
-int WARN_UNUSED imagefs_mount_at(const char *device_path, uid_t uid, gid_t gid, const char *directory, int *device, struct err *err);
-/* Another device for the same mount: requests taken from different ones are answered without a lock in common. Where the kernel has no such thing,
- * the same one again. -errno. */
-int WARN_UNUSED imagefs_clone_device(const char *device_path, int device);
+/* A device, which has no mount yet: `device_path` is a fuse device in that namespace. `flags` of open(2): O_NONBLOCK for one whose reads do not wait. Who has it already, a process that was forked
+ * meanwhile, has it with its mount, too. */
+int WARN_UNUSED imagefs_open_device(const char *device_path, int flags, struct err *err);
+/* The device's mount, attached nowhere yet (Linux 5.2). */
+int WARN_UNUSED imagefs_mount(int device, uid_t uid, gid_t gid, struct err *err);
+/* Its mount at `directory`, on any kernel. */
+int WARN_UNUSED imagefs_mount_at(int device, uid_t uid, gid_t gid, const char *directory, struct err *err);
+/* Makes a device without a mount a further one of `device`'s: requests taken from different ones are answered without a lock in common. */
+int WARN_UNUSED imagefs_join_device(int further, int device, struct err *err);
 
 /* --- what survives the serving process --- */
 
@@ -77,11 +79,9 @@ uint64_t imagefs_in_hand(const struct imagefs_shared *shared, unsigned index);
 void imagefs_give_up(const struct imagefs_shared *shared, unsigned index, int device, int error);
 
 /* When every worker hangs in the storage, nobody reads any more what the kernel has to say: also not that a waiting process has been told to end, which it
- * cannot before its request is answered. Whoever watches can listen then, on a device of its own (imagefs_listening_device): marks requests in slots whose askers
+ * cannot before its request is answered. Whoever watches can listen then, on a device of its own whose reads do not wait: marks requests in slots whose askers
  * were interrupted, answers parked ones of that kind, and parks all others. */
 void imagefs_listen(struct imagefs_shared *shared, int device);
-/* A further device of the mount whose reads do not wait; -errno where the kernel has none. */
-int WARN_UNUSED imagefs_listening_device(const char *device_path, int device);
 /* How many requests are parked. */
 unsigned imagefs_parked_count(const struct imagefs_shared *shared);
 

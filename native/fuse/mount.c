@@ -57,69 +57,41 @@ static int configure(int fs, int device, uid_t uid, gid_t gid)
 	return sys_fsconfig(fs, FSCONFIG_CMD_CREATE, NULL, NULL) < 0 ? -errno : 0;
 }
 
-static int open_device(const char *device_path, struct err *err)
+int imagefs_open_device(const char *device_path, int flags, struct err *err)
 {
-	int device = open(device_path, O_RDWR | O_CLOEXEC);
+	int device = open(device_path, O_RDWR | O_CLOEXEC | flags);
 
 	return device < 0 ? fail(err, errno, STEP, "opening /dev/fuse") : device;
 }
 
-int imagefs_mount(const char *device_path, uid_t uid, gid_t gid, int *device, int *mount, struct err *err)
+int imagefs_mount(int device, uid_t uid, gid_t gid, struct err *err)
 {
-	int cleanup_fd dev = open_device(device_path, err);
-	int cleanup_fd fs = -1;
-	int rc;
+	int cleanup_fd fs = sys_fsopen("fuse");
+	int rc, mount;
 
-	if (dev < 0)
-		return dev;
-	fs = sys_fsopen("fuse");
 	if (fs < 0)
 		return fail(err, errno, STEP, "fsopen");
-	rc = configure(fs, dev, uid, gid);
+	rc = configure(fs, device, uid, gid);
 	if (rc < 0)
 		return fail(err, -rc, STEP, "making the mount");
-	*mount = sys_fsmount(fs, MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV);
-	if (*mount < 0)
-		return fail(err, errno, STEP, "fsmount");
-	*device = steal_fd(&dev);
-	return 0;
+	mount = sys_fsmount(fs, MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV);
+	return mount < 0 ? fail(err, errno, STEP, "fsmount") : mount;
 }
 
-int imagefs_mount_at(const char *device_path, uid_t uid, gid_t gid, const char *directory, int *device, struct err *err)
+int imagefs_mount_at(int device, uid_t uid, gid_t gid, const char *directory, struct err *err)
 {
-	int cleanup_fd dev = open_device(device_path, err);
 	char options[160];
 
-	if (dev < 0)
-		return dev;
-	snprintf(options, sizeof options, "fd=%d,rootmode=%o,user_id=%u,group_id=%u,max_read=%u,default_permissions", dev, S_IFDIR | 0755u, uid, gid,
+	snprintf(options, sizeof options, "fd=%d,rootmode=%o,user_id=%u,group_id=%u,max_read=%u,default_permissions", device, S_IFDIR | 0755u, uid, gid,
 		SQUASH_READ_MAX);
 	if (mount("tsrun", directory, "fuse", MS_RDONLY | MS_NOSUID | MS_NODEV, options) < 0)
 		return fail(err, errno, STEP, "making the mount");
-	*device = steal_fd(&dev);
 	return 0;
 }
 
-static int clone_device(const char *device_path, int flags, int device)
+int imagefs_join_device(int further, int device, struct err *err)
 {
-	int cleanup_fd clone = open(device_path, O_RDWR | O_CLOEXEC | flags);
 	uint32_t source = (uint32_t)device;
 
-	if (clone < 0 || ioctl(clone, FUSE_DEV_IOC_CLONE, &source) < 0)
-		return -errno;
-	return steal_fd(&clone);
-}
-
-int imagefs_clone_device(const char *device_path, int device)
-{
-	int clone = clone_device(device_path, 0, device);
-
-	if (clone < 0)
-		clone = fcntl(device, F_DUPFD_CLOEXEC, 0);
-	return clone < 0 ? -errno : clone;
-}
-
-int imagefs_listening_device(const char *device_path, int device)
-{
-	return clone_device(device_path, O_NONBLOCK, device);
+	return ioctl(further, FUSE_DEV_IOC_CLONE, &source) < 0 ? fail(err, errno, STEP, "having another device for the mount") : 0;
 }

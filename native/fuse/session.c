@@ -94,8 +94,10 @@ static void start_another(struct imagefs *fs)
 	pthread_attr_init(&attr);
 	pthread_attr_setstacksize(&attr, STACK_BYTES);
 	pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
-	/* Fewer than wished for also do. */
-	(void)!pthread_create(&thread, &attr, serve, &fs->workers[index]);
+	/* Counted as one that waits: until it does, nobody need start one more. Fewer than wished for also do. */
+	atomic_fetch_add(&fs->idle, 1);
+	if (pthread_create(&thread, &attr, serve, &fs->workers[index]) != 0)
+		atomic_fetch_sub(&fs->idle, 1);
 	pthread_attr_destroy(&attr);
 }
 
@@ -123,7 +125,7 @@ static void answer_parked(struct imagefs_worker *worker)
 	}
 }
 
-/* Until there is no mount any more. */
+/* Until there is no mount any more. Whoever starts the thread has counted it as idle. */
 static int serve_requests(struct imagefs_worker *worker)
 {
 	struct imagefs *fs = worker->fs;
@@ -132,10 +134,11 @@ static int serve_requests(struct imagefs_worker *worker)
 	for (;;) {
 		ssize_t len;
 
-		if (atomic_load(&shared->parking))
+		if (atomic_load(&shared->parking)) {
+			atomic_fetch_sub(&fs->idle, 1);
 			answer_parked(worker);
-
-		atomic_fetch_add(&fs->idle, 1);
+			atomic_fetch_add(&fs->idle, 1);
+		}
 		len = read(fs->config.devices[worker - fs->workers], worker->slot->request, IMAGEFS_REQUEST_MAX);
 		if (atomic_fetch_sub(&fs->idle, 1) == 1 && len >= 0)
 			start_another(fs);
@@ -145,11 +148,12 @@ static int serve_requests(struct imagefs_worker *worker)
 			answer_slot(worker, (size_t)len);
 			done(worker->slot);
 			imagefs_after_answer(worker);
-			continue;
-		}
-		if (errno != EINTR && errno != EAGAIN && errno != ENOENT)
+		} else if (errno != EINTR && errno != EAGAIN && errno != ENOENT) {
 			return -errno;
-		done(worker->slot); /* ENOENT: the request was withdrawn while it was copied */
+		} else {
+			done(worker->slot); /* ENOENT: the request was withdrawn while it was copied */
+		}
+		atomic_fetch_add(&fs->idle, 1);
 	}
 }
 
@@ -204,6 +208,7 @@ int imagefs_serve(const struct imagefs_config *config, struct err *err)
 	recover(fs);
 	config->recovered(config->ctx);
 	atomic_store(&fs->started, 1);
+	atomic_store(&fs->idle, 1);
 	rc = serve_requests(&fs->workers[0]);
 	return rc == -ENODEV ? 0 : fail(err, -rc, "serve the image", "reading requests");
 }

@@ -39,7 +39,9 @@ const isField = (text: string | undefined): text is string => text !== undefined
 
 /** The lines that may speak of these ids and names. */
 const accountLines = (host: Host, path: string, values: readonly (number | string | undefined)[]): string => {
-  const lines = host.lines(path, values.filter((value) => value !== undefined && value !== '').map(String));
+  const wanted: string[] = [];
+  for (let at = 0; at < values.length; at++) if ((values[at] ?? '') !== '') wanted.push(String(values[at]));
+  const lines = host.lines(path, wanted);
   return failed(lines) ? '' : lines;
 };
 
@@ -48,7 +50,10 @@ const nameIn = (environment: Environment): string | undefined => environment.get
 type Account = Pick<Identity, 'name' | 'gecos' | 'home' | 'shell' | 'source'>;
 
 const accountOf = (fields: readonly string[], source: Identity['source']): Account | undefined => {
-  const [name, , , , gecos = '', home = '', shell = ''] = fields;
+  const name = fields[0];
+  const gecos = fields[4] ?? '';
+  const home = fields[5] ?? '';
+  const shell = fields[6] ?? '';
   return isField(name) ? { name, gecos, home: home.startsWith('/') ? home : '', shell, source } : undefined;
 };
 
@@ -92,9 +97,11 @@ const groupNameFor = (host: Host, text: string, gid: number): string => {
 export const identifyCaller = (host: Host, environment: Environment): Identity => {
   const ids = host.ids();
   const groups = accountLines(host, '/etc/group', [ids.egid, ...ids.groups]);
-  const otherGroups = ids.groups
-    .filter((gid) => gid !== ids.egid)
-    .map((gid) => ({ gid, name: findLine(groups, 2, String(gid))?.[0] ?? '' }))
-    .filter((group) => isField(group.name));
+  const otherGroups: { name: string; gid: number }[] = [];
+  for (let at = 0; at < ids.groups.length; at++) {
+    const gid = ids.groups[at] as number;
+    const name = gid === ids.egid ? undefined : findLine(groups, 2, String(gid))?.[0];
+    if (isField(name)) otherGroups.push({ gid, name });
+  }
   return { ...accountFor(host, ids.euid, environment), ids, groupName: groupNameFor(host, groups, ids.egid), otherGroups };
 };

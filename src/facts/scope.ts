@@ -10,14 +10,18 @@ const MAX_CGROUP_BYTES = 64 * 1024;
  * and 2 look alike: `number:controllers:path`. Sorted, so that the kernel's order of hierarchies does not matter.
  */
 export const cgroupOf = (text: string): string => {
-  const paths = new Set<string>();
-  for (const line of text.split('\n')) {
-    if (line.endsWith(':/')) continue;
+  const paths: string[] = [];
+  for (let from = 0, end = 0; from < text.length; from = end + 1) {
+    const newline = text.indexOf('\n', from);
+    end = newline < 0 ? text.length : newline;
+    if (text.startsWith(':/', end - 2)) continue;
+    const line = text.slice(from, end);
     const path = line.slice(line.indexOf(':', line.indexOf(':') + 1) + 1);
     if (!path.startsWith('/')) continue;
-    paths.add((path.includes('/job_') ? /^.*?\/job_\d+\/step_[^/]+/.exec(path)?.[0] : undefined) ?? path);
+    const cut = (path.includes('/job_') ? /^.*?\/job_\d+\/step_[^/]+/.exec(path)?.[0] : undefined) ?? path;
+    if (!paths.includes(cut)) paths.push(cut);
   }
-  return [...paths].sort().join('\n');
+  return paths.sort().join('\n');
 };
 
 /** "user:[4026531837]". Asked once for all that depends on it. */

@@ -31,8 +31,9 @@ export type ImageFacts = {
   /**
    * Directories and symbolic links of the first two levels: "/usr" -> "d", "/bin" -> "lusr/bin" (not the links in /bin, /lib and the like), and regular
    * files of /etc that runs mount over: "/etc/hosts" -> "f". There are many, and a run looks at a few: each is checked by who looks (plan/image-tree.ts).
+   * A function finds what is at a path when it is asked.
    */
-  readonly tree: Readonly<Record<string, unknown>>;
+  readonly tree: Readonly<Record<string, unknown>> | ((path: string) => string | undefined);
   /** Text of /etc/passwd and /etc/group (at most 64 KiB each), "" if absent. */
   readonly passwd: string;
   readonly group: string;

@@ -18,6 +18,7 @@ import { IMAGE_FACTS_MAX_BYTES, IMAGE_FACTS_OBJECT, type ImageFacts } from './fa
 import { hostView } from './host-view.ts';
 import { archiveImageKey, archOfMachine, archRuns, fileKey, registryImageKey } from './identity.ts';
 import { type DirectoryImage, HOT_LIST_OBJECT, type Image, type Prepare, type SquashImage } from './image.ts';
+import { quickFacts } from './quick-facts.ts';
 import { parseFacts } from './read-facts.ts';
 import { type Area, readUsualSif } from './usual-sif.ts';
 
@@ -114,8 +115,8 @@ const openPath = (host: Host, path: string, typed: string, options: OpenOptions)
 
   const kept = host.keepsHandles ? handle : -1;
   const absolute = absolutePath(path, options.cwd);
-  const head = readAt(host, path, handle, 0, Math.min(stat.size, HEAD_BYTES));
-  const found = lookInside(host, path, handle, stat, head);
+  const usual = readUsualSif(host, handle, stat.size);
+  const found = usual === undefined ? lookInside(host, path, handle, stat) : inSif(host, path, handle, usual);
   const key = fileKey(stat);
   const facts = found.facts ?? storedFacts(host, options.stores(), key);
   if (facts === null) return prepare(typed, [absolute], options);
@@ -179,8 +180,9 @@ type Found = {
   readonly hot?: Area | undefined;
 };
 
-const lookInside = (host: Host, path: string, handle: number, stat: Stat, head: string): Found => {
-  if (head.startsWith('SIF_MAGIC\0', 32)) return lookInsideSif(host, path, handle, stat, head);
+const lookInside = (host: Host, path: string, handle: number, stat: Stat): Found => {
+  const head = readAt(host, path, handle, 0, Math.min(stat.size, HEAD_BYTES));
+  if (head.startsWith('SIF_MAGIC\0', 32)) return inSif(host, path, handle, readAnySif(host, path, handle, stat, head));
   if (head.startsWith('hsqs')) return bareSquash(path, stat, head, 0);
   // Singularity 2 could put a line "#!/usr/bin/env run-singularity" in front.
   const line = head.startsWith('#!') ? head.indexOf('\n') : -1;
@@ -219,14 +221,15 @@ const squashSize = (path: string, head: string, at: number, room: number): numbe
   return room;
 };
 
-const lookInsideSif = (host: Host, path: string, handle: number, stat: Stat, head: string): Found => {
-  // What the partition holds is looked at by whoever serves it, who has to do so anyhow.
-  const { root, facts, hot } = readUsualSif(head, stat.size) ?? readAnySif(host, path, handle, stat, head);
+type Located = { readonly root: Area & { readonly arch: string }; readonly facts: Area | undefined; readonly hot: Area | undefined };
+
+/** What the partition holds is looked at by whoever serves it, who has to do so anyhow. */
+const inSif = (host: Host, path: string, handle: number, { root, facts, hot }: Located): Found => {
   const text = facts === undefined || facts.size > IMAGE_FACTS_MAX_BYTES ? '' : readAt(host, path, handle, facts.offset, facts.size);
-  return { container: 'SIF', offset: root.offset, size: root.size, arch: root.arch, facts: text === '' ? null : parseFacts(text), hot };
+  return { container: 'SIF', offset: root.offset, size: root.size, arch: root.arch, facts: text === '' ? null : factsIn(host, text), hot };
 };
 
-type Located = { readonly root: Area & { readonly arch: string }; readonly facts: Area | undefined; readonly hot: Area | undefined };
+const factsIn = (host: Host, text: string): ImageFacts | null => quickFacts(host, text) ?? parseFacts(text);
 
 const readAnySif = (host: Host, path: string, handle: number, stat: Stat, head: string): Located => {
   const headBytes = bytesOf(head);
@@ -303,7 +306,7 @@ const checkArch = (path: string, arch: string, machine: string): void => {
 const storedFacts = (host: Host, stores: readonly string[], key: string): ImageFacts | null => {
   for (const store of stores) {
     const text = host.read(factsPath(store, key), 0, IMAGE_FACTS_MAX_BYTES + 1);
-    const facts = failed(text) ? null : parseFacts(text);
+    const facts = failed(text) || text.length > IMAGE_FACTS_MAX_BYTES ? null : factsIn(host, text);
     if (facts !== null) return facts;
   }
   return null;

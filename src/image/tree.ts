@@ -79,9 +79,8 @@ const entryAt = (view: ImageView, path: string): string | undefined => {
   return whatIs(view, path, parent, kind);
 };
 
-/** The same tree, each path looked up when it is asked for: a run asks for a dozen. Nothing in it can be enumerated. */
-export const treeOnDemand = (view: ImageView): Tree =>
-  new Proxy<Record<string, string>>(
-    {},
-    { get: (_, path) => (typeof path === 'string' && path.startsWith('/') ? entryAt(view, path) : undefined) },
-  );
+/** The same tree, each path looked up when it is asked for: a run asks for a dozen. */
+export const treeOnDemand =
+  (view: ImageView): Tree =>
+  (path) =>
+    path.startsWith('/') ? entryAt(view, path) : undefined;

@@ -1,10 +1,10 @@
 /**
- * Where root file system and facts lie in a SIF as tsrun and Apptainer write it, read straight from the text of its first bytes: a start pays for
+ * Where root file system and facts lie in a SIF as tsrun and Apptainer write it, unpacked by the host: a start pays for
  * every object that the full reader (sif/read.ts) makes. Whatever is not as usual is left to that reader, which also has the words for it; what is
  * accepted here it accepts too, with the same result (a test compares them), but for fields that no run looks at (times, owners, padded sizes).
  */
 import { archOfCode, DATA_TYPES, DESCRIPTOR_SIZE, type SifArch, TABLE_OFFSET } from '../sif/format.ts';
-import { u32At, u32Text, u64At } from '../util/byte-fields.ts';
+import { failed, type Host } from '../util/host.ts';
 import { IMAGE_FACTS_OBJECT } from './facts.ts';
 import { HOT_LIST_OBJECT } from './image.ts';
 
@@ -19,43 +19,52 @@ export type UsualSif = {
 
 const SQUASHFS = 1;
 const PRIMARY = 2;
+/** More than any image of tsrun or Apptainer has. */
+const MAX_USED = 8;
 const MAX_SLOTS = 4096;
-const PARTITION = u32Text(DATA_TYPES.partition);
-const JSON_OBJECT = u32Text(DATA_TYPES['generic-json']);
-const OBJECT = u32Text(DATA_TYPES.generic);
-const FACTS_NAME = `${IMAGE_FACTS_OBJECT}\0`;
-const HOT_NAME = `${HOT_LIST_OBJECT}\0`;
+
+/** Magic and version; counts of free and all slots; where the table is, and its length (sif/format.ts). */
+const HEADER = '32x10s3s35x4Q3984x';
+const HEADER_FIELDS = 6;
+/** Type, used, id; offset and size; name; file system, role and architecture. */
+const SLOT = 'IBI8x2Q40x128s2I3s373x';
+const SLOT_FIELDS = 9;
+/** All in one read, which is a journey to a server where the image lies on a cluster's file system. */
+const HEAD = HEADER + SLOT.repeat(MAX_USED);
 
 /**
- * @param head the file's first bytes, with all descriptors in use; @param fileSize in bytes.
- * Undefined where anything is unusual: objects that do not follow each other, several primary partitions, another file system.
+ * @param fileSize in bytes.
+ * Undefined where anything is unusual: objects that do not follow each other, several primary partitions, another file system; and where it is no SIF.
  */
-export const readUsualSif = (head: string, fileSize: number): UsualSif | undefined => {
-  if (!head.startsWith('SIF_MAGIC\x0001\0', 32)) return undefined;
-  const free = u64At(head, 80);
-  const slots = u64At(head, 88);
+export const readUsualSif = (host: Host, handle: number, fileSize: number): UsualSif | undefined => {
+  const fields = host.unpack(handle, 0, HEAD);
+  if (failed(fields) || fields[0] !== 'SIF_MAGIC' || fields[1] !== '01') return undefined;
+  const free = fields[2] as number;
+  const slots = fields[3] as number;
+  const tableLength = fields[5] as number;
   const used = slots - free;
   const tableEnd = TABLE_OFFSET + slots * DESCRIPTOR_SIZE;
-  if (u64At(head, 96) !== TABLE_OFFSET || slots > MAX_SLOTS || !(used > 0) || tableEnd > fileSize) return undefined;
-  const tableLength = u64At(head, 104);
-  if (slots * DESCRIPTOR_SIZE > tableLength || tableLength > fileSize || TABLE_OFFSET + used * DESCRIPTOR_SIZE > head.length)
+  if (fields[4] !== TABLE_OFFSET || free < 0 || slots > MAX_SLOTS || !(used > 0 && used <= MAX_USED) || tableEnd > fileSize)
     return undefined;
+  if (slots * DESCRIPTOR_SIZE > tableLength || tableLength > fileSize) return undefined;
 
   let root: UsualSif['root'] | undefined;
   let facts: Area | undefined;
   let hot: Area | undefined;
   let end = tableEnd;
-  for (let slot = 0; slot < used; slot++) {
-    const at = TABLE_OFFSET + slot * DESCRIPTOR_SIZE;
-    const offset = u64At(head, at + 17);
-    const size = u64At(head, at + 25);
-    if (!head.startsWith(`\x01${u32Text(slot + 1)}`, at + 4) || !(offset >= end && offset + size <= fileSize)) return undefined;
+  for (let slot = 1, at = HEADER_FIELDS; slot <= used; slot++, at += SLOT_FIELDS) {
+    const type = fields[at];
+    const offset = fields[at + 3] as number;
+    const size = fields[at + 4] as number;
+    const name = fields[at + 5];
+    if (fields[at + 1] !== 1 || fields[at + 2] !== slot || !(offset >= end && size >= 0 && offset + size <= fileSize)) return undefined;
     end = offset + size;
-    if (head.startsWith(PARTITION, at) && u32At(head, at + 205) === PRIMARY) {
-      if (root !== undefined || u32At(head, at + 201) !== SQUASHFS || head.charCodeAt(at + 211) !== 0) return undefined;
-      root = { offset, size, arch: archOfCode(head.slice(at + 209, at + 211)) };
-    } else if (facts === undefined && head.startsWith(FACTS_NAME, at + 73) && head.startsWith(JSON_OBJECT, at)) facts = { offset, size };
-    else if (hot === undefined && head.startsWith(HOT_NAME, at + 73) && head.startsWith(OBJECT, at)) hot = { offset, size };
+    if (type === DATA_TYPES.partition && fields[at + 7] === PRIMARY) {
+      const arch = fields[at + 8] as string;
+      if (root !== undefined || fields[at + 6] !== SQUASHFS || arch.length !== 2) return undefined;
+      root = { offset, size, arch: archOfCode(arch) };
+    } else if (type === DATA_TYPES['generic-json'] && facts === undefined && name === IMAGE_FACTS_OBJECT) facts = { offset, size };
+    else if (type === DATA_TYPES.generic && hot === undefined && name === HOT_LIST_OBJECT) hot = { offset, size };
   }
   return root === undefined ? undefined : { root, facts, hot };
 };

@@ -1,56 +1,98 @@
 /** Answers as the launcher reads them: strings that each end with NUL (top of native/plan.def). */
-import { type Answer, OPS, type Op, PLAN_VERSION } from './ops.ts';
+import { type Answer, type Op, type OpName, type OpOf, PLAN_VERSION } from './ops.ts';
 
-/** Fields of each op, in order; made at the first use and kept. */
-const fieldsByOp: { [Name in Op['op']]?: readonly string[] } = {};
+/** One string of an answer: numbers stand for their decimal text, lists for their strings with commas between them. */
+export type Field = string | number | readonly string[];
 
-export const fieldsOf = (op: Op['op']): readonly string[] => {
-  fieldsByOp[op] ??= Object.keys(OPS[op]);
-  return fieldsByOp[op];
-};
+/** Those of an op, or of another part. */
+export type Fields = readonly Field[];
 
-/** As they are: joining them makes decimal text of numbers, and puts commas between flags. */
-const fieldsInOrder = (ops: readonly Op[], out: unknown[]): void => {
-  ops.forEach((op) => {
-    // Most ops by far.
-    if (op.op === 'env') out.push('env', op.assignment);
-    else if (op.op === 'arg') out.push('arg', op.text);
-    else if (op.op === 'bind') out.push('bind', op.source, op.target, op.flags);
-    else {
-      const fields = fieldsOf(op.op);
-      out.push(op.op);
-      for (let at = 0; at < fields.length; at++) out.push(op[fields[at] as keyof Op]);
-    }
+const assignments = ({ variables }: OpOf<'env'>): Fields => {
+  const fields: Field[] = [];
+  variables.forEach(({ value }, name) => {
+    fields.push('env', `${name}=${value}`);
   });
+  return fields;
 };
+
+/** What is sent of each op, in the order of plan.def. */
+const FIELDS: { readonly [Name in OpName]: (op: OpOf<Name>) => Fields } = {
+  scope: (op) => [op.op, op.dir, op.key, op.uid, op.gid, op.lingerMs, op.cacheBytes],
+  userns: (op) => [op.op, op.uid, op.gid],
+  userns_ranges: (op) => [op.op, op.newuidmap, op.newgidmap, op.uidMap, op.gidMap],
+  record: (op) => [op.op, op.path],
+  hot: (op) => [op.op, op.offset, op.size],
+  stage: (op) => [op.op, op.path, op.flags],
+  image_mount: (op) => [op.op, op.handle, op.path, op.offset, op.size],
+  image_directory: (op) => [op.op, op.path],
+  image_extracted: (op) => [op.op, op.handle, op.path, op.offset, op.size, op.directory],
+  layer: (op) => [op.op, op.directory],
+  upper: (op) => [op.op, op.directory, op.work],
+  unshare: (op) => [op.op, op.flags],
+  directory: (op) => [op.op, op.target, op.mode],
+  file: (op) => [op.op, op.target, op.mode, op.content],
+  symlink: (op) => [op.op, op.target, op.link],
+  root: (op) => [op.op, op.flags, op.size],
+  uncovered: (op) => [op.op, op.target],
+  owner: (op) => [op.op, op.target, op.uid, op.gid],
+  bind: (op) => [op.op, op.source, op.target, op.flags],
+  bind_cwd: (op) => [op.op, op.target, op.flags],
+  tmpfs: (op) => [op.op, op.target, op.mode, op.size],
+  proc: (op) => [op.op, op.target],
+  sysfs: (op) => [op.op, op.target],
+  devpts: (op) => [op.op, op.target],
+  mqueue: (op) => [op.op, op.target],
+  pivot: (op) => [op.op],
+  hostname: (op) => [op.op, op.name],
+  no_new_privs: (op) => [op.op],
+  owners: (op) => [op.op, op.table, op.flags],
+  ids: (op) => [op.op, op.uid, op.gid, op.groups],
+  notice: (op) => [op.op, op.text],
+  chdir: (op) => [op.op, op.path],
+  env: assignments,
+  arg: (op) => [op.op, op.text],
+  exec: (op) => [op.op, op.file],
+};
+
+const fieldsOf = FIELDS as Readonly<Record<OpName, (op: Op) => Fields>>;
+
+const BEGIN: Fields = ['plan', PLAN_VERSION];
+const END: Fields = ['end'];
 
 /**
  * Environment and arguments are bounded by the kernel (2 MiB by default), file contents by the reads they come from. Whether paths, numbers and flags are
- * what they should be is checked by who reads them (native/plan.c), and that no field of a plan holds a NUL: it would be one string more than were sent.
- * Errors: another answer with a NUL in it.
+ * what they should be is checked by who reads them (native/plan.c).
  */
-export const encodeAnswer = (answer: Answer): string => {
-  const out: unknown[] = [];
+export const fieldsOfAnswer = (answer: Answer): readonly Fields[] => {
   switch (answer.kind) {
-    case 'plan':
-      out.push('plan', PLAN_VERSION);
-      fieldsInOrder(answer.plan.ops, out);
-      out.push('end');
-      out.push(out.length);
-      return `${out.join('\0')}\0`;
+    case 'plan': {
+      const { ops } = answer.plan;
+      const parts: Fields[] = [BEGIN];
+      for (let at = 0; at < ops.length; at++) {
+        const op = ops[at] as Op;
+        parts.push(fieldsOf[op.op](op));
+      }
+      parts.push(END);
+      return parts;
+    }
     case 'print':
     case 'fail':
       // Whatever went wrong, its words get out: one wide character would have the engine refuse them all.
-      out.push(answer.kind, answer.text.replace(/\0|[^\0-\xff]/g, '?'), answer.status);
-      break;
+      return [[answer.kind, answer.text.replace(/\0|[^\0-\xff]/g, '?'), answer.status]];
     case 'node':
-      out.push('node', '');
-      break;
+      return [['node', '']];
     case 'prepare':
-      out.push('prepare', '', ...answer.args, 'end');
-      break;
+      return [['prepare', '', ...answer.args, 'end']];
   }
-  const text = `${out.join('\0')}\0`;
-  if (text.split('\0').length !== out.length + 1) throw new Error('a field of the answer holds a NUL');
-  return text;
 };
+
+/** As one byte string, for a launcher that is another process; the engine does the same (engine_texts). Errors: a field with a NUL. */
+export const encodeAnswer = (answer: Answer): string =>
+  fieldsOfAnswer(answer)
+    .flat()
+    .map((field) => {
+      const text = String(field);
+      if (text.includes('\0')) throw new Error('a field of the answer holds a NUL');
+      return `${text}\0`;
+    })
+    .join('');

@@ -12,14 +12,13 @@ import { CLEAN_NAMES, namesMatch, PATH_VARIABLES, ruleFor } from './env-rules.ts
 import { hidesImage } from './image-tree.ts';
 import { fitLocale, LOCALE_VARIABLES } from './locale.ts';
 import { type MountTable, mountAt, put, showsHost } from './mount-table.ts';
+import type { Variable } from './ops.ts';
 import type { Situation } from './situation.ts';
 
 export const DEFAULT_PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
 /** Where libraries of the host's drivers are put, as in Apptainer. */
 export const LIBS_DIRECTORY = '/.singularity.d/libs';
 const MAX_ENV_FILE = 1024 * 1024;
-
-export type Variable = { readonly value: string; readonly why: string };
 
 export type PlannedEnv = {
   /** From the host, after all rules. */
@@ -57,7 +56,9 @@ const passHost = (situation: Situation, leftOut: string[], leftOutPython: string
     else if (isKept(situation, name, rule.python === true)) passed.set(name, { value, why: 'host (kept as asked)' });
     else if (rule.tell) (rule.python === true ? leftOutPython : leftOut).push(name);
   });
-  for (const name of ['HOME', 'PATH', 'PWD']) passed.delete(name);
+  passed.delete('HOME');
+  passed.delete('PATH');
+  passed.delete('PWD');
   return passed;
 };
 
@@ -70,7 +71,8 @@ const isKept = ({ request }: Situation, name: string, python: boolean): boolean 
 
 /** Variables that hold a path: visible at the same path, shown there now, or left out. */
 const showPaths = (situation: Situation, table: MountTable, passed: Map<string, Variable>): void => {
-  for (const { name, kind } of PATH_VARIABLES) {
+  for (let at = 0; at < PATH_VARIABLES.length; at++) {
+    const { name, kind } = PATH_VARIABLES[at] as (typeof PATH_VARIABLES)[number];
     const variable = passed.get(name);
     if (variable === undefined || situation.image.facts.env.some((entry) => entry.startsWith(`${name}=`))) continue;
     const path = name === 'KRB5CCNAME' ? cachePath(variable.value) : variable.value;
@@ -132,13 +134,14 @@ const imageVariables = (situation: Situation): Map<string, Variable> => {
 const explicitVariables = (situation: Situation): Map<string, Variable> => {
   const { environment, own, request } = situation;
   const variables = new Map<string, Variable>();
+  const asked = own.filter((name) => name.includes('ENV_'));
+  if (asked.length + request.configEnv.length + request.envFiles.length + request.env.length === 0) return variables;
   const set = (name: string, value: string | undefined, why: string): void => {
     const actual = value ?? environment.get(name);
     if (actual !== undefined) variables.set(name, { value: actual, why });
   };
   for (const { name, value, origin } of request.configEnv) set(name, value, origin);
-  const asked = own.filter((name) => name.includes('ENV_'));
-  for (const prefix of asked.length === 0 ? [] : PREFIXES.toReversed()) {
+  for (const prefix of PREFIXES.toReversed()) {
     const start = `${prefix}ENV_`;
     for (const name of asked) {
       if (name.startsWith(start) && name.length > start.length) set(name.slice(start.length), environment.get(name), name);
@@ -198,8 +201,9 @@ export const planEnv = (situation: Situation, table: MountTable, home: string, p
   const explicit = explicitVariables(situation);
 
   // An image that sets its locale must not have it overruled by the host's LC_ALL.
-  const imageHasLocale = [...fromImage.keys()].some((name) => LOCALE_VARIABLES.includes(name));
-  for (const name of LOCALE_VARIABLES) {
+  const imageHasLocale = fromImage.size > 0 && LOCALE_VARIABLES.some((name) => fromImage.has(name));
+  for (let at = 0; at < LOCALE_VARIABLES.length; at++) {
+    const name = LOCALE_VARIABLES[at] as string;
     const variable = host.get(name);
     if (variable === undefined) continue;
     const fitting = imageHasLocale ? undefined : fitLocale(image.facts, variable.value);
@@ -208,7 +212,8 @@ export const planEnv = (situation: Situation, table: MountTable, home: string, p
   }
 
   const around = explicit.size === 0 && !nv ? [] : takeAround(explicit, nv);
-  for (const name of explicit.size === 0 ? [] : AROUND) {
+  for (let at = 0; explicit.size > 0 && at < AROUND.length; at++) {
+    const name = AROUND[at] as (typeof AROUND)[number];
     const variable = explicit.get(name);
     if (variable === undefined) continue;
     const before = fromImage.get(name)?.value ?? (name === 'PATH' ? DEFAULT_PATH : '');
@@ -255,11 +260,14 @@ export const surround = (value: string, before: string, after: string): string =
 /** All of it as one environment, for programs that are started directly. */
 export const finalEnv = (env: PlannedEnv): Map<string, Variable> => {
   const all = new Map<string, Variable>();
-  for (const layer of [env.defaults, env.host, env.image, env.explicit, env.own]) {
-    layer.forEach((variable, name) => {
-      all.set(name, variable);
-    });
-  }
+  const add = (variable: Variable, name: string): void => {
+    all.set(name, variable);
+  };
+  env.defaults.forEach(add);
+  env.host.forEach(add);
+  env.image.forEach(add);
+  env.explicit.forEach(add);
+  env.own.forEach(add);
   for (const { name, before, after } of env.around) {
     if (before === '' && after === '') continue;
     const variable = all.get(name);
@@ -272,7 +280,7 @@ export const finalEnv = (env: PlannedEnv): Map<string, Variable> => {
 
 /** Names for the one line that says what was left out. */
 export const leftOutLine = (env: PlannedEnv): string | undefined => {
-  const names = [...env.leftOutPython, ...env.leftOut];
+  const names = env.leftOutPython.concat(env.leftOut);
   if (names.length === 0) return undefined;
   const shown = names.length > 6 ? `${names.slice(0, 5).join(' ')} and ${names.length - 5} more` : names.join(' ');
   const flags = env.leftOut.length === 0 ? '--host-python' : env.leftOutPython.length === 0 ? '--host-env' : '--host-env, --host-python';

@@ -16,22 +16,22 @@ const hostText = ({ host }: Situation, path: string): string | undefined => {
 const asFile = (target: string, content: string, why: string): Op => ({ op: 'file', target, mode: 0o644, content, why });
 
 /** Shown as a file of the host, so that changes in place are seen; where a link is in the way, on either side, its content is copied. */
-const showFile = (table: MountTable, situation: Situation, path: string): Op[] => {
+const showFile = (table: MountTable, situation: Situation, path: string, ops: Op[]): void => {
   const isLink = linkAt(situation.image.facts, path) !== undefined || !failed(situation.host.readlink(path));
   if (!isLink) {
     put(table, { op: 'bind', source: path, target: path, flags: ['optional'], why: 'default mount' }, true);
-    return [];
+    return;
   }
   const text = hostText(situation, path);
-  return text === undefined ? [] : [asFile(path, text, 'content of the host')];
+  if (text !== undefined) ops.push(asFile(path, text, 'content of the host'));
 };
 
 /** The time zone is binary, so it is mounted; on a plain file, since a link of the image leads into its own zone files. */
-const showTimeZone = (table: MountTable, situation: Situation): Op[] => {
+const showTimeZone = (table: MountTable, situation: Situation, ops: Op[]): void => {
   const path = '/etc/localtime';
-  if (failed(situation.host.access(path, 4))) return [];
+  if (failed(situation.host.access(path, 4))) return;
   put(table, { op: 'bind', source: path, target: path, flags: ['ro', 'optional'], why: 'default mount' }, true);
-  return linkAt(situation.image.facts, path) === undefined ? [] : [asFile(path, '', 'takes the place of the link in the image')];
+  if (linkAt(situation.image.facts, path) !== undefined) ops.push(asFile(path, '', 'takes the place of the link in the image'));
 };
 
 /** Files for the skeleton; binds go into the table. */
@@ -41,10 +41,10 @@ export const putEtcFiles = (table: MountTable, situation: Situation, home: strin
   const ops: Op[] = [];
   if (wanted('/etc/passwd')) ops.push(asFile('/etc/passwd', passwdText(image.facts, identity, home), "the image's, with the caller"));
   if (wanted('/etc/group')) ops.push(asFile('/etc/group', groupText(image.facts, identity), "the image's, with the caller's groups"));
-  if (wanted('/etc/resolv.conf')) ops.push(...showFile(table, situation, '/etc/resolv.conf'));
-  if (wanted('/etc/localtime')) ops.push(...showTimeZone(table, situation));
+  if (wanted('/etc/resolv.conf')) showFile(table, situation, '/etc/resolv.conf', ops);
+  if (wanted('/etc/localtime')) showTimeZone(table, situation, ops);
   if (request.hostname === undefined) {
-    if (wanted('/etc/hosts')) ops.push(...showFile(table, situation, '/etc/hosts'));
+    if (wanted('/etc/hosts')) showFile(table, situation, '/etc/hosts', ops);
     return ops;
   }
   const { text: name, origin } = request.hostname;

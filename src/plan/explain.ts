@@ -2,8 +2,7 @@
 
 import { printable } from '../util/printable.ts';
 import type { Read } from '../util/recording-host.ts';
-import { fieldsOf } from './encode.ts';
-import type { Op, Plan } from './ops.ts';
+import { OPS, type Op, type OpOf, type Plan } from './ops.ts';
 import type { Situation } from './situation.ts';
 
 const columns = (rows: readonly (readonly [string, string, string])[]): string[] => {
@@ -15,7 +14,7 @@ const columns = (rows: readonly (readonly [string, string, string])[]): string[]
 
 /** Fields of an op as words: `source=/data target=/data flags=recursive`. */
 const fieldWords = (op: Op): string =>
-  fieldsOf(op.op)
+  Object.keys(OPS[op.op])
     .map((name) => {
       const value = op[name as keyof Op] as unknown;
       if (name === 'content') return `content of ${String(value).length} bytes`;
@@ -25,6 +24,10 @@ const fieldWords = (op: Op): string =>
     })
     .filter((word) => word !== '')
     .join(' ');
+
+/** As the launcher gets them. */
+const assignments = ({ op, variables }: OpOf<'env'>): readonly object[] =>
+  [...variables].map(([name, { value, why }]) => ({ op, assignment: `${name}=${value}`, why }));
 
 const imageRows = ({ image }: Situation): [string, string, string][] => {
   const { facts } = image;
@@ -56,7 +59,7 @@ export const explainText = (situation: Situation, plan: Plan, reads: readonly Re
   const environment: [string, string, string][] = [];
   const ops: [string, string, string][] = [];
   for (const op of plan.ops) {
-    if (op.op === 'env') environment.push(['', op.assignment, op.why]);
+    if (op.op === 'env') for (const [name, { value, why }] of op.variables) environment.push(['', `${name}=${value}`, why]);
     else ops.push([op.op, fieldWords(op), op.why]);
   }
   const sections: [string, string[]][] = [
@@ -72,5 +75,6 @@ export const explainText = (situation: Situation, plan: Plan, reads: readonly Re
 export const explainJson = (situation: Situation, plan: Plan, reads: readonly Read[]): string => {
   const { request, image, identity, home, cwd } = situation;
   const { given, ...asked } = request;
-  return `${JSON.stringify({ request: asked, given, image, identity, home, cwd, plan: plan.ops, reads }, null, 1)}\n`;
+  const ops = plan.ops.flatMap((op) => (op.op === 'env' ? assignments(op) : [op]));
+  return `${JSON.stringify({ request: asked, given, image, identity, home, cwd, plan: ops, reads }, null, 1)}\n`;
 };

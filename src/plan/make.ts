@@ -14,6 +14,12 @@ import { chooseCommand, planPayload } from './payload.ts';
 import type { Situation } from './situation.ts';
 import { putStart } from './start.ts';
 
+/** Made once, not by every start. */
+const WRITABLE: Op = { op: 'root', flags: ['writable'], size: 0, why: '--writable-tmpfs' };
+const READ_ONLY: Op = { op: 'root', flags: [], size: 0, why: 'the image, read-only' };
+const PIVOT: Op = { op: 'pivot', why: "leave the host's tree" };
+const NO_NEW_PRIVS: Op = { op: 'no_new_privs', why: 'no program may gain rights' };
+
 export const makePlan = (situation: Situation): Plan => {
   const { request } = situation;
   const image = planImage(situation);
@@ -31,23 +37,18 @@ export const makePlan = (situation: Situation): Plan => {
   const payload = planPayload(situation, table, env);
 
   const left = leftOutLine(env);
-  const notices = noticeOps(situation, situation.warnings, [...situation.remarks, ...(left === undefined ? [] : [left])]);
+  const notices = noticeOps(situation, situation.warnings, left === undefined ? situation.remarks : situation.remarks.concat(left));
   const ops = image.concat(
     { op: 'unshare', flags: namespaces(situation), why: 'mounts of its own, and what was asked for' },
     homePlace(situation, home.path),
     etc,
     driver,
-    {
-      op: 'root',
-      flags: request.writableTmpfs ? ['writable'] : [],
-      size: 0,
-      why: request.writableTmpfs ? '--writable-tmpfs' : 'the image, read-only',
-    },
+    request.writableTmpfs ? WRITABLE : READ_ONLY,
     uncovered(situation),
     inMountOrder(table),
-    { op: 'pivot', why: "leave the host's tree" },
+    PIVOT,
     request.hostname === undefined ? [] : [{ op: 'hostname', name: request.hostname.text, why: request.hostname.origin }],
-    { op: 'no_new_privs', why: 'no program may gain rights' },
+    NO_NEW_PRIVS,
     notices,
     { op: 'chdir', path: start.path, why: start.why },
     payload,
@@ -55,12 +56,13 @@ export const makePlan = (situation: Situation): Plan => {
   return { ops };
 };
 
-const namespaces = ({ request }: Situation): string[] => [
-  'mount',
-  ...(request.pid ? ['pid'] : []),
-  ...(request.ipc ? ['ipc'] : []),
-  ...(request.hostname === undefined ? [] : ['uts']),
-];
+const namespaces = ({ request }: Situation): string[] => {
+  const flags = ['mount'];
+  if (request.pid) flags.push('pid');
+  if (request.ipc) flags.push('ipc');
+  if (request.hostname !== undefined) flags.push('uts');
+  return flags;
+};
 
 /**
  * Where an image keeps its programs and libraries. An overlay makes looking at a file about half as dear again, which compilers and `find` do thousands of

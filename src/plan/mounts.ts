@@ -6,11 +6,24 @@ import { EACCES, ENOENT, failed } from '../util/host.ts';
 import { isWithin, parentOf, resolveFrom } from '../util/paths.ts';
 import { putMinimalDevices } from './devices.ts';
 import { hidesImage, linkAt } from './image-tree.ts';
-import { type MountTable, mountAround, put, showsHost } from './mount-table.ts';
+import { type MountOp, type MountTable, mountAround, put, showsHost } from './mount-table.ts';
 import type { Situation } from './situation.ts';
 
 export const RECURSIVE: readonly string[] = ['recursive'];
 const RECURSIVE_OPTIONAL: readonly string[] = ['recursive', 'optional'];
+
+/** Made once, not by every start. */
+const usual = (path: string, flags: readonly string[]): MountOp => ({
+  op: 'bind',
+  source: path,
+  target: path,
+  flags,
+  why: 'default mount',
+});
+const PROC = usual('/proc', RECURSIVE);
+const SYS = usual('/sys', RECURSIVE_OPTIONAL);
+const DEV = usual('/dev', ['recursive', 'dev']);
+const TEMPORARY = ['/tmp', '/var/tmp'].map((path) => usual(path, RECURSIVE_OPTIONAL));
 
 /** How the reasons of its mounts begin. */
 const HOME_DIRECTORY = 'home directory';
@@ -25,16 +38,15 @@ export const putKernel = (table: MountTable, situation: Situation): void => {
   const { request, host } = situation;
   if (!leftOut(situation, 'proc')) {
     if (request.pid) put(table, { op: 'proc', target: '/proc', why: 'a process list of its own' });
-    else put(table, { op: 'bind', source: '/proc', target: '/proc', flags: RECURSIVE, why: 'default mount' });
+    else put(table, PROC);
   }
-  if (!leftOut(situation, 'sys'))
-    put(table, { op: 'bind', source: '/sys', target: '/sys', flags: RECURSIVE_OPTIONAL, why: 'default mount' });
+  if (!leftOut(situation, 'sys')) put(table, SYS);
   if (leftOut(situation, 'dev')) return;
   if (request.contain) {
     putMinimalDevices(table, host, request.ipc);
     return;
   }
-  put(table, { op: 'bind', source: '/dev', target: '/dev', flags: ['recursive', 'dev'], why: 'default mount' });
+  put(table, DEV);
   if (request.ipc && !failed(host.stat('/dev/mqueue'))) {
     put(table, { op: 'mqueue', target: '/dev/mqueue', why: 'message queues of its own' });
   }
@@ -43,12 +55,14 @@ export const putKernel = (table: MountTable, situation: Situation): void => {
 /** /tmp and /var/tmp; in images where one is a link to the other, only the one. */
 export const putTemporary = (table: MountTable, situation: Situation): void => {
   if (leftOut(situation, 'tmp')) return;
-  for (const target of ['/tmp', '/var/tmp']) {
+  for (let at = 0; at < TEMPORARY.length; at++) {
+    const mount = TEMPORARY[at] as MountOp;
+    const { target } = mount;
     const link = linkAt(situation.image.facts, target);
     if (link !== undefined && ['/tmp', '/var/tmp'].includes(resolveFrom(parentOf(target), link))) continue;
     if (leftOut(situation, target)) continue;
     if (situation.request.contain) put(table, { op: 'tmpfs', target, mode: 0o1777, size: 0, why: 'contained: empty, in memory' });
-    else put(table, { op: 'bind', source: target, target, flags: RECURSIVE_OPTIONAL, why: 'default mount' });
+    else put(table, mount);
   }
 };
 
@@ -192,6 +206,6 @@ const putBind = (table: MountTable, situation: Situation, bind: RequestedBind): 
   }
   // Devices that were shown somewhere on purpose are meant to work.
   const isDevice = isWithin(source, '/dev');
-  const flags = [...(bind.readOnly ? ['ro'] : []), 'recursive', ...(bind.optional ? ['optional'] : []), ...(isDevice ? ['dev'] : [])];
+  const flags = [...(bind.readOnly ? ['ro'] : []), 'recursive', ...(bind.optional ? ['optional'] : ['own']), ...(isDevice ? ['dev'] : [])];
   put(table, { op: 'bind', source, target, flags, why: bind.origin }, stat.kind !== 'directory');
 };

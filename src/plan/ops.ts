@@ -3,7 +3,7 @@
  * against each other. Kinds of fields: S byte string, P path on the host, T target inside the run (absolute, clean), N number, F flags, H handle.
  */
 
-export const PLAN_VERSION = 2;
+export const PLAN_VERSION = 3;
 
 export const OPS = {
   scope: { dir: 'P', key: 'S', uid: 'N', gid: 'N', lingerMs: 'N', cacheBytes: 'N' },
@@ -48,8 +48,8 @@ export const FLAG_WORDS = {
   stage: ['memory'],
   unshare: ['mount', 'pid', 'ipc', 'uts', 'net', 'leash'],
   root: ['writable', 'in_place', 'suid'],
-  bind: ['ro', 'recursive', 'optional', 'dev', 'inside'],
-  bind_cwd: ['ro', 'recursive', 'optional', 'dev', 'absent'],
+  bind: ['ro', 'recursive', 'optional', 'dev', 'inside', 'own'],
+  bind_cwd: ['ro', 'recursive', 'optional', 'dev', 'absent', 'own'],
   owners: ['devices'],
 } as const;
 
@@ -60,8 +60,13 @@ type Fields<Name extends OpName> = {
   readonly [Field in keyof (typeof OPS)[Name]]: (typeof OPS)[Name][Field] extends FieldKind ? FieldTypes[(typeof OPS)[Name][Field]] : never;
 };
 
+export type Variable = { readonly value: string; readonly why: string };
+
+/** The whole environment is one op here, since a start pays for each: many values, each with its own reason. The launcher gets an `env` for each. */
+type Environment = { readonly variables: ReadonlyMap<string, Variable> };
+
 /** `why` is for --explain; it is not sent to the launcher. */
-export type OpOf<Name extends OpName> = { readonly op: Name; readonly why: string } & Fields<Name>;
+export type OpOf<Name extends OpName> = { readonly op: Name; readonly why: string } & (Name extends 'env' ? Environment : Fields<Name>);
 export type Op = { [Name in OpName]: OpOf<Name> }[OpName];
 
 export type Plan = { readonly ops: readonly Op[] };

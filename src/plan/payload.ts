@@ -6,9 +6,9 @@ import { isVariableName } from '../request/env-spec.ts';
 import type { Request } from '../request/request.ts';
 import { EXIT_TSRUN, TsrunError } from '../util/errors.ts';
 import { nameOf } from '../util/paths.ts';
-import { DEFAULT_PATH, finalEnv, isBelowEnvScripts, type PlannedEnv, type Variable } from './env.ts';
+import { DEFAULT_PATH, finalEnv, isBelowEnvScripts, type PlannedEnv } from './env.ts';
 import type { MountTable } from './mount-table.ts';
-import type { Op } from './ops.ts';
+import type { Op, Variable } from './ops.ts';
 import type { Situation } from './situation.ts';
 
 const RUNSCRIPT = '/.singularity.d/runscript';
@@ -151,8 +151,11 @@ fi
 /** True when a shell has to run first: the image says so, or the user mounted a script there (as module tools do). */
 const needsSourcing = ({ image, request }: Situation, table: MountTable): boolean => {
   if (request.app !== undefined || image.facts.envScripts.length > 0) return true;
-  for (const target of table.entries.keys()) if (isBelowEnvScripts(target)) return true;
-  return false;
+  let mounted = false;
+  table.entries.forEach((_, target) => {
+    mounted ||= isBelowEnvScripts(target);
+  });
+  return mounted;
 };
 
 const assignments = (variables: ReadonlyMap<string, Variable>, skip: ReadonlyMap<string, Variable>): string[] => {
@@ -161,13 +164,7 @@ const assignments = (variables: ReadonlyMap<string, Variable>, skip: ReadonlyMap
   return list;
 };
 
-const envOps = (variables: ReadonlyMap<string, Variable>): Op[] => {
-  const ops: Op[] = [];
-  variables.forEach(({ value, why }, name) => {
-    ops.push({ op: 'env', assignment: `${name}=${value}`, why });
-  });
-  return ops;
-};
+const envOp = (variables: ReadonlyMap<string, Variable>): Op => ({ op: 'env', variables, why: 'the environment' });
 
 const argOps = (args: readonly string[], why: string): Op[] => args.map((text) => ({ op: 'arg', text, why }));
 
@@ -184,7 +181,7 @@ export const planPayload = (situation: Situation, table: MountTable, env: Planne
 };
 
 const direct = (command: Command, env: PlannedEnv): Op[] => [
-  ...envOps(finalEnv(env)),
+  envOp(finalEnv(env)),
   ...argOps(command.args, command.why),
   { op: 'exec', file: command.file, why: command.why },
 ];
@@ -215,5 +212,5 @@ const sourced = (command: Command, env: PlannedEnv, sh: string, script: string):
     fileFor(command),
     ...command.args.slice(1),
   ];
-  return [...envOps(first), ...argOps(args, why), { op: 'exec', file: sh, why }];
+  return [envOp(first), ...argOps(args, why), { op: 'exec', file: sh, why }];
 };

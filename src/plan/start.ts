@@ -53,7 +53,7 @@ const putCwd = (table: MountTable, situation: Situation, path: string, needed: b
   if (hidesImage(image.facts, path)) {
     return { shown: false, ...hidingCwd(path) };
   }
-  const flags = ['recursive', ...(isSystemPath(path) ? ['absent'] : []), ...(needed ? [] : ['optional'])];
+  const flags = ['recursive', 'own', ...(isSystemPath(path) ? ['absent'] : []), ...(needed ? [] : ['optional'])];
   put(table, { op: 'bind_cwd', target: path, flags, why: 'the current directory' });
   return { shown: true, why: 'the current directory' };
 };
@@ -62,7 +62,7 @@ const putCwd = (table: MountTable, situation: Situation, path: string, needed: b
 const spelling = (table: MountTable, situation: Situation, path: string, spelled: string): string => {
   if (spelled === path || showsHost(table, spelled)) return spelled;
   if (mountAt(table, spelled) !== undefined || hasPath(situation.image.facts, `/${spelled.split('/')[1] ?? ''}`) !== false) return path;
-  put(table, { op: 'bind_cwd', target: spelled, flags: ['recursive', 'optional'], why: 'the current directory, as $PWD spells it' });
+  put(table, { op: 'bind_cwd', target: spelled, flags: ['recursive', 'own', 'optional'], why: 'the current directory, as $PWD spells it' });
   return spelled;
 };
 

@@ -131,7 +131,11 @@ export const makeStepPlan = (situation: StepSituation): Plan => {
           } as const,
         ]),
     { op: 'chdir', path: program.cwd, why: 'working directory of the step' },
-    ...[...program.environment].map(([name, value]): Op => ({ op: 'env', assignment: `${name}=${value}`, why: 'build step' })),
+    {
+      op: 'env',
+      variables: new Map([...program.environment].map(([name, value]) => [name, { value, why: 'build step' }])),
+      why: 'build step',
+    },
     ...program.argv.map((text): Op => ({ op: 'arg', text, why: 'build step' })),
     { op: 'exec', file: program.file, why: 'build step' },
   ];

@@ -141,16 +141,11 @@ export const givenByConfig = (host: Host, environment: Environment): Config => {
 };
 
 /** Keys that are no flags and have a variable as well. (The places of the store are looked up where the store is.) */
-const REST_VARIABLES = [
-  ['linger', 'TSRUN_LINGER'],
-  ['cache-memory', 'TSRUN_CACHE_MEMORY'],
-] as const;
-
 const restByEnvironment = (environment: Environment): Config['rest'] => {
+  const linger = environment.get('TSRUN_LINGER') ?? '';
+  const cacheMemory = environment.get('TSRUN_CACHE_MEMORY') ?? '';
   const rest: Record<string, { value: unknown; origin: string }> = {};
-  for (const [key, name] of REST_VARIABLES) {
-    const value = environment.get(name) ?? '';
-    if (value !== '') rest[key] = { value, origin: name };
-  }
+  if (linger !== '') rest['linger'] = { value: linger, origin: 'TSRUN_LINGER' };
+  if (cacheMemory !== '') rest['cache-memory'] = { value: cacheMemory, origin: 'TSRUN_CACHE_MEMORY' };
   return rest;
 };

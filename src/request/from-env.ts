@@ -7,28 +7,29 @@ export type Environment = ReadonlyMap<string, string>;
 /** The prefixes, the strongest first. */
 export const PREFIXES = ['TSRUN', 'APPTAINER', 'SINGULARITY'] as const;
 
-/** "NAME=value" entries; the first of a doubled name counts, as it does for getenv. */
+/** @param entries name, value, name, value …; the first of a doubled name counts, as it does for getenv. */
 export const parseEnviron = (entries: readonly string[]): Map<string, string> => {
   const environment = new Map<string, string>();
-  for (const entry of entries) {
-    const equals = entry.indexOf('=');
-    if (equals <= 0) continue;
-    const name = entry.slice(0, equals);
-    if (!environment.has(name)) environment.set(name, entry.slice(equals + 1));
+  for (let at = 0; at < entries.length; at += 2) {
+    const name = entries[at] as string;
+    if (!environment.has(name)) environment.set(name, entries[at + 1] as string);
   }
   return environment;
 };
 
-/** All names that begin as variables of ours and of Apptainer do; usually none, so nothing more needs to be looked for. A letter tells most others. */
-export const ownNames = (environment: Environment): string[] => {
+/** Of the same entries, all names that begin as variables of ours and of Apptainer do; usually none, so nothing more is looked for. A letter tells most others. */
+export const ownNames = (entries: readonly string[]): string[] => {
   const names: string[] = [];
-  for (const name of environment.keys()) {
+  for (let at = 0; at < entries.length; at += 2) {
+    const name = entries[at] as string;
     const letter = name.charCodeAt(0);
     if ((letter === T || letter === A || letter === S) && PREFIXES.some((prefix) => name.startsWith(prefix))) names.push(name);
   }
   return names;
 };
-const [T, A, S] = [84, 65, 83];
+const T = 84;
+const A = 65;
+const S = 83;
 
 /** Positions in the flag table by environment key, made at the first use and kept. */
 let positions: Map<string, number> | undefined;
@@ -49,7 +50,7 @@ const flagsNamed = (names: readonly string[]): readonly (typeof ALL_FLAGS)[numbe
 
 /**
  * The weakest first. SINGULARITY_ values count only where no APPTAINER_ value is given for the same flag; TSRUN_ ones win over both,
- * and add to them in lists. @param names ownNames(environment)
+ * and add to them in lists. @param names ownNames() of it
  * Errors: E_USAGE for a switch that is neither yes nor no.
  */
 export const givenByEnvironment = (environment: Environment, names: readonly string[]): Given[] => {

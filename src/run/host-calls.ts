@@ -1,5 +1,5 @@
 /** The numbers of native/host.def and the forms of its answers, for both ends that are not C. test/contract/hosts.test.ts compares the table. */
-import type { DirectoryEntry, FileKind, Ids, Stat } from '../util/host.ts';
+import type { DirectoryEntry, Fields, FileKind, Ids, Stat } from '../util/host.ts';
 
 export const CALLS = {
   args: 1,
@@ -20,19 +20,15 @@ export const CALLS = {
   open_keep: 20,
   pread: 21,
   fstat: 22,
+  unpack: 23,
   getent: 30,
   random: 31,
   log: 32,
   trace: 33,
   fnv64: 34,
+  json: 35,
+  member: 36,
 } as const;
-
-/** Strings that each end with NUL. */
-export const parseList = (text: string): string[] => {
-  const list = text.split('\0');
-  list.pop();
-  return list;
-};
 
 /** From st_mode (inode(7)). */
 export const kindOfMode = (mode: number): FileKind => {
@@ -66,28 +62,30 @@ const LETTERS: Readonly<Record<string, DirectoryEntry['kind']>> = {
   s: 'socket',
 };
 
-/** "st_mode uid gid size mtime ctime dev ino": decimal; times as in Stat. (Fields by number: a start pays for each value of a pattern.) */
-export const parseStat = (text: string): Stat => {
-  const fields = text.split(' ');
-  const mode = Number(fields[0]);
+/** Of a list: st_mode, uid, gid, size, mtime, ctime, dev, ino. (Fields by number: a start pays for each value of a pattern.) */
+export const statOf = (fields: Fields): Stat => {
+  const mode = fields[0] as number;
   return {
     kind: kindOfMode(mode),
     mode: mode & 0o7777,
-    uid: Number(fields[1]),
-    gid: Number(fields[2]),
-    size: Number(fields[3]),
-    mtime: fields[4] ?? '',
-    ctime: fields[5] ?? '',
-    dev: fields[6] ?? '',
-    ino: fields[7] ?? '',
+    uid: fields[1] as number,
+    gid: fields[2] as number,
+    size: fields[3] as number,
+    mtime: fields[4] as string,
+    ctime: fields[5] as string,
+    dev: fields[6] as string,
+    ino: fields[7] as string,
   };
 };
 
-/** "ruid euid rgid egid group…" */
-export const parseIds = (text: string): Ids => {
-  const ids = text.split(' ').map(Number);
-  return { uid: ids[0] ?? 0, euid: ids[1] ?? 0, gid: ids[2] ?? 0, egid: ids[3] ?? 0, groups: ids.slice(4) };
-};
+/** Of a list: ruid, euid, rgid, egid, group… */
+export const idsOf = (ids: readonly number[]): Ids => ({
+  uid: ids[0] ?? 0,
+  euid: ids[1] ?? 0,
+  gid: ids[2] ?? 0,
+  egid: ids[3] ?? 0,
+  groups: ids.slice(4),
+});
 
-export const parseEntries = (text: string): DirectoryEntry[] =>
-  parseList(text).map((entry) => ({ kind: LETTERS[entry[0] ?? ''] ?? 'unknown', name: entry.slice(1) }));
+/** A letter for the kind, and the name. */
+export const entryOf = (entry: string): DirectoryEntry => ({ kind: LETTERS[entry[0] ?? ''] ?? 'unknown', name: entry.slice(1) });

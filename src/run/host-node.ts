@@ -4,8 +4,10 @@ import * as fs from 'node:fs';
 import { hostname, machine } from 'node:os';
 import { isatty } from 'node:tty';
 import { fnv64 } from '../util/fnv.ts';
-import { type DirectoryEntry, EINVAL, EIO, EISDIR, type Errno, type Host, type Stat } from '../util/host.ts';
+import { type DirectoryEntry, EINVAL, EIO, EISDIR, type Errno, failed, type Host, type Stat } from '../util/host.ts';
+import { jsonMember, jsonMembers } from '../util/json-members.ts';
 import { printableLine } from '../util/printable.ts';
+import { sizeOfLayout, unpack } from '../util/unpack.ts';
 import { kindOfMode } from './host-calls.ts';
 
 const EOVERFLOW = -75;
@@ -13,6 +15,7 @@ const ENOTSUP = -95;
 const ENOSYS = -38;
 const ENOENT = -2;
 const EFBIG = -27;
+const ENODATA = -61;
 const READ_MAX = 4 * 1024 * 1024;
 const GETENT_MS = 5000;
 
@@ -96,15 +99,14 @@ const supplementaryGroups = (): readonly number[] => {
 };
 
 /** The native program keeps these from Node itself and hands them over: NAME=value lines, percent-encoded. */
-const handedOver = (environment: NodeJS.ProcessEnv): string[] => {
+const handedOver = (environment: NodeJS.ProcessEnv): [string, string][] => {
   const text = environment['TSRUN_HOST_ENV'] ?? '';
   const lines = text === '' ? [] : text.split('\n');
-  return lines.map((line) =>
-    Buffer.from(
-      line.replace(/%([0-9A-Fa-f]{2})/g, (_, hex: string) => String.fromCharCode(Number.parseInt(hex, 16))),
-      'latin1',
-    ).toString('latin1'),
-  );
+  return lines.map((line) => {
+    const entry = line.replace(/%([0-9A-Fa-f]{2})/g, (_, hex: string) => String.fromCharCode(Number.parseInt(hex, 16)));
+    const equals = entry.indexOf('=');
+    return [entry.slice(0, equals), entry.slice(equals + 1)];
+  });
 };
 
 export type NodeHostOptions = {
@@ -133,8 +135,8 @@ const linesWith = (text: string, values: readonly string[]): string =>
 export const nodeHost = ({ args, environment = process.env }: NodeHostOptions): Host => ({
   args: () => args.map(toBytes),
   environ: () => [
-    ...Object.entries(environment).flatMap(([name, value]) => (name === 'TSRUN_HOST_ENV' ? [] : [toBytes(`${name}=${value ?? ''}`)])),
-    ...handedOver(environment),
+    ...Object.entries(environment).flatMap(([name, value]) => (name === 'TSRUN_HOST_ENV' ? [] : [toBytes(name), toBytes(value ?? '')])),
+    ...handedOver(environment).flat(),
   ],
   getcwd: () => attempt(() => toBytes(process.cwd())),
   ids: () => ({
@@ -173,6 +175,11 @@ export const nodeHost = ({ args, environment = process.env }: NodeHostOptions): 
   openKeep: (path) => attempt(() => openPlain(path, true)),
   pread: (handle, offset, length) => attempt(() => readUpTo(handle, offset, length)),
   fstat: (handle) => attempt(() => toStat(fs.fstatSync(handle, { bigint: true }))),
+  unpack: (handle, offset, layout) => {
+    const size = sizeOfLayout(layout);
+    const bytes = attempt(() => readUpTo(handle, offset, size));
+    return failed(bytes) ? bytes : bytes.length < size ? ENODATA : unpack(bytes, layout);
+  },
   keepsHandles: false,
   getent: (database, key) => {
     const { status, stdout, error } = spawnSync('getent', [database, key], {
@@ -183,6 +190,8 @@ export const nodeHost = ({ args, environment = process.env }: NodeHostOptions): 
     if (error !== undefined) return (error as NodeJS.ErrnoException).code === 'ENOENT' ? ENOSYS : EIO;
     return status === 0 ? stdout : ENOENT;
   },
+  json: jsonMembers,
+  member: jsonMember,
   fnv64,
   log: (line) => {
     fs.writeSync(2, Buffer.from(`${printableLine(line)}\n`, 'latin1'));

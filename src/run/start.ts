@@ -4,7 +4,7 @@ import { findHome } from '../facts/home.ts';
 import { identifyCaller } from '../facts/identity.ts';
 import type { Prepare } from '../image/image.ts';
 import { openImage } from '../image/open.ts';
-import { encodeAnswer } from '../plan/encode.ts';
+import { type Fields, fieldsOfAnswer } from '../plan/encode.ts';
 import { explainJson, explainText } from '../plan/explain.ts';
 import { explainFailure, parseFailure } from '../plan/failure.ts';
 import { placesOf } from '../plan/image-ops.ts';
@@ -30,10 +30,11 @@ export const plan = (machine: Host, input: string): Answer => {
 
   const reads: Read[] = [];
   const host = line.given.some((each) => each.flag === 'explain') ? recordingHost(machine, reads) : machine;
-  const environment = parseEnviron(host.environ());
-  const own = ownNames(environment);
+  const entries = host.environ();
+  const environment = parseEnviron(entries);
+  const own = ownNames(entries);
   const config = givenByConfig(host, environment);
-  const request = makeRequest(line, [...config.given, ...givenByEnvironment(environment, own), ...line.given], config.rest);
+  const request = makeRequest(line, config.given.concat(givenByEnvironment(environment, own), line.given), config.rest);
 
   const situation = look(host, request, environment, own, input);
   if ('prepare' in situation) return { kind: 'prepare', args: situation.prepare };
@@ -105,8 +106,8 @@ export const forget = (): void => {
   current = undefined;
 };
 
-/** globalThis.tsrunStart: the encoded answer. */
-export const start = (host: Host, input: string): string => {
+/** globalThis.tsrunStart: the strings of the answer. */
+export const start = (host: Host, input: string): readonly Fields[] => {
   let answer: Answer;
   try {
     answer = plan(host, input);
@@ -115,17 +116,17 @@ export const start = (host: Host, input: string): string => {
   }
   current = answer.kind === 'plan' ? answer.plan : undefined;
   try {
-    return encodeAnswer(answer);
+    return fieldsOfAnswer(answer);
   } catch (error) {
-    return encodeAnswer(failureOf(error));
+    return fieldsOfAnswer(failureOf(error));
   }
 };
 
 /** globalThis.tsrunFailure: the words for a failure of the launcher. */
-export const failure = (host: Host, input: string): string => {
+export const failure = (host: Host, input: string): readonly Fields[] => {
   try {
-    return encodeAnswer(failureOf(explainFailure(host, current, parseFailure(input))));
+    return fieldsOfAnswer(failureOf(explainFailure(host, current, parseFailure(input))));
   } catch (error) {
-    return encodeAnswer(failureOf(error));
+    return fieldsOfAnswer(failureOf(error));
   }
 };

@@ -3,10 +3,13 @@
  * take the ways usual starts take; what it answers is thrown away.
  */
 import { IMAGE_FACTS_OBJECT, IMAGE_FACTS_VERSION, type ImageFacts } from '../image/facts.ts';
+import type { Fields as Strings } from '../plan/encode.ts';
 import { DATA_OFFSET, DATA_TYPES, DESCRIPTOR_SIZE, TABLE_OFFSET, TABLE_SLOTS } from '../sif/format.ts';
-import { EINVAL, ENOENT, type Host } from '../util/host.ts';
+import { EINVAL, ENOENT, type Fields, type Host } from '../util/host.ts';
+import { jsonMember, jsonMembers } from '../util/json-members.ts';
+import { unpack } from '../util/unpack.ts';
 import { CALLS } from './host-calls.ts';
-import type { HostCall } from './host-engine.ts';
+import type { HostAnswer, HostCall } from './host-engine.ts';
 import { failure, forget } from './start.ts';
 
 const FACTS: ImageFacts = {
@@ -121,14 +124,21 @@ const ENVIRON = [
   '_=/usr/bin/tsrun',
 ];
 
-/** One line of native/host.def's stat. */
-const statLine = (type: number, size: number): string =>
-  `${type + 0o700} 1000 1000 ${size} 1700000000.123456789 1700000000.123456789 2049 131073`;
+/** What native/host.def's stat lists. */
+const statFields = (type: number, size: number): Fields => [
+  type + 0o700,
+  1000,
+  1000,
+  size,
+  '1700000000.123456789',
+  '1700000000.123456789',
+  '2049',
+  '131073',
+];
 
 /** Answers in the form in which the native program gives them, so that reading them is warm as well. */
 const inventedCall = (facts: ImageFacts, cwd: string, environ: readonly string[], args: readonly string[]): HostCall => {
   const image = invented(facts);
-  const list = (...entries: readonly string[]): string => entries.map((entry) => `${entry}\0`).join('');
   const texts: Readonly<Record<string, string>> = {
     '/etc/passwd': 'root:x:0:0:root:/root:/bin/bash\nuser:x:1000:1000:User,,,:/home/user:/bin/bash\n',
     '/etc/group': 'root:x:0:\nuser:x:1000:\nproject:x:2000:user\n',
@@ -139,25 +149,33 @@ const inventedCall = (facts: ImageFacts, cwd: string, environ: readonly string[]
     '/proc/self/ns/user': 'user:[4026531837]',
     '/proc/self/ns/pid': 'pid:[4026531836]',
   };
+  const variables = environ.flatMap((entry) => entry.split(/=(.*)/s).slice(0, 2));
+  const answers = new Map<string, HostAnswer>();
+  /** The native program finds these: how it is done here is nothing that a start does. */
+  const once = (question: string, make: () => HostAnswer): HostAnswer => {
+    const answer = answers.get(question) ?? make();
+    answers.set(question, answer);
+    return answer;
+  };
   return (number, first = '', second = 0, third = 0) => {
     switch (number) {
       case CALLS.args:
-        return list(...args);
+        return args;
       case CALLS.environ:
-        return list(...environ);
+        return variables;
       case CALLS.getcwd:
         return cwd;
       case CALLS.ids:
-        return '1000 1000 1000 1000 1000 2000';
+        return [1000, 1000, 1000, 1000, 1000, 2000];
       case CALLS.uname:
-        return list('Linux', 'node', '6.1.0', 'x86_64');
+        return ['Linux', 'node', '6.1.0', 'x86_64'];
       case CALLS.self_exe:
         return '/usr/bin/tsrun';
       case CALLS.stat:
       case CALLS.lstat:
-        return statLine(0o040000, 4096);
+        return statFields(0o040000, 4096);
       case CALLS.fstat:
-        return statLine(0o100000, image.size);
+        return statFields(0o100000, image.size);
       case CALLS.fnv64:
         return '0123456789abcdef';
       case CALLS.access:
@@ -165,12 +183,18 @@ const inventedCall = (facts: ImageFacts, cwd: string, environ: readonly string[]
       case CALLS.open_keep:
         return 0;
       case CALLS.statfs:
-        return '16914836 4096 1 1 1 1 1 0';
+        return 16914836;
       case CALLS.readlink:
         return links[first] ?? EINVAL;
       case CALLS.lines:
       case CALLS.read:
         return texts[first] ?? ENOENT;
+      case CALLS.unpack:
+        return once(`${third}`, () => unpack(image.text.slice(Number(second)), String(third)));
+      case CALLS.json:
+        return once(`${second}`, () => jsonMembers(String(first), String(second)));
+      case CALLS.member:
+        return once(`member ${second}`, () => jsonMember(String(first), String(second)));
       case CALLS.pread:
         return image.text.slice(Number(second), Number(second) + Number(third));
       default:
@@ -185,7 +209,7 @@ const PROBES = 30_000;
 let calls = 0;
 
 /** The global object: the program's own door, in whose place the invented answers come, and what the program calls. */
-type Global = { __host: HostCall; readonly tsrunStart: (input: string) => string };
+type Global = { __host: HostCall; readonly tsrunStart: (input: string) => readonly Strings[] };
 
 /** Made by the first of the warm-up calls, so that the making is no part of what the later ones touch. */
 let typical: readonly HostCall[] | undefined;
@@ -204,8 +228,9 @@ export const warm = (host: Host, global: Global): string => {
   const real = global.__host;
   for (const call of typical) {
     global.__host = call;
-    const answer = global.tsrunStart('');
-    if (!answer.startsWith('plan\0')) throw new Error(`the warm-up start failed: ${answer}`);
+    // Looked at to the last string, as the native program does.
+    const answer = global.tsrunStart('').flat().join(' ');
+    if (!answer.startsWith('plan ')) throw new Error(`the warm-up start failed: ${answer}`);
   }
   // The call that is watched when the memory is laid out: names that were never seen lead through all names there are, as those of an image will, and
   // objects with one field through all forms of objects.

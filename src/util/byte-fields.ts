@@ -4,12 +4,7 @@
 export const u16At = (text: string, at: number): number => text.charCodeAt(at) + text.charCodeAt(at + 1) * 256;
 export const u32At = (text: string, at: number): number =>
   text.charCodeAt(at) + text.charCodeAt(at + 1) * 0x100 + text.charCodeAt(at + 2) * 0x10000 + text.charCodeAt(at + 3) * 0x1000000;
-export const u64At = (text: string, at: number): number =>
-  u32At(text, at) + (text.startsWith('\0\0\0\0', at + 4) ? 0 : u32At(text, at + 4) * 2 ** 32);
-
-/** A little-endian number of 4 bytes as text: comparing is cheaper than reading. */
-export const u32Text = (value: number): string =>
-  String.fromCharCode(value & 0xff, (value >> 8) & 0xff, (value >> 16) & 0xff, value >>> 24);
+export const u64At = (text: string, at: number): number => u32At(text, at) + u32At(text, at + 4) * 2 ** 32;
 
 /** Big-endian. */
 export const u16BigAt = (text: string, at: number): number => text.charCodeAt(at) * 256 + text.charCodeAt(at + 1);

@@ -37,6 +37,9 @@ export type Ids = {
 
 export type DirectoryEntry = { readonly kind: FileKind | 'unknown'; readonly name: string };
 
+/** Values in an order that was asked for. */
+export type Fields = readonly (string | number)[];
+
 /** access(2). */
 export const MAY_WRITE = 2;
 export const MAY_READ = 4;
@@ -52,7 +55,7 @@ export const ELOOP = -40;
 export type Host = {
   /** argv, the program's own name first. */
   args(): readonly string[];
-  /** "NAME=value" each. */
+  /** Name, value, name, value … */
   environ(): readonly string[];
   getcwd(): string | Errno;
   ids(): Ids;
@@ -84,11 +87,17 @@ export type Host = {
   openKeep(path: string): number | Errno;
   pread(handle: number, offset: number, length: number): string | Errno;
   fstat(handle: number): Stat | Errno;
+  /** Little-endian fields by a layout (native/host.def), at most 64 KiB of them. */
+  unpack(handle: number, offset: number, layout: string): Fields | Errno;
   /** False where handles mean nothing to the launcher (Node): the plan then names the path. */
   readonly keepsHandles: boolean;
 
   /** One line of getent(1). */
   getent(database: 'passwd' | 'group', key: string): string | Errno;
+  /** Members of a JSON object (native/host.def): `names` are lines, a letter for the kind and the name. */
+  json(text: string, names: string): Fields | Errno;
+  /** A string of a JSON object that factsJson has written, by its name. */
+  member(object: string, name: string): string | Errno;
   /** As util/fnv.ts; of a text without NUL. Here because each char of it costs the embedded engine some thousand instructions. */
   fnv64(text: string): string;
   /** One line to stderr. */

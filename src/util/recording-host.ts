@@ -40,6 +40,7 @@ export const recordingHost = (host: Host, reads: Read[]): Host => {
     openKeep: (path) => note('open', path, host.openKeep(path)),
     pread: (handle, offset, length) => note('pread', `${length} bytes at ${offset}`, host.pread(handle, offset, length)),
     fstat: (handle) => note('fstat', 'the image', host.fstat(handle)),
+    unpack: (handle, offset, layout) => note('unpack', `fields at ${offset}`, host.unpack(handle, offset, layout)),
     getent: (database, key) => note('getent', `${database} ${key}`, host.getent(database, key)),
   };
 };

@@ -91,7 +91,16 @@ if (process.env['TSRUN_TEST_CHILD'] === '1') {
   const input = readFileSync(0, 'latin1');
   const { TSRUN_TEST_CHILD: _, ...rest } = process.env;
   const host = nodeHost({ args, environment: rest });
-  process.stdout.write(Buffer.from(entry === 'tsrunStart' ? start(host, input) : failure(host, input), 'latin1'));
+  const fields = entry === 'tsrunStart' ? start(host, input) : failure(host, input);
+  process.stdout.write(
+    Buffer.from(
+      fields
+        .flat()
+        .map((field) => `${field}\0`)
+        .join(''),
+      'latin1',
+    ),
+  );
   rmSync(scratch, { recursive: true });
 } else {
   test.run();

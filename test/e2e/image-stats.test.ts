@@ -72,7 +72,7 @@ test('without a server it says so, and a socket that was left behind is none', (
   mkdirSync(left, { mode: 0o700 });
   run('/bin/chown', [String(testUser().uid), left], { as: 'root' });
   const bind = 'import socket,sys; socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET).bind(sys.argv[1])';
-  for (const protocol of [2, 3, 4, 5]) assert.is(run('/usr/bin/python3', ['-c', bind, join(left, `old.${protocol}.sock`)]).status, 0);
+  for (const protocol of [2, 3, 4, 5, 6]) assert.is(run('/usr/bin/python3', ['-c', bind, join(left, `old.${protocol}.sock`)]).status, 0);
   assert.equal(statsOf(runtime), []);
 });
 

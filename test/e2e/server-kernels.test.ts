@@ -138,7 +138,8 @@ user TSRUN_LINGER=20 tsrun exec image.sif sh -c 'cat /opt/tool/data.txt; pwd; ls
 echo status $?
 user tsrun @server-statistics /tmp/tsrun-1000 | grep -o '"mount": "[a-z]*"'
 mkdir later; mount -t tmpfs none later; echo "mounted later" > later/note
-user tsrun exec --bind /tmp/later:/mnt image.sif cat /mnt/note later/note`,
+user tsrun exec --bind /tmp/later:/mnt image.sif cat /mnt/note later/note
+for i in 1 2 3 4; do user TSRUN_LINGER=20 tsrun exec --bind /tmp/later:/mnt/$i image.sif sh -c 'echo $(ls /mnt) $(cat /mnt/*/note) $(grep -c upperdir= /proc/self/mountinfo)'; sleep 0.3; done`,
   );
   const lines = [
     '6\\.1\\.\\S+',
@@ -150,6 +151,11 @@ user tsrun exec --bind /tmp/later:/mnt image.sif cat /mnt/note later/note`,
     '"mount": "own"',
     'mounted later',
     'mounted later',
+    // The last two have a root made ahead (native/spare.h).
+    '1 mounted later 0',
+    '2 mounted later 0',
+    '3 mounted later 1',
+    '4 mounted later 1',
   ];
   assert.match(told, new RegExp(`^${lines.join('\n')}\n$`), told);
 });

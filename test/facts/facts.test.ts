@@ -12,7 +12,7 @@ import { closed, directory, link, type MachineOptions, machine, type Tree } from
 
 const test = suite('facts of the machine');
 
-const envOf = (env: Readonly<Record<string, string>>) => parseEnviron(Object.entries(env).map(([name, value]) => `${name}=${value}`));
+const envOf = (env: Readonly<Record<string, string>>) => parseEnviron(Object.entries(env).flat());
 const who = (options: MachineOptions) => identifyCaller(machine(options), envOf(options.env ?? {}));
 
 const PASSWD = 'root:x:0:0:root:/root:/bin/bash\nme:x:1000:1000:Me,,,:/home/me:/bin/zsh\n';

@@ -20,6 +20,8 @@ import {
   type Host,
   type Stat,
 } from '../../src/util/host.ts';
+import { jsonMember, jsonMembers } from '../../src/util/json-members.ts';
+import { sizeOfLayout, unpack } from '../../src/util/unpack.ts';
 
 export type Entry = {
   readonly kind: FileKind;
@@ -161,7 +163,7 @@ export const machine = (options: MachineOptions = {}): Machine => {
     calls,
     logged,
     args: () => args,
-    environ: () => Object.entries(env).map(([name, value]) => `${name}=${value}`),
+    environ: () => Object.entries(env).flat(),
     getcwd: () => (cwd === null ? ENOENT : cwd),
     ids: () => ({ uid, euid: uid, gid, egid: gid, groups }),
     machine: () => arch,
@@ -213,8 +215,17 @@ export const machine = (options: MachineOptions = {}): Machine => {
       return entry.kind === 'directory' ? EISDIR : entry.text.slice(offset, offset + length);
     },
     fstat: (handle) => asked('fstat', String(handle), kept[handle] === undefined ? -9 : statOf(kept[handle], true)),
+    unpack: (handle, offset, layout) => {
+      const entry = asked('unpack', String(handle), tree.get(kept[handle] ?? ''));
+      if (entry === undefined) return -9;
+      const bytes = entry.text.slice(offset, offset + sizeOfLayout(layout));
+      if (entry.kind === 'directory') return EISDIR;
+      return bytes.length < sizeOfLayout(layout) ? -61 : unpack(bytes, layout);
+    },
     keepsHandles: options.keepsHandles ?? true,
     getent: (database, key) => asked('getent', `${database} ${key}`, options.getent?.[`${database} ${key}`] ?? ENOENT),
+    json: jsonMembers,
+    member: jsonMember,
     fnv64,
     log: (line) => {
       logged.push(line);

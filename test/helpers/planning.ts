@@ -128,24 +128,19 @@ export const only = <Name extends OpName>(run: Planned, name: Name): OpOf<Name> 
   return first;
 };
 
-/** "source -> target flags" of the op with this target; undefined when nothing is mounted there. */
+/** "source -> target flags" of the op with this target, but for the advice "own"; undefined when nothing is mounted there. */
 export const mountedAt = (run: Planned, target: string): string | undefined => {
   const names: readonly OpName[] = ['bind', 'bind_cwd', 'tmpfs', 'proc', 'sysfs', 'devpts', 'mqueue'];
   const op = run.ops.find((each) => names.includes(each.op) && 'target' in each && each.target === target);
   if (op === undefined) return undefined;
-  if (op.op === 'bind') return `${op.source} ${op.flags.join(',')}`.trim();
+  if (op.op === 'bind') return `${op.source} ${op.flags.filter((flag) => flag !== 'own').join(',')}`.trim();
   return op.op;
 };
 
 export const fileAt = (run: Planned, target: string): string | undefined => opsOf(run, 'file').find((op) => op.target === target)?.content;
 
 export const envOf = (run: Planned): Readonly<Record<string, string>> =>
-  Object.fromEntries(
-    opsOf(run, 'env').map(({ assignment }) => [
-      assignment.slice(0, assignment.indexOf('=')),
-      assignment.slice(assignment.indexOf('=') + 1),
-    ]),
-  );
+  Object.fromEntries([...only(run, 'env').variables].map(([name, { value }]) => [name, value]));
 
 export const argsOf = (run: Planned): readonly string[] => opsOf(run, 'arg').map((op) => op.text);
 

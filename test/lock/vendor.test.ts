@@ -145,6 +145,30 @@ test('of what conda noted, archive and record are kept: from its own directory, 
   assert.ok(existsSync(join(directory, `conda/https/h/science/noarch/${fn}.json`)));
 });
 
+test("links in a step's directory of packages are not followed: the step may put any there", async () => {
+  const keep = await step('links', 'keep', 'conda-links');
+  const own = join(place, 'conda-links/conda');
+  const outside = join(place, 'outside');
+  mkdirSync(join(outside, 'c/noarch'), { recursive: true });
+  const archives = ['by-link-1-0.conda', 'c/noarch/below-link-1-0.conda', 'plain-1-0.conda'];
+  for (const path of archives) writeFileSync(join(outside, path), path);
+  symlinkSync(join(outside, 'by-link-1-0.conda'), join(own, 'by-link-1-0.conda'));
+  mkdirSync(join(own, 'https'));
+  symlinkSync(outside, join(own, 'https/h'));
+  writeFileSync(join(own, 'plain-1-0.conda'), 'plain');
+  const urls = ['by-link-1-0.conda', 'below-link-1-0.conda', 'plain-1-0.conda'].map((name) => `https://h/c/noarch/${name}\n`);
+  writeFileSync(join(own, 'urls.txt'), urls.join(''));
+  await keep.ended();
+  assert.equal(readdirSync(join(place, 'links/conda/https/h/c/noarch')), ['plain-1-0.conda']);
+
+  const second = await step('links-2', 'keep', 'conda-links-2');
+  const list = join(place, 'conda-links-2/conda/urls.txt');
+  symlinkSync(join(own, 'urls.txt'), list);
+  writeFileSync(join(place, 'conda-links-2/conda/plain-1-0.conda'), 'plain');
+  await second.ended();
+  assert.not.ok(existsSync(join(place, 'links-2/conda/https')), 'nor is the list');
+});
+
 test('offline conda and libmamba find the archives, and indexes of their channels as if fetched before', async () => {
   const use = await step('c', 'use', 'conda-2');
   const variables = use.environment(new Map());

@@ -93,6 +93,11 @@ static void byte_strings(struct engine *engine)
 	CHECK("an empty string is one", says(engine, "echo:", ""));
 	CHECK("a char above U+00FF in the answer is -EILSEQ", ask(engine, "wide:") == -EILSEQ);
 	CHECK("an answer that is no string is -EILSEQ", ask(engine, "number:") == -EILSEQ);
+	CHECK("lists are their texts, each with a NUL; lists in these have commas",
+	      ask(engine, "lists:") == 0 && answer_len == 30 && memcmp(answer, "a\0" "7\0-1\0" "1099511627776\0x,y\0\0\xff\0z", 30) == 0);
+	CHECK("a wide char in a list is -EILSEQ", ask(engine, "wideInList:") == -EILSEQ);
+	CHECK("a NUL in a list is -EILSEQ", ask(engine, "nulInList:") == -EILSEQ);
+	CHECK("a list with a hole is -EILSEQ", ask(engine, "holes:") == -EILSEQ);
 
 	size_t len = (size_t)3 << 20;
 	char *big = malloc(len);
@@ -114,7 +119,7 @@ static void exceptions(struct engine *engine)
 	CHECK("an exception is -EPROTO", ask(engine, "boom:x") == -EPROTO);
 	CHECK("its message is in the error", strstr(err.detail, "TypeError: cannot read property 'property' of undefined") != NULL);
 	CHECK("its stack too, innermost function first, with file and line",
-	      strstr(err.detail, "at null_function (planner.js:71") != NULL && strstr(err.detail, "at boom (planner.js:14") != NULL);
+	      strstr(err.detail, "at null_function (planner.js:79") != NULL && strstr(err.detail, "at boom (planner.js:14") != NULL);
 	CHECK("the step names the function", strcmp(err.step, "tsrunStart") == 0);
 	CHECK("a thrown string is told", ask(engine, "throwText:") == -EPROTO && strstr(err.detail, "only text") != NULL);
 	CHECK("what cannot even be shown is told", ask(engine, "throwHostile:") == -EPROTO && strstr(err.detail, "cannot be shown") != NULL);
@@ -173,9 +178,9 @@ static void host_calls(struct engine *engine, const char *directory)
 	      ask(engine, request) == 0 && answer_len == 11 && memcmp(answer, "string a\0\xc3\xff", 11) == 0);
 	snprintf(request, sizeof request, "host:15\n$%s\n#10", directory);
 	CHECK("its name comes back from readdir",
-	      ask(engine, request) == 0 && answer_len == 12 && memcmp(answer, "string fn\xff\xe9", 12) == 0);
+	      ask(engine, request) == 0 && answer_len == 11 && memcmp(answer, "object fn\xff\xe9", 11) == 0);
 	snprintf(request, sizeof request, "host:10\n$%s", path);
-	CHECK("stat tells type and mode", ask(engine, request) == 0 && strncmp(answer, "string 33184 ", 13) == 0);
+	CHECK("stat tells type and mode", ask(engine, request) == 0 && strncmp(answer, "object 33184,", 13) == 0);
 	CHECK("errors are negative errno", says(engine, "host:10\n$/nowhere/at/all", "number -2"));
 	CHECK("an unknown call is -ENOSYS", says(engine, "host:99", "number -38") && says(engine, "host:4000000", "number -38"));
 	CHECK("a missing argument is -EINVAL", says(engine, "host:10", "number -22"));

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "../../native/plan.h"
+#include "../../native/layout.h"
 
 static void need(bool holds)
 {
@@ -51,10 +51,27 @@ static void check_plan(const struct plan *plan, const uint8_t *data, size_t size
 	need(pivots == 1 && roots == 1);
 }
 
+/* What a run may send the server in place of the base of its layout. */
+static void read_base(const uint8_t *data, size_t size)
+{
+	struct plan plan = {.ops = NULL};
+	struct run run = {.plan = &plan};
+	struct err err = {0};
+
+	if (layout_read_base((const char *)data, size, &run, &plan, &err) == 0)
+		need(plan.count > 1 && plan.ops[0].kind == OP_unshare && plan.ops[plan.count - 1].kind == OP_pivot && run.sources != NULL);
+	else
+		need(err.errnum != 0 && err.detail[0] != '\0');
+	free(run.sources);
+	free(plan.ops);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct answer answer;
 	struct err err = {0};
+
+	read_base(data, size);
 
 	if (answer_read((const char *)data, size, &answer, &err) < 0) {
 		need(err.errnum != 0 && err.detail[0] != '\0' && answer.plan.ops == NULL && answer.args == NULL);

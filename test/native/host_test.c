@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/utsname.h>
 #include <sys/wait.h>
 
 static struct host host;
@@ -44,6 +45,35 @@ static bool answered(int64_t result, const char *expected)
 	return same;
 }
 
+/* Items, one after the other: a number in digits or a text, each with a "|" behind. */
+static bool listed(int64_t result, const char *expected)
+{
+	char shown[4096] = "";
+	struct host_item item;
+
+	for (size_t at = 0; result == 0 && reply.list && at < reply.len; at += sizeof item + (item.text ? (size_t)item.number : 0)) {
+		size_t len = strlen(shown);
+
+		memcpy(&item, reply.data + at, sizeof item);
+		if (item.text)
+			snprintf(shown + len, sizeof shown - len, "%.*s|", (int)item.number, reply.data + at + sizeof item);
+		else
+			snprintf(shown + len, sizeof shown - len, "%lld|", (long long)item.number);
+	}
+	if (result == 0 && reply.list && strcmp(shown, expected) == 0)
+		return true;
+	fprintf(stderr, "got %lld: %s\n", (long long)result, shown);
+	return false;
+}
+
+static int64_t first_number(void)
+{
+	struct host_item item;
+
+	memcpy(&item, reply.data, sizeof item);
+	return item.number;
+}
+
 static const char *in_directory(const char *name)
 {
 	static char path[4][512];
@@ -68,21 +98,27 @@ static void make_file(const char *name, const char *content, size_t len)
 static void what_the_process_was_given(void)
 {
 	static char *const argv[] = {(char *)"tsrun", (char *)"", (char *)"a\xff", NULL};
-	static char *const envp[] = {(char *)"A=1", (char *)"=odd", (char *)"B=x\ny", NULL};
-	char expected[256], cwd[256];
-	int64_t result;
+	static char *const envp[] = {(char *)"A=1", (char *)"=odd", (char *)"B=x\ny=z", (char *)"bare", NULL};
+	char expected[2048], cwd[256];
+	gid_t groups[64];
+	int count = getgroups(64, groups);
+	struct utsname name;
 
 	host.argc = 3;
 	host.argv = argv;
 	host.envp = envp;
-	result = ask_plain(HOST_args);
-	CHECK("arguments come as they are, empty ones too", result == 0 && reply.len == 10 && memcmp(reply.data, "tsrun\0\0a\xff", 10) == 0);
-	result = ask_plain(HOST_environ);
-	CHECK("so does the environment", result == 0 && reply.len == 15 && memcmp(reply.data, "A=1\0=odd\0B=x\ny", 15) == 0);
+	CHECK("arguments come as they are, empty ones too", listed(ask_plain(HOST_args), "tsrun||a\xff|"));
+	CHECK("so does the environment, name by name; what has none is left out", listed(ask_plain(HOST_environ), "A|1|B|x\ny=z|"));
+	host.envp = NULL;
+	CHECK("an empty list is one", listed(ask_plain(HOST_environ), ""));
 	CHECK("getcwd", getcwd(cwd, sizeof cwd) != NULL && answered(ask_plain(HOST_getcwd), cwd));
-	snprintf(expected, sizeof expected, "%u %u %u %u", getuid(), geteuid(), getgid(), getegid());
-	CHECK("ids", ask_plain(HOST_ids) == 0 && strncmp(reply.data, expected, strlen(expected)) == 0);
-	CHECK("uname has four strings", ask_plain(HOST_uname) == 0 && strcmp(reply.data, "Linux") == 0 && memchr(reply.data, 0, reply.len) != NULL);
+	snprintf(expected, sizeof expected, "%u|%u|%u|%u|", getuid(), geteuid(), getgid(), getegid());
+	for (int i = 0; i < count; i++)
+		snprintf(expected + strlen(expected), sizeof expected - strlen(expected), "%u|", groups[i]);
+	CHECK("ids, then the groups", listed(ask_plain(HOST_ids), expected));
+	uname(&name);
+	snprintf(expected, sizeof expected, "%s|%s|%s|%s|", name.sysname, name.nodename, name.release, name.machine);
+	CHECK("uname has four strings", listed(ask_plain(HOST_uname), expected));
 	CHECK("self_exe is this program", ask_plain(HOST_self_exe) == 0 && strstr(reply.data, "host_test") != NULL);
 	CHECK("fnv64", answered(ASK(HOST_fnv64, text("")), "cbf29ce484222325") && answered(ASK(HOST_fnv64, text("foobar")), "85944171f73967e8"));
 	CHECK("isatty takes 0 to 2 only", ASK(HOST_isatty, number(3)) == -EINVAL && ASK(HOST_isatty, number(-1)) == -EINVAL);
@@ -110,11 +146,11 @@ static void files(void)
 	CHECK("symlink", symlink("no\xffwhere", in_directory("link")) == 0);
 	chmod(in_directory("file"), 0640);
 	stat(in_directory("file"), &st);
-	snprintf(expected, sizeof expected, "33184 %u %u 10 %lld.%09ld %lld.%09ld %llu %llu", st.st_uid, st.st_gid, (long long)st.st_mtim.tv_sec,
+	snprintf(expected, sizeof expected, "33184|%u|%u|10|%lld.%09ld|%lld.%09ld|%llu|%llu|", st.st_uid, st.st_gid, (long long)st.st_mtim.tv_sec,
 		 st.st_mtim.tv_nsec, (long long)st.st_ctim.tv_sec, st.st_ctim.tv_nsec, (unsigned long long)st.st_dev, (unsigned long long)st.st_ino);
-	CHECK("stat tells what stat(2) tells", answered(ASK(HOST_stat, text(in_directory("file"))), expected));
+	CHECK("stat tells what stat(2) tells", listed(ASK(HOST_stat, text(in_directory("file"))), expected));
 	CHECK("lstat sees the link, stat what it leads to",
-	      ASK(HOST_lstat, text(in_directory("link"))) == 0 && strncmp(reply.data, "41471 ", 6) == 0 &&
+	      ASK(HOST_lstat, text(in_directory("link"))) == 0 && first_number() == 0120777 &&
 		      ASK(HOST_stat, text(in_directory("link"))) == -ENOENT);
 	make_file("accounts", "a:x:10:1\nb::11:10\n10:y:12:\n\nc:x:10", 34);
 	CHECK("lines are those with one of the fields", answered(ASK(HOST_lines, text(in_directory("accounts")), text("11:10")), "a:x:10:1\nb::11:10\n10:y:12:\nc:x:10\n"));
@@ -126,7 +162,7 @@ static void files(void)
 	CHECK("access", ASK(HOST_access, text(in_directory("file")), number(R_OK)) == 0 &&
 				ASK(HOST_access, text(in_directory("file")), number(X_OK)) == -EACCES &&
 				ASK(HOST_access, text(in_directory("file")), number(8)) == -EINVAL);
-	CHECK("statfs of /proc names its type", ASK(HOST_statfs, text("/proc")) == 0 && strncmp(reply.data, "40864 ", 6) == 0);
+	CHECK("statfs of /proc names its type", ASK(HOST_statfs, text("/proc")) == 0x9fa0);
 
 	CHECK("read from an offset to a limit", answered(ASK(HOST_read, text(in_directory("file")), number(2), number(3)), "234"));
 	CHECK("read to the end", answered(ASK(HOST_read, text(in_directory("file")), number(8), number(100)), "89"));
@@ -161,9 +197,9 @@ static void directories(void)
 	CHECK("mkdir", mkdir(in_directory("many"), 0700) == 0 && mkdir(in_directory("many/d"), 0700) == 0);
 	make_file("many/f", "", 0);
 	CHECK("symlink", symlink("x", in_directory("many/l")) == 0);
-	CHECK("readdir lists types and names", ASK(HOST_readdir, text(in_directory("many")), number(3)) == 0 && reply.len == 9 &&
-						       memmem(reply.data, reply.len, "dd", 3) != NULL && memmem(reply.data, reply.len, "ff", 3) != NULL &&
-						       memmem(reply.data, reply.len, "ll", 3) != NULL);
+	CHECK("readdir lists types and names", ASK(HOST_readdir, text(in_directory("many")), number(3)) == 0 && reply.list &&
+						       reply.len == 3 * (sizeof(struct host_item) + 2) && memmem(reply.data, reply.len, "dd", 2) != NULL &&
+						       memmem(reply.data, reply.len, "ff", 2) != NULL && memmem(reply.data, reply.len, "ll", 2) != NULL);
 	CHECK("more entries than asked for are -EOVERFLOW, never a part", ASK(HOST_readdir, text(in_directory("many")), number(2)) == -EOVERFLOW);
 	CHECK("readdir of a file is -ENOTDIR", ASK(HOST_readdir, text(in_directory("many/f")), number(2)) == -ENOTDIR);
 }
@@ -172,7 +208,7 @@ static void kept_files(void)
 {
 	struct host_ops ops = host_ops_of(&host);
 	char buffer[16];
-	int64_t first, second;
+	int64_t first, second, fields;
 	int fd;
 
 	first = ASK(HOST_open_keep, text(in_directory("file")));
@@ -181,17 +217,85 @@ static void kept_files(void)
 	make_file("other", "other", 5);
 	CHECK("rename", rename(in_directory("other"), in_directory("file")) == 0);
 	CHECK("a kept file stays the same when its name goes to another", answered(ASK(HOST_pread, number(first), number(4), number(3)), "456"));
-	CHECK("fstat", ASK(HOST_fstat, number(first)) == 0 && strncmp(reply.data, "33184 ", 6) == 0);
+	CHECK("fstat", ASK(HOST_fstat, number(first)) == 0 && first_number() == 0100640);
 	CHECK("what is not a handle is -EBADF", ASK(HOST_pread, number(7), number(0), number(1)) == -EBADF && ASK(HOST_fstat, number(-1)) == -EBADF);
+	make_file("fields", "\x01\x02\x03\x04name\0\0\0\0\xff\xff\xff\xff\xff\xff\x1f\0\0\0\0\0\0\0\x20\0\x80\xff", 30);
+	fields = ASK(HOST_open_keep, text(in_directory("fields")));
+	CHECK("fields are unpacked by a layout", listed(ASK(HOST_unpack, number(fields), number(0), text("B3x8s2QH")), "1|name|9007199254740991|-1|65408|"));
+	CHECK("numbers are little-endian, a text may fill its field", listed(ASK(HOST_unpack, number(fields), number(0), text("HH3s")), "513|1027|nam|"));
+	CHECK("from an offset", listed(ASK(HOST_unpack, number(fields), number(2), text("2B")), "3|4|"));
+	CHECK("fields behind the end are -ENODATA", ASK(HOST_unpack, number(fields), number(0), text("31s")) == -ENODATA &&
+	                                                ASK(HOST_unpack, number(fields), number(29), text("H")) == -ENODATA);
+	CHECK("what is no layout is -EINVAL", ASK(HOST_unpack, number(fields), number(0), text("2")) == -EINVAL &&
+	                                          ASK(HOST_unpack, number(fields), number(0), text("Bz")) == -EINVAL &&
+	                                          ASK(HOST_unpack, number(fields), number(0), text("99999999999999999999x")) == -EINVAL &&
+	                                          ASK(HOST_unpack, number(fields), number(0), text("65536s65536s")) == -EINVAL &&
+	                                          ASK(HOST_unpack, number(fields), number(-1), text("B")) == -EINVAL);
+	CHECK("fields of a directory are -EISDIR", ASK(HOST_unpack, number(second), number(0), text("B")) == -EISDIR);
 	fd = ops.take_fd(ops.context, first);
 	CHECK("it can be taken", fd >= 0 && pread(fd, buffer, sizeof buffer, 0) == 10);
 	CHECK("and is gone then", ASK(HOST_fstat, number(first)) == -EBADF && ops.take_fd(ops.context, first) == -EBADF);
 	close(fd);
-	for (int i = 2; i < HOST_KEPT_MAX; i++)
+	for (int i = 3; i < HOST_KEPT_MAX; i++)
 		ASK(HOST_open_keep, text(directory));
 	CHECK("there is an end to it", ASK(HOST_open_keep, text(directory)) == -EMFILE);
 	host_release(&host);
 	CHECK("released: all closed", ASK(HOST_fstat, number(second)) == -EBADF);
+}
+
+static bool json(const char *object, const char *names, const char *expected)
+{
+	return listed(ASK(HOST_json, text(object), text(names)), expected);
+}
+static int64_t not_json(const char *object, const char *names)
+{
+	return ASK(HOST_json, text(object), text(names));
+}
+
+static void members(void)
+{
+	static const char object[] = " {\"a\" : \"x\", \"n\":12,\"yes\":true,\"no\":false, \"l\":[\"p\",\"\", \"q r\"],\"none\":[],"
+				     "\"o\":{\"}\":[\"]\"]},\"esc\":\"\\\"\\\\\\/\\n\\u00e9\",\"k\\u00e9\\\\y\":\"e\",\"a\":\"second\"}\n";
+
+	CHECK("members in the order in which they are asked for", json(object, "nn\nsa\nbyes\nbno", "12|x|1|0|"));
+	CHECK("the first of a name counts", json(object, "sa", "x|"));
+	CHECK("escapes are decoded", json(object, "sesc", "\"\\/\n\xe9|"));
+	CHECK("also in names", json(object, "sk\xe9\\y", "e|"));
+	CHECK("an object is its text", json(object, "oo", "{\"}\":[\"]\"]}|"));
+	CHECK("a list is its strings, each with a NUL", ASK(HOST_json, text(object), text("ll")) == 0 && reply.list &&
+	                                                      reply.len == sizeof(struct host_item) + 7 && memcmp(reply.data + sizeof(struct host_item), "p\0\0q r", 7) == 0);
+	CHECK("an empty one is nothing", json(object, "lnone", "|"));
+	CHECK("what is missing is -ENOENT", not_json(object, "sb") == -ENOENT && not_json("{}", "sa") == -ENOENT);
+	CHECK("what is something else is -EBADMSG", not_json(object, "sn") == -EBADMSG && not_json(object, "na") == -EBADMSG && not_json(object, "ba") == -EBADMSG &&
+	                                                not_json(object, "la") == -EBADMSG && not_json(object, "ol") == -EBADMSG && not_json("{\"l\":[1]}", "ll") == -EBADMSG &&
+	                                                not_json("{\"n\":1.5}", "nn") == -EBADMSG && not_json("{\"n\":-1}", "nn") == -EBADMSG);
+	CHECK("a NUL and a char that is no byte too", not_json("{\"a\":\"\\u0000\"}", "sa") == -EBADMSG && not_json("{\"a\":\"\\u0100\"}", "sa") == -EBADMSG);
+	for (const char *const *each = (const char *const[]){"", "[]", "x", "{", "{\"", "{\"a", "{\"a\"", "{\"a\":", "{\"a\":\"", "{\"a\":\"\\", "{\"a\":\"\\u00", "{\"b\":[", "{\"b\":[1,",
+	                                                     "{\"b\":{\"c\"", "{\"b\":1,", "{\"b\":1,}", "{\"b\" 1}", "{\"b\":}", "{\"a\":\"\n\"}", "{a:1}", "{\"a\":\"\\x\"}", NULL};
+	     *each != NULL; each++)
+		CHECK(*each, not_json(*each, "sa") == -EBADMSG);
+	CHECK("what is nested too deep is refused", not_json("{\"b\":[[[[[[[[[[[[[[[[[[[[[[]]]]]]]]]]]]]]]]]]]]]],\"a\":\"\"}", "sa") == -EBADMSG);
+	CHECK("what is in an object within, by its name with a dot in front",
+	      json("{\"o\":{\"o\":\"1\",\"p\":{\"q\":\"2\"}},\"x\":\"3\"}", "so.o\nsx\nso.p.q", "1|3|2|") && not_json("{\"o.o\":\"1\",\"o\":1}", "so.p") == -ENOENT);
+	CHECK("no names, or a kind that is none", not_json(object, "\n") == -EINVAL && not_json(object, "xa") == -EINVAL);
+}
+
+static bool member(const char *object, const char *name, const char *expected)
+{
+	return answered(ASK(HOST_member, text(object), text(name)), expected);
+}
+
+static void single_members(void)
+{
+	static const char object[] = "{\"/usr\":\"d\",\"/usr/b\":\"l\\u00ff\\n\",\"a,\\\"/no\":\"x\",\"/n\":1,\"/\\u00e9\\\"\\t\":\"odd\"}";
+
+	CHECK("a member that is alone asked for", member(object, "/usr", "d") && member(object, "/usr/b", "l\xff\n"));
+	CHECK("its name is escaped as it was when it was written", member(object, "/\xe9\"\t", "odd") && member(object, "a,\"/no", "x"));
+	CHECK("what looks like a name in a name is none", ASK(HOST_member, text(object), text("/no")) == -ENOENT);
+	CHECK("what is no text, or not there, is none", ASK(HOST_member, text(object), text("/n")) == -ENOENT && ASK(HOST_member, text(object), text("/us")) == -ENOENT &&
+	                                                    ASK(HOST_member, text(""), text("/us")) == -ENOENT);
+	CHECK("a text without its end is none", ASK(HOST_member, text("{\"a\":\"b"), text("a")) == -EBADMSG && ASK(HOST_member, text("{\"a\":\"\\"), text("a")) == -EBADMSG &&
+	                                            ASK(HOST_member, text("{\"a\":\"\\u00"), text("a")) == -EBADMSG);
 }
 
 static void the_rest(void)
@@ -252,6 +356,8 @@ int main(void)
 	a_shells_pipe();
 	directories();
 	kept_files();
+	members();
+	single_members();
 	the_rest();
 	log_lines();
 	snprintf(command, sizeof command, "rm -r %s", directory);

@@ -32,12 +32,12 @@ static size_t append(char *out, size_t at, const char *text)
 static size_t make_plan(char *out, bool own_pids, const char *script)
 {
 	static const char *const tops[] = {"/usr", "/bin", "/lib", "/lib64", "/dev"};
-	char ids[2][16], strings[16];
-	size_t at = 0, count = 0;
+	char ids[2][16];
+	size_t at = 0;
 
 	snprintf(ids[0], sizeof ids[0], "%u", geteuid());
 	snprintf(ids[1], sizeof ids[1], "%u", getegid());
-	for (const char *const *each = (const char *const[]){"plan", "2", "userns", ids[0], ids[1], "image_directory", image, "unshare",
+	for (const char *const *each = (const char *const[]){"plan", "3", "userns", ids[0], ids[1], "image_directory", image, "unshare",
 	                                                     own_pids ? "mount,pid" : "mount", "root", "", "0", NULL};
 	     *each != NULL; each++)
 		at = append(out, at, *each);
@@ -55,10 +55,7 @@ static size_t make_plan(char *out, bool own_pids, const char *script)
 	         (const char *const[]){"pivot", "no_new_privs", with_notice ? "notice" : "chdir", with_notice ? "notice" : "/", "env", "PATH=/bin:/usr/bin", "arg", "sh", "arg", "-c", "arg", script, "exec", "/bin/sh", "end", NULL};
 	     *each != NULL; each++)
 		at = append(out, at, *each);
-	for (size_t i = 0; i < at; i++)
-		count += out[i] == '\0';
-	snprintf(strings, sizeof strings, "%zu", count);
-	return append(out, at, strings);
+	return at;
 }
 
 /* As an ordinary user, when started by root. */

@@ -1,4 +1,4 @@
-/* A program that is decoded ahead is there, whole and with its loader, when it is asked for. */
+/* A program that is decoded ahead is there, whole and with its loader and its C library, when it is asked for. */
 #include "check.h"
 #include "sample_tree.h"
 
@@ -9,6 +9,8 @@
 
 #define PROGRAM_BYTES (700u << 10)
 #define LOADER_BYTES (200u << 10)
+#define LIBC_BYTES (300u << 10)
+#define ALL_BYTES (PROGRAM_BYTES + LOADER_BYTES + LIBC_BYTES)
 #define PATIENCE_MS 30000
 
 static char top[] = "/tmp/tsrun-program-test-XXXXXX";
@@ -33,17 +35,25 @@ static void make_image(const char *image)
 {
 	struct {
 		Elf64_Ehdr elf;
-		Elf64_Phdr parts[2];
+		Elf64_Phdr parts[4];
 		char loader[16];
-	} head = { .elf = { .e_phoff = sizeof(Elf64_Ehdr), .e_phentsize = sizeof(Elf64_Phdr), .e_phnum = 2 }, .loader = "/lib/loader" };
+	} head = { .elf = { .e_phoff = sizeof(Elf64_Ehdr), .e_phentsize = sizeof(Elf64_Phdr), .e_phnum = 4, .e_entry = 0x400000 + (300 << 10) }, .loader = "/lib/loader" };
 
 	memcpy(head.elf.e_ident, ELFMAG, SELFMAG);
 	head.elf.e_ident[EI_CLASS] = ELFCLASS64;
-	head.parts[0].p_type = PT_LOAD;
+	head.parts[0] = (Elf64_Phdr) { .p_type = PT_LOAD, .p_vaddr = 0x400000, .p_filesz = 500 << 10 };
+	head.parts[2] = (Elf64_Phdr) { .p_type = PT_LOAD, .p_flags = PF_W, .p_vaddr = 0x600000, .p_offset = 600 << 10, .p_filesz = 40 << 10 };
+	head.parts[3] = (Elf64_Phdr) { .p_type = PT_INTERP, .p_offset = UINT64_MAX, .p_filesz = 2 };
 	head.parts[1] = (Elf64_Phdr) { .p_type = PT_INTERP, .p_offset = sizeof head.elf + sizeof head.parts, .p_filesz = sizeof "/lib/loader" };
 	sample_run("mkdir -p %s/tree/bin %s/tree/usr/lib && ln -s usr/lib %s/tree/lib && ln -s real %s/tree/bin/program", top, top, top, top);
 	write_file(sample_text("%s/tree/bin/real", top), &head, sizeof head, PROGRAM_BYTES);
 	write_file(sample_text("%s/tree/usr/lib/loader", top), "", 0, LOADER_BYTES);
+	write_file(sample_text("%s/tree/usr/lib/libc.so.6", top), "", 0, LIBC_BYTES);
+	/* What is written in it leads nowhere. */
+	memset(head.parts, 0xff, sizeof head.parts);
+	for (size_t i = 0; i < ARRAY_LEN(head.parts); i++)
+		head.parts[i].p_type = i % 2 == 0 ? PT_LOAD : PT_INTERP;
+	write_file(sample_text("%s/tree/bin/wrong", top), &head, sizeof head, PROGRAM_BYTES);
 	if (sample_run("mksquashfs %s/tree %s -noappend -quiet -no-progress -comp zstd >/dev/null", top, image) != 0)
 		sample_fail("mksquashfs");
 }
@@ -58,6 +68,43 @@ static bool reads(struct squash *squash, const char *path, uint64_t size)
 		return false;
 	squash_release(squash, &pieces);
 	return true;
+}
+
+static _Atomic unsigned loaded_count;
+static uint64_t loaded[64];
+
+static void note_load(void *ctx, uint64_t pos, uint32_t stored, bool is_meta)
+{
+	(void)ctx;
+	(void)stored;
+	if (is_meta || loaded_count == ARRAY_LEN(loaded))
+		return;
+	loaded[loaded_count] = pos;
+	loaded_count++;
+}
+
+static void wait_for_bytes(const struct squash *squash, uint64_t bytes)
+{
+	for (int waited = 0; squash_cache_use(squash).bytes < bytes && waited < PATIENCE_MS; waited++)
+		poll(NULL, 0, 1);
+}
+
+/* In the image the blocks of a file lie one behind the other. */
+static void test_order(void)
+{
+	unsigned between = 0;
+	bool ascending = true;
+	uint64_t last = 0;
+
+	for (unsigned i = 2; i < loaded_count; i++) {
+		if (loaded[i] <= loaded[0] || loaded[i] >= loaded[1])
+			continue;
+		ascending &= loaded[i] > last;
+		last = loaded[i];
+		between++;
+	}
+	CHECK("after the first block comes the one that exec writes to", loaded_count > 2 && loaded[1] > loaded[0] && between == 3);
+	CHECK("then the others, in order", ascending);
 }
 
 int main(void)
@@ -79,13 +126,17 @@ int main(void)
 	if (fd < 0 || cache == NULL || squash_open(&squash, cache, fd, 0, 0, &err) < 0)
 		sample_fail("opening the image");
 
+	squash_trace(squash, note_load, NULL);
 	program_ahead(squash, "program", "/none::/bin");
-	for (int waited = 0; squash_cache_use(squash).bytes < PROGRAM_BYTES + LOADER_BYTES && waited < PATIENCE_MS; waited++)
-		poll(NULL, 0, 1);
-	CHECK("a program that is found by its search path is decoded with its loader", squash_cache_use(squash).bytes >= PROGRAM_BYTES + LOADER_BYTES);
+	wait_for_bytes(squash, ALL_BYTES);
+	CHECK("a program that is found by its search path is decoded with its loader and the C library beside that", squash_cache_use(squash).bytes >= ALL_BYTES);
+	test_order();
 	loads = squash_cache_use(squash).loads;
-	CHECK("both can be read", reads(squash, "/bin/program", PROGRAM_BYTES) && reads(squash, "/lib/loader", LOADER_BYTES));
+	CHECK("all can be read", reads(squash, "/bin/program", PROGRAM_BYTES) && reads(squash, "/lib/loader", LOADER_BYTES) && reads(squash, "/lib/libc.so.6", LIBC_BYTES));
 	CHECK("without anything being loaded again", squash_cache_use(squash).loads == loads);
+	program_ahead(squash, "/bin/wrong", "");
+	wait_for_bytes(squash, ALL_BYTES + PROGRAM_BYTES);
+	CHECK("one with a head that is wrong is decoded, too", squash_cache_use(squash).bytes >= ALL_BYTES + PROGRAM_BYTES);
 	sample_run("rm -rf %s", top);
 	return check_end();
 }

@@ -5,11 +5,13 @@
 
 #define FUSE_MAGIC 0x65735546
 #define SCOPE "layouts"
+#define BASE "base " /* of layouts that begin with it; nothing that roots could be made of */
 #define KEPT_MS 3000
 #define RUNS 300
 #define AT_ONCE 24
 
-enum maker { MAKES, LEAVES_NAMESPACE_ONLY, LEAVES_NONSENSE, LEAVES_NOTHING, MAKERS };
+/* The last two are asked for what roots are made ahead from, too. */
+enum maker { MAKES, LEAVES_NAMESPACE_ONLY, LEAVES_NONSENSE, LEAVES_NOTHING, MAKERS, LENDS = MAKERS, LENDS_NONSENSE };
 /* How a process got its mounts; what it does when it is asked to make a layout. */
 enum outcome { FAILED, MADE, MADE_WRONG, ENTERED, ALONE };
 
@@ -23,15 +25,22 @@ static bool sees_image(void)
 static void leave(struct server_reply *reply, enum maker maker, int host_mounts)
 {
 	int namespace = open("/proc/self/ns/mnt", O_RDONLY | O_CLOEXEC), nonsense = open("/proc/self/ns/user", O_RDONLY | O_CLOEXEC);
+	int view = open("/", O_PATH | O_CLOEXEC), view_mounts = open("/proc/self/mountinfo", O_RDONLY | O_CLOEXEC);
 
 	if (maker == MAKES)
-		server_leave_namespace(reply, namespace, host_mounts);
+		server_leave_namespace(reply, &(struct server_left) { namespace, host_mounts, -1, -1 });
 	else if (maker == LEAVES_NAMESPACE_ONLY)
-		server_leave_namespace(reply, namespace, -1);
+		server_leave_namespace(reply, &(struct server_left) { namespace, -1, -1, -1 });
 	else if (maker == LEAVES_NONSENSE)
-		server_leave_namespace(reply, nonsense, host_mounts);
+		server_leave_namespace(reply, &(struct server_left) { nonsense, host_mounts, -1, -1 });
+	else if (maker == LENDS)
+		server_leave_namespace(reply, &(struct server_left) { namespace, host_mounts, view, view_mounts });
+	else if (maker == LENDS_NONSENSE)
+		server_leave_namespace(reply, &(struct server_left) { namespace, host_mounts, nonsense, nonsense });
 	else
 		close_fd(&reply->server_fd);
+	close(view);
+	close(view_mounts);
 	close(namespace);
 	close(nonsense);
 }
@@ -47,6 +56,7 @@ static enum outcome join_layout(const char *layout, enum maker maker)
 	request.linger_ms = KEPT_MS;
 	request.layout = layout;
 	request.layout_len = strlen(layout);
+	request.layout_base = strncmp(layout, BASE, strlen(BASE)) == 0 ? strlen(BASE) : 0;
 	if (server_join(&request, &reply, &err) < 0) {
 		fprintf(stderr, "cannot %s: %s\n", err.step, err.detail);
 		return FAILED;
@@ -65,8 +75,10 @@ static enum outcome join_layout(const char *layout, enum maker maker)
 		return FAILED;
 	if (!reply.finish)
 		return ALONE;
+	if (maker >= LENDS && !reply.lend_view)
+		return FAILED;
 	leave(&reply, maker, host_mounts);
-	return maker == MAKES ? MADE : MADE_WRONG;
+	return maker == MAKES || maker >= LENDS ? MADE : MADE_WRONG;
 }
 
 /* Begun as the user; ends with its outcome as status, at once or when it is told (a byte in the pipe `wait`). */
@@ -106,6 +118,27 @@ static void test_sharing(void)
 		CHECK("until something is mounted on the host", run_once("wrong", maker) == MADE_WRONG);
 		umount2(attach, MNT_DETACH);
 	}
+}
+
+static bool is_noted(void)
+{
+	return sample_run("grep -q 'no root can be made ahead' %s/" SCOPE ".%d.log 2>/dev/null", runtime, WIRE_PROTOCOL) == 0;
+}
+
+static void test_lending(void)
+{
+	int64_t end;
+
+	CHECK("the first run of a base lends nothing", run_once(BASE "1", MAKES) == MADE);
+	CHECK("the second one does, and it may be nonsense", run_once(BASE "2", LENDS_NONSENSE) == MADE);
+	CHECK("then the next one does", run_once(BASE "3", LENDS) == MADE);
+	for (end = now_ms() + PATIENCE_MS; !is_noted() && now_ms() < end;)
+		poll(NULL, 0, 10);
+	CHECK("a base that is nonsense is noted, and given up", is_noted());
+	CHECK("who has it makes its own", run_once(BASE "4", MAKES) == MADE);
+	CHECK("which is entered", run_once(BASE "4", MAKES) == ENTERED);
+	CHECK("nobody is asked again", run_once(BASE "5", LENDS) == FAILED);
+	unlink(sample_text("%s/" SCOPE ".%d.log", runtime, WIRE_PROTOCOL));
 }
 
 /* Everyone at once, each with one of a few layouts, some of them useless makers; some stay for a while. */
@@ -196,6 +229,7 @@ int main(int argc, char **argv)
 		sample_fail("unshare");
 
 	test_sharing();
+	test_lending();
 	test_crowd();
 	test_patience();
 

@@ -9,8 +9,6 @@ import { worldOf } from '../helpers/planning.ts';
 
 const test = suite('failures of the launcher');
 
-const strings = (answer: string): string[] => answer.split('\0').slice(0, -1);
-
 const PLAN: Op[] = [
   { op: 'bind', source: '/data', target: '/mnt', flags: [], why: '-B' },
   { op: 'chdir', path: '/w', why: 'the current directory' },
@@ -191,12 +189,12 @@ test('failure: user namespaces that are switched off name the switch and the com
 
 test('failure: the words come from the plan that was made in the same process', () => {
   const host = worldOf('exec -B /data:/mnt /images/x.sqfs p', { files: { '/data/x': '' } });
-  assert.is(strings(start(host, ''))[0], 'plan');
+  assert.is(start(host, '').flat()[0], 'plan');
   const planOps = plan(host, '');
   const index = planOps.kind === 'plan' ? planOps.plan.ops.findIndex((op) => op.op === 'bind' && op.target === '/mnt') : -1;
-  const [kind, text = '', status] = strings(failure(host, `${index}\0bind\x002\0find the source\0/data\0`));
-  assert.equal([kind, status], ['fail', '125']);
-  assert.match(text, /cannot mount \/data on \/mnt: source does not exist \(E_BIND_SOURCE\)\nhint: .*-B/);
+  const [kind, text, status] = failure(host, `${index}\0bind\x002\0find the source\0/data\0`).flat();
+  assert.equal([kind, status], ['fail', 125]);
+  assert.match(String(text), /cannot mount \/data on \/mnt: source does not exist \(E_BIND_SOURCE\)\nhint: .*-B/);
 });
 
 test.run();

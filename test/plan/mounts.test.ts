@@ -150,6 +150,14 @@ test('a bind of / needs a target', () => {
   assert.is(mountedAt(planned('exec -B /:/host IMG p'), '/host'), '/ recursive');
 });
 
+test('what was asked for in this call, and its directory, is told apart from what other calls have as well', () => {
+  const files = { '/data/x': '', '/etc/tsrun/config.yaml': 'bind: [/data:/config]\n' };
+  const own = planned('exec -B /data:/a IMG p', { files, cwd: '/scratch/x' }).ops.flatMap((op) =>
+    (op.op === 'bind' || op.op === 'bind_cwd') && op.flags.includes('own') ? [op.target] : [],
+  );
+  assert.equal(own.toSorted(), ['/a', '/scratch/x']);
+});
+
 test('devices that are bound work as devices', () => {
   assert.is(mountedAt(planned('exec -B /dev/null:/x IMG p'), '/x'), '/dev/null recursive,dev');
 });

@@ -186,16 +186,16 @@ test('run of an image with a working directory needs no current one', () => {
 test('deep in a system directory the launcher is told that the image may have nothing there', () => {
   const flags = (cwd: string, command = 'exec IMG p', world: World = {}) =>
     only(planned(command, { cwd, ...world }), 'bind_cwd').flags.join();
-  assert.is(flags('/usr/lib/x86_64-linux-gnu'), 'recursive,absent');
-  assert.is(flags('/opt/mine/x'), 'recursive,absent');
-  assert.is(flags('/srv/x/y'), 'recursive');
-  assert.is(flags('/scratch/x'), 'recursive');
+  assert.is(flags('/usr/lib/x86_64-linux-gnu'), 'recursive,own,absent');
+  assert.is(flags('/opt/mine/x'), 'recursive,own,absent');
+  assert.is(flags('/srv/x/y'), 'recursive,own');
+  assert.is(flags('/scratch/x'), 'recursive,own');
 });
 
 test('a current directory that nobody starts in may be left out', () => {
   const flags = (command: string, world: World = {}) => only(planned(command, { cwd: '/scratch/x', ...world }), 'bind_cwd').flags.join();
-  assert.is(flags('exec --pwd /opt IMG p'), 'recursive,optional');
-  assert.is(flags('run IMG', { facts: { workingDir: '/app', cmd: ['p'] } }), 'recursive,optional');
+  assert.is(flags('exec --pwd /opt IMG p'), 'recursive,own,optional');
+  assert.is(flags('run IMG', { facts: { workingDir: '/app', cmd: ['p'] } }), 'recursive,own,optional');
 });
 
 test.run();

@@ -24,10 +24,7 @@ const environment = { PATH: process.env['PATH'], ASAN_OPTIONS: process.env['ASAN
 export const encode = (strings: readonly (string | number | Buffer)[]): Buffer =>
   Buffer.concat(strings.flatMap((one) => [Buffer.isBuffer(one) ? one : Buffer.from(String(one)), Buffer.from([0])]));
 
-export const encodePlan = (ops: readonly Op[]): Buffer => {
-  const strings = ['plan', PLAN_VERSION, ...ops.flat(), 'end'];
-  return encode([...strings, strings.length]);
-};
+export const encodePlan = (ops: readonly Op[]): Buffer => encode(['plan', PLAN_VERSION, ...ops.flat(), 'end']);
 
 /** Compiled once per change of the source. */
 export const helperProgram = (name: 'payload' | 'deny' | 'calls' | 'race', ...flags: readonly string[]): string => {

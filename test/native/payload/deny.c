@@ -138,7 +138,7 @@ static void refuse_argument(unsigned call, unsigned argument, unsigned value, un
 }
 
 /* Linux before 6.15 does not clone a mount that is attached nowhere. What a call's descriptor is cannot be seen by a filter; the server marks
- * the call with which it finds out (native/server_images.c). */
+ * the call with which it finds out (native/server_setup.c). */
 static void refuse_detached_clone(unsigned error)
 {
 	add((struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 428, 0, 6));

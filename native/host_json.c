@@ -1,0 +1,352 @@
+/* Members of a JSON object by name, for facts of which a start needs a few: parsing all of them in the engine is a tenth of its planning. */
+#include "host_internal.h"
+
+#include <string.h>
+
+#define WANTED_MAX 24
+#define DEPTH_MAX 16
+
+/* What is asked for, in the order of the answer, and where in the text it was found. */
+struct wanted {
+	const char *name, *from;
+	size_t len;
+	char kind;
+};
+
+struct json {
+	const char *at; /* a NUL is at the end */
+	struct wanted wanted[WANTED_MAX];
+	size_t count, found;
+};
+
+static char next(struct json *json)
+{
+	/* Mostly there is no blank. */
+	while ((unsigned char)*json->at <= ' ' && (*json->at == ' ' || *json->at == '\n' || *json->at == '\r' || *json->at == '\t'))
+		json->at++;
+	return *json->at;
+}
+
+static bool take(struct json *json, char c)
+{
+	bool here = next(json) == c;
+
+	json->at += here;
+	return here;
+}
+
+/* `escaped`: there are escapes in it. */
+static bool skip_string(struct json *json, bool *escaped)
+{
+	const char *at;
+
+	*escaped = false;
+	if (next(json) != '"')
+		return false;
+	for (at = json->at + 1;; at++) {
+		while ((unsigned char)*at > '"' && *at != '\\')
+			at++;
+		if (*at == '"')
+			break;
+		*escaped |= *at == '\\';
+		if ((unsigned char)*at < 0x20 || (*at == '\\' && *++at == '\0'))
+			return false;
+	}
+	json->at = at + 1;
+	return true;
+}
+
+static bool skip_value(struct json *json, int depth);
+
+static bool skip_members(struct json *json, char end, int depth)
+{
+	bool escaped;
+
+	if (depth == DEPTH_MAX)
+		return false;
+	json->at++;
+	if (take(json, end))
+		return true;
+	do {
+		if (end == '}' && !(skip_string(json, &escaped) && take(json, ':')))
+			return false;
+		if (!skip_value(json, depth + 1))
+			return false;
+	} while (take(json, ','));
+	return take(json, end);
+}
+
+static bool skip_value(struct json *json, int depth)
+{
+	bool escaped;
+
+	switch (next(json)) {
+	case '"':
+		return skip_string(json, &escaped);
+	case '{':
+		return skip_members(json, '}', depth);
+	case '[':
+		return skip_members(json, ']', depth);
+	default: {
+		size_t len = strspn(json->at, "+-.0123456789Eaeflnrstu");
+
+		json->at += len;
+		return len > 0;
+	}
+	}
+}
+
+static int hex(char c)
+{
+	return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+}
+
+/* An escape; -1: it is none, or stands for no byte, or for NUL, which no path and no variable can hold. */
+static int take_escape(struct json *json)
+{
+	static const char letters[] = "\"\\/bfnrt", meant[] = "\"\\/\b\f\n\r\t";
+	const char *letter;
+	int high, low;
+
+	if (*json->at != '\\')
+		return -1;
+	letter = json->at[1] == '\0' ? NULL : strchr(letters, json->at[1]);
+	if (letter != NULL) {
+		json->at += 2;
+		return (unsigned char)meant[letter - letters];
+	}
+	if (strncmp(json->at, "\\u00", 4) != 0 || (high = hex(json->at[4])) < 0 || (low = hex(json->at[5])) < 0 || high + low == 0)
+		return -1;
+	json->at += 6;
+	return high << 4 | low;
+}
+
+static bool is_same(const char *name, size_t name_len, const char *key, size_t len, bool escaped)
+{
+	struct json rest = {.at = key};
+
+	if (!escaped)
+		return name_len == len && memcmp(name, key, len) == 0;
+	for (size_t i = 0; i < name_len; i++) {
+		int c = rest.at == key + len ? -1 : *rest.at == '\\' ? take_escape(&rest) : (unsigned char)*rest.at++;
+
+		if (c != (unsigned char)name[i])
+			return false;
+	}
+	return rest.at == key + len;
+}
+
+/* Notes where what was asked for begins. True: something in it was asked for, whose name then leads with `around`. */
+static bool note(struct json *json, const char **around, size_t around_len, const char *key, size_t len, bool escaped)
+{
+	bool inside = false;
+
+	for (size_t i = 0; i < json->count; i++) {
+		/* They mostly come in the order in which they are asked for. */
+		struct wanted *each = &json->wanted[(json->found + i) % json->count];
+
+		if (each->from != NULL || each->len < around_len || memcmp(each->name, *around, around_len) != 0)
+			continue;
+		if (is_same(each->name + around_len, each->len - around_len, key, len, escaped)) {
+			each->from = json->at;
+			json->found++;
+			return false;
+		}
+		if (!inside && each->len > around_len + len && each->name[around_len + len] == '.' && memcmp(each->name + around_len, key, len) == 0) {
+			inside = true;
+			*around = each->name;
+		}
+	}
+	return inside;
+}
+
+/* Goes through the members until all that is wanted is found. The first of a name counts. `around`: names around these, each with a dot behind. */
+static bool search(struct json *json, const char *around, size_t around_len, int depth)
+{
+	if (depth == DEPTH_MAX || !take(json, '{'))
+		return false;
+	if (take(json, '}'))
+		return true;
+	do {
+		const char *key, *inner = around;
+		bool escaped, inside;
+		size_t len;
+
+		next(json);
+		key = json->at + 1;
+		if (!skip_string(json, &escaped))
+			return false;
+		len = (size_t)(json->at - 1 - key);
+		if (!take(json, ':'))
+			return false;
+		inside = note(json, &inner, around_len, key, len, escaped) && next(json) == '{';
+		if (!(inside ? search(json, inner, around_len + len + 1, depth + 1) : skip_value(json, 0)))
+			return false;
+	} while (json->found < json->count && take(json, ','));
+	return json->found == json->count || take(json, '}');
+}
+
+/* Adds the bytes of a string. */
+static int64_t add_string(struct json *json, struct host_reply *reply)
+{
+	if (!take(json, '"'))
+		return -EBADMSG;
+	while (*json->at != '"') {
+		size_t plain = strcspn(json->at, "\"\\");
+		char byte;
+		int c;
+
+		if (plain > 0 && host_reply_add(reply, json->at, plain) != 0)
+			return -ENOMEM;
+		json->at += plain;
+		if (*json->at == '"')
+			break;
+		c = take_escape(json);
+		if (c < 0)
+			return -EBADMSG;
+		byte = (char)c;
+		if (host_reply_add(reply, &byte, 1) != 0)
+			return -ENOMEM;
+	}
+	json->at++;
+	return 0;
+}
+
+static int64_t add_strings(struct json *json, struct host_reply *reply)
+{
+	int64_t error = 0;
+
+	if (!take(json, '['))
+		return -EBADMSG;
+	if (take(json, ']'))
+		return 0;
+	do {
+		error = add_string(json, reply);
+		if (error == 0)
+			error = host_reply_add(reply, "", 1);
+	} while (error == 0 && take(json, ','));
+	return error == 0 && !take(json, ']') ? -EBADMSG : error;
+}
+
+static int64_t add_number(struct json *json, struct host_reply *reply)
+{
+	size_t digits = strspn(json->at, "0123456789");
+	int64_t number = 0;
+
+	if (digits == 0 || digits > 15 || strchr(",}] \n\r\t", json->at[digits]) == NULL)
+		return -EBADMSG;
+	for (size_t i = 0; i < digits; i++)
+		number = number * 10 + (json->at[i] - '0');
+	return host_reply_list_number(reply, number);
+}
+
+static int64_t add_boolean(struct json *json, struct host_reply *reply)
+{
+	bool yes = strncmp(json->at, "true", 4) == 0;
+
+	return yes || strncmp(json->at, "false", 5) == 0 ? host_reply_list_number(reply, yes) : -EBADMSG;
+}
+
+static int64_t add_object(struct json *json, struct host_reply *reply)
+{
+	const char *from = json->at;
+
+	return *from == '{' && skip_value(json, 0) ? host_reply_add(reply, from, (size_t)(json->at - from)) : -EBADMSG;
+}
+
+static int64_t add_text(struct json *json, char kind, struct host_reply *reply)
+{
+	size_t begun = host_reply_list_begin(reply);
+	int64_t error = kind == 's' ? add_string(json, reply) : kind == 'l' ? add_strings(json, reply) : add_object(json, reply);
+
+	return error != 0 ? error : host_reply_list_end(reply, begun);
+}
+
+static int64_t add_wanted(struct json *json, const struct wanted *wanted, struct host_reply *reply)
+{
+	json->at = wanted->from;
+	switch (wanted->kind) {
+	case 'n':
+		return add_number(json, reply);
+	case 'b':
+		return add_boolean(json, reply);
+	case 's':
+	case 'l':
+	case 'o':
+		return add_text(json, wanted->kind, reply);
+	default:
+		return -EINVAL;
+	}
+}
+
+static bool read_wanted(struct json *json, const char *names)
+{
+	while (*names != '\0') {
+		size_t len = strcspn(names, "\n");
+
+		if (json->count == WANTED_MAX || len == 0)
+			return false;
+		json->wanted[json->count++] = (struct wanted){.kind = names[0], .name = names + 1, .len = len - 1};
+		names += len + (names[len] == '\n');
+	}
+	return true;
+}
+
+int64_t host_call_json(struct host *host UNUSED, const struct host_value *args, struct host_reply *reply)
+{
+	struct json json = {.at = args[0].bytes};
+	int64_t error = 0;
+
+	if (!read_wanted(&json, args[1].bytes))
+		return -EINVAL;
+	if (!search(&json, "", 0, 0))
+		return -EBADMSG;
+	if (json.found < json.count)
+		return -ENOENT;
+	for (size_t i = 0; error == 0 && i < json.count; i++)
+		error = add_wanted(&json, &json.wanted[i], reply);
+	return error;
+}
+
+/* A name in quotes, as factsJson (src/image/compute.ts) writes it: ASCII. */
+static int quote(struct host_reply *reply, const char *name)
+{
+	static const char meant[] = "\"\\\b\f\n\r\t", letters[] = "\"\\bfnrt", digits[] = "0123456789abcdef";
+	int error = host_reply_add(reply, "\"", 1);
+
+	while (error == 0 && *name != '\0') {
+		const char *special, *from = name;
+		unsigned char c;
+
+		while ((c = (unsigned char)*name) >= 0x20 && c < 0x7f && c != '"' && c != '\\')
+			name++;
+		error = host_reply_add(reply, from, (size_t)(name - from));
+		if (error != 0 || c == '\0')
+			break;
+		name++;
+		special = strchr(meant, c);
+		if (special != NULL)
+			error = host_reply_add(reply, (const char[]){'\\', letters[special - meant]}, 2);
+		else
+			error = host_reply_add(reply, (const char[]){'\\', 'u', '0', '0', digits[c >> 4], digits[c & 15]}, 6);
+	}
+	return error != 0 ? error : host_reply_add(reply, "\":\"", 3);
+}
+
+/* Not by going through the object: there are hundreds of members in some, and a start asks for a few. */
+int64_t host_call_member(struct host *host UNUSED, const struct host_value *args, struct host_reply *reply)
+{
+	const char *end = args[0].bytes + args[0].len, *at = args[0].bytes;
+	struct json json;
+
+	if (quote(reply, args[1].bytes) != 0)
+		return -ENOMEM;
+	for (; (at = memmem(at, (size_t)(end - at), reply->data, reply->len)) != NULL; at++) {
+		if (at == args[0].bytes || (at[-1] != '{' && at[-1] != ','))
+			continue;
+		json.at = at + reply->len - 1;
+		reply->len = 0;
+		return add_string(&json, reply);
+	}
+	return -ENOENT;
+}
