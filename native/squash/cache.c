@@ -11,7 +11,6 @@
 struct shard {
 	pthread_mutex_t lock;
 	pthread_cond_t loaded;
-	struct squash_block *buckets[BUCKETS];
 	struct squash_block *newest, *oldest;
 };
 
@@ -20,6 +19,7 @@ struct squash_cache {
 	_Atomic uint64_t bytes, hits, loads;
 	_Atomic unsigned next_victim;
 	struct shard shards[SHARDS];
+	struct squash_block *buckets[SHARDS][BUCKETS]; /* apart: a start pays for each page that is touched */
 };
 
 void squash_reuse_memory(void)
@@ -91,14 +91,14 @@ static struct shard *shard_of(struct squash_cache *cache, uint64_t hash)
 	return &cache->shards[hash % SHARDS];
 }
 
-static struct squash_block **bucket_of(struct shard *shard, uint64_t hash)
+static struct squash_block **bucket_of(struct squash_cache *cache, uint64_t hash)
 {
-	return &shard->buckets[hash / SHARDS % BUCKETS];
+	return &cache->buckets[hash % SHARDS][hash / SHARDS % BUCKETS];
 }
 
-static struct squash_block *find(struct shard *shard, uint64_t hash, const struct squash_key *key)
+static struct squash_block *find(struct squash_cache *cache, uint64_t hash, const struct squash_key *key)
 {
-	struct squash_block *block = *bucket_of(shard, hash);
+	struct squash_block *block = *bucket_of(cache, hash);
 
 	while (block != NULL && !same_key(&block->key, key))
 		block = block->chain;
@@ -120,9 +120,9 @@ static void age_add_newest(struct shard *shard, struct squash_block *block)
 	shard->newest = block;
 }
 
-static void table_remove(struct shard *shard, struct squash_block *block)
+static void table_remove(struct squash_cache *cache, struct squash_block *block)
 {
-	struct squash_block **at = bucket_of(shard, key_hash(&block->key));
+	struct squash_block **at = bucket_of(cache, key_hash(&block->key));
 
 	while (*at != block)
 		at = &(*at)->chain;
@@ -134,7 +134,7 @@ static void table_remove(struct shard *shard, struct squash_block *block)
 static void take_out(struct squash_cache *cache, struct shard *shard, struct squash_block *block)
 {
 	age_remove(shard, block);
-	table_remove(shard, block);
+	table_remove(cache, block);
 	atomic_fetch_sub(&cache->bytes, block_cost(block));
 }
 
@@ -210,7 +210,7 @@ static int load_and_publish(struct squash_cache *cache, struct shard *shard, str
 		if (err != NULL)
 			*err = failure;
 		block->state = BLOCK_FAILED;
-		table_remove(shard, block);
+		table_remove(cache, block);
 		if (--block->refs > 0) {
 			block->failure = malloc(sizeof failure);
 			if (block->failure != NULL)
@@ -236,7 +236,7 @@ int cache_get(struct squash_cache *cache, const struct squash_key *key, squash_l
 	int rc = 0;
 
 	pthread_mutex_lock(&shard->lock);
-	block = find(shard, hash, key);
+	block = find(cache, hash, key);
 	atomic_fetch_add_explicit(block != NULL ? &cache->hits : &cache->loads, 1, memory_order_relaxed);
 	if (block != NULL) {
 		block->refs++;
@@ -257,8 +257,8 @@ int cache_get(struct squash_cache *cache, const struct squash_key *key, squash_l
 	block->refs = 1;
 	block->state = BLOCK_LOADING;
 	block->in_table = true;
-	block->chain = *bucket_of(shard, hash);
-	*bucket_of(shard, hash) = block;
+	block->chain = *bucket_of(cache, hash);
+	*bucket_of(cache, hash) = block;
 	pthread_mutex_unlock(&shard->lock);
 
 	rc = load_and_publish(cache, shard, block, load, ctx, err);
@@ -273,7 +273,7 @@ struct squash_block *cache_peek(struct squash_cache *cache, const struct squash_
 	struct squash_block *block;
 
 	pthread_mutex_lock(&shard->lock);
-	block = find(shard, hash, key);
+	block = find(cache, hash, key);
 	if (block != NULL && block->state == BLOCK_READY) {
 		block->refs++;
 		touch(shard, block);
@@ -291,7 +291,7 @@ bool cache_has(struct squash_cache *cache, const struct squash_key *key)
 	bool has;
 
 	pthread_mutex_lock(&shard->lock);
-	has = find(shard, hash, key) != NULL;
+	has = find(cache, hash, key) != NULL;
 	pthread_mutex_unlock(&shard->lock);
 	return has;
 }

@@ -9,8 +9,8 @@ export type Fields = readonly Field[];
 
 const assignments = ({ variables }: OpOf<'env'>): Fields => {
   const fields: Field[] = [];
-  variables.forEach(({ value }, name) => {
-    fields.push('env', `${name}=${value}`);
+  variables.forEach((variable, name) => {
+    fields.push('env', `${name}=${typeof variable === 'string' ? variable : variable.value}`);
   });
   return fields;
 };

@@ -12,7 +12,7 @@ import { CLEAN_NAMES, namesMatch, PATH_VARIABLES, ruleFor } from './env-rules.ts
 import { hidesImage } from './image-tree.ts';
 import { fitLocale, LOCALE_VARIABLES } from './locale.ts';
 import { type MountTable, mountAt, put, showsHost } from './mount-table.ts';
-import type { Variable } from './ops.ts';
+import { type Assigned, reasonOf, textOf, type Variable } from './ops.ts';
 import type { Situation } from './situation.ts';
 
 export const DEFAULT_PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
@@ -22,7 +22,7 @@ const MAX_ENV_FILE = 1024 * 1024;
 
 export type PlannedEnv = {
   /** From the host, after all rules. */
-  readonly host: ReadonlyMap<string, Variable>;
+  readonly host: Map<string, Assigned>;
   readonly image: ReadonlyMap<string, Variable>;
   /** TSRUNENV_, APPTAINERENV_, --env-file, --env; the strongest of each name. */
   readonly explicit: ReadonlyMap<string, Variable>;
@@ -40,9 +40,9 @@ export type PlannedEnv = {
 
 // --- from the host
 
-const passHost = (situation: Situation, leftOut: string[], leftOutPython: string[]): Map<string, Variable> => {
+const passHost = (situation: Situation, leftOut: string[], leftOutPython: string[]): Map<string, Assigned> => {
   const { environment, request } = situation;
-  const passed = new Map<string, Variable>();
+  const passed = new Map<string, Assigned>();
   if (request.cleanEnv) {
     for (const name of CLEAN_NAMES) {
       const value = environment.get(name);
@@ -52,7 +52,7 @@ const passHost = (situation: Situation, leftOut: string[], leftOutPython: string
   }
   environment.forEach((value, name) => {
     const rule = ruleFor(name);
-    if (rule === undefined) passed.set(name, { value, why: 'host' });
+    if (rule === undefined) passed.set(name, value);
     else if (isKept(situation, name, rule.python === true)) passed.set(name, { value, why: 'host (kept as asked)' });
     else if (rule.tell) (rule.python === true ? leftOutPython : leftOut).push(name);
   });
@@ -70,12 +70,13 @@ const isKept = ({ request }: Situation, name: string, python: boolean): boolean 
 };
 
 /** Variables that hold a path: visible at the same path, shown there now, or left out. */
-const showPaths = (situation: Situation, table: MountTable, passed: Map<string, Variable>): void => {
+const showPaths = (situation: Situation, table: MountTable, passed: Map<string, Assigned>): void => {
   for (let at = 0; at < PATH_VARIABLES.length; at++) {
     const { name, kind } = PATH_VARIABLES[at] as (typeof PATH_VARIABLES)[number];
     const variable = passed.get(name);
     if (variable === undefined || situation.image.facts.env.some((entry) => entry.startsWith(`${name}=`))) continue;
-    const path = name === 'KRB5CCNAME' ? cachePath(variable.value) : variable.value;
+    const value = textOf(variable);
+    const path = name === 'KRB5CCNAME' ? cachePath(value) : value;
     if (path === null) continue;
     if (path === undefined || !showPath(situation, table, path, kind, name)) passed.delete(name);
   }
@@ -206,9 +207,10 @@ export const planEnv = (situation: Situation, table: MountTable, home: string, p
     const name = LOCALE_VARIABLES[at] as string;
     const variable = host.get(name);
     if (variable === undefined) continue;
-    const fitting = imageHasLocale ? undefined : fitLocale(image.facts, variable.value);
+    const value = textOf(variable);
+    const fitting = imageHasLocale ? undefined : fitLocale(image.facts, value);
     if (fitting === undefined) host.delete(name);
-    else if (fitting !== variable.value) host.set(name, { value: fitting, why: `host has ${variable.value}, which the image lacks` });
+    else if (fitting !== value) host.set(name, { value: fitting, why: `host has ${value}, which the image lacks` });
   }
 
   const around = explicit.size === 0 && !nv ? [] : takeAround(explicit, nv);
@@ -257,23 +259,24 @@ export const prompt = (reference: string, bash: boolean): string => {
 export const surround = (value: string, before: string, after: string): string =>
   [before, value, after].filter((part) => part !== '').join(':');
 
-/** All of it as one environment, for programs that are started directly. */
-export const finalEnv = (env: PlannedEnv): Map<string, Variable> => {
-  const all = new Map<string, Variable>();
+/** All of it as one environment, for programs that are started directly. The host's variables become it. */
+export const finalEnv = (env: PlannedEnv): Map<string, Assigned> => {
+  const all = env.host;
   const add = (variable: Variable, name: string): void => {
     all.set(name, variable);
   };
-  env.defaults.forEach(add);
-  env.host.forEach(add);
+  env.defaults.forEach((variable, name) => {
+    if (!all.has(name)) all.set(name, variable);
+  });
   env.image.forEach(add);
   env.explicit.forEach(add);
   env.own.forEach(add);
   for (const { name, before, after } of env.around) {
     if (before === '' && after === '') continue;
-    const variable = all.get(name);
-    const value = surround(variable?.value ?? '', before, after);
-    if (value !== (variable?.value ?? ''))
-      all.set(name, { value, why: `${variable?.why ?? 'tsrun'}, with ${[before, after].filter((part) => part !== '').join(' and ')}` });
+    const old = all.get(name) ?? { value: '', why: 'tsrun' };
+    const value = surround(textOf(old), before, after);
+    if (value !== textOf(old))
+      all.set(name, { value, why: `${reasonOf(old)}, with ${[before, after].filter((part) => part !== '').join(' and ')}` });
   }
   return all;
 };

@@ -2,7 +2,7 @@
 
 import { printable } from '../util/printable.ts';
 import type { Read } from '../util/recording-host.ts';
-import { OPS, type Op, type OpOf, type Plan } from './ops.ts';
+import { OPS, type Op, type OpOf, type Plan, reasonOf, textOf } from './ops.ts';
 import type { Situation } from './situation.ts';
 
 const columns = (rows: readonly (readonly [string, string, string])[]): string[] => {
@@ -27,7 +27,7 @@ const fieldWords = (op: Op): string =>
 
 /** As the launcher gets them. */
 const assignments = ({ op, variables }: OpOf<'env'>): readonly object[] =>
-  [...variables].map(([name, { value, why }]) => ({ op, assignment: `${name}=${value}`, why }));
+  [...variables].map(([name, variable]) => ({ op, assignment: `${name}=${textOf(variable)}`, why: reasonOf(variable) }));
 
 const imageRows = ({ image }: Situation): [string, string, string][] => {
   const { facts } = image;
@@ -59,7 +59,8 @@ export const explainText = (situation: Situation, plan: Plan, reads: readonly Re
   const environment: [string, string, string][] = [];
   const ops: [string, string, string][] = [];
   for (const op of plan.ops) {
-    if (op.op === 'env') for (const [name, { value, why }] of op.variables) environment.push(['', `${name}=${value}`, why]);
+    if (op.op === 'env')
+      for (const [name, variable] of op.variables) environment.push(['', `${name}=${textOf(variable)}`, reasonOf(variable)]);
     else ops.push([op.op, fieldWords(op), op.why]);
   }
   const sections: [string, string[]][] = [

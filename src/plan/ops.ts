@@ -62,8 +62,14 @@ type Fields<Name extends OpName> = {
 
 export type Variable = { readonly value: string; readonly why: string };
 
+/** A bare string is what the host has, as it is: most variables by far, and a start pays for each object. */
+export type Assigned = string | Variable;
+
+export const textOf = (assigned: Assigned): string => (typeof assigned === 'string' ? assigned : assigned.value);
+export const reasonOf = (assigned: Assigned): string => (typeof assigned === 'string' ? 'host' : assigned.why);
+
 /** The whole environment is one op here, since a start pays for each: many values, each with its own reason. The launcher gets an `env` for each. */
-type Environment = { readonly variables: ReadonlyMap<string, Variable> };
+type Environment = { readonly variables: ReadonlyMap<string, Assigned> };
 
 /** `why` is for --explain; it is not sent to the launcher. */
 export type OpOf<Name extends OpName> = { readonly op: Name; readonly why: string } & (Name extends 'env' ? Environment : Fields<Name>);

@@ -8,7 +8,7 @@ import { EXIT_TSRUN, TsrunError } from '../util/errors.ts';
 import { nameOf } from '../util/paths.ts';
 import { DEFAULT_PATH, finalEnv, isBelowEnvScripts, type PlannedEnv } from './env.ts';
 import type { MountTable } from './mount-table.ts';
-import type { Op, Variable } from './ops.ts';
+import { type Assigned, type Op, textOf, type Variable } from './ops.ts';
 import type { Situation } from './situation.ts';
 
 const RUNSCRIPT = '/.singularity.d/runscript';
@@ -158,13 +158,13 @@ const needsSourcing = ({ image, request }: Situation, table: MountTable): boolea
   return mounted;
 };
 
-const assignments = (variables: ReadonlyMap<string, Variable>, skip: ReadonlyMap<string, Variable>): string[] => {
+const assignments = (variables: ReadonlyMap<string, Assigned>, skip: ReadonlyMap<string, Variable>): string[] => {
   const list: string[] = [];
-  for (const [name, { value }] of variables) if (isVariableName(name) && !skip.has(name)) list.push(`${name}=${value}`);
+  for (const [name, variable] of variables) if (isVariableName(name) && !skip.has(name)) list.push(`${name}=${textOf(variable)}`);
   return list;
 };
 
-const envOp = (variables: ReadonlyMap<string, Variable>): Op => ({ op: 'env', variables, why: 'the environment' });
+const envOp = (variables: ReadonlyMap<string, Assigned>): Op => ({ op: 'env', variables, why: 'the environment' });
 
 const argOps = (args: readonly string[], why: string): Op[] => args.map((text) => ({ op: 'arg', text, why }));
 

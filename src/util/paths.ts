@@ -31,9 +31,10 @@ export const nameOf = (path: string): string => path.slice(path.lastIndexOf('/')
 
 /** `/` has depth 0, `/a` 1. */
 export const depthOf = (path: string): number => {
-  if (path === '/') return 0;
-  let depth = 0;
-  for (let at = path.indexOf('/'); at >= 0; at = path.indexOf('/', at + 1)) depth++;
+  const last = path.lastIndexOf('/');
+  if (last === 0) return path === '/' ? 0 : 1;
+  let depth = 2;
+  for (let at = path.indexOf('/', 1); at < last; at = path.indexOf('/', at + 1)) depth++;
   return depth;
 };
 

@@ -3,7 +3,7 @@
 import { factsJson } from '../../src/image/compute.ts';
 import { IMAGE_FACTS_VERSION, type ImageFacts } from '../../src/image/facts.ts';
 import { fileKey } from '../../src/image/identity.ts';
-import type { Op, OpName, OpOf } from '../../src/plan/ops.ts';
+import { type Op, type OpName, type OpOf, textOf } from '../../src/plan/ops.ts';
 import { plan } from '../../src/run/start.ts';
 import { failed } from '../../src/util/host.ts';
 import { device, directory, type Entry, file, link, type Machine, type MachineOptions, machine, type Tree } from './machine.ts';
@@ -140,7 +140,7 @@ export const mountedAt = (run: Planned, target: string): string | undefined => {
 export const fileAt = (run: Planned, target: string): string | undefined => opsOf(run, 'file').find((op) => op.target === target)?.content;
 
 export const envOf = (run: Planned): Readonly<Record<string, string>> =>
-  Object.fromEntries([...only(run, 'env').variables].map(([name, { value }]) => [name, value]));
+  Object.fromEntries([...only(run, 'env').variables].map(([name, variable]) => [name, textOf(variable)]));
 
 export const argsOf = (run: Planned): readonly string[] => opsOf(run, 'arg').map((op) => op.text);
 
