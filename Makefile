@@ -39,16 +39,18 @@ FLAGS_fuzz := -O1 $(SANITIZE_ASAN) -fsanitize-coverage=trace-pc
 FLAVOURS := release asan tsan fuzz start
 # What is read and what is run is one mapping: a start pays for each, and for each 64 KiB of them that it touches.
 LINK_STATIC := -static -Wl,--gc-sections -Wl,-z,noexecstack -Wl,-z,relro -Wl,-z,noseparate-code -Wl,--build-id=sha1
-# No address of the generated code leads out of its memory (PLACE in module.c); its warnings are not ours.
-FLAGS_generated := -std=gnu11 -g0 -w -D_GNU_SOURCE -ffunction-sections -DWASM_RT_MEMCHECK_SIGNAL_HANDLER=0 -DWASM_RT_USE_STACK_DEPTH_COUNT=0 \
-	-DNDEBUG -I$(BUILD)/gen
+# No address of the generated code leads out of its memory (PLACE in module.c); its warnings are not ours. What an interpreter's instructions have in common
+# is not worth keeping in registers across all of them.
+FLAGS_generated := -std=gnu11 -g0 -w -D_GNU_SOURCE -ffunction-sections -fdata-sections -DWASM_RT_MEMCHECK_SIGNAL_HANDLER=0 -DWASM_RT_USE_STACK_DEPTH_COUNT=0 \
+	-DNDEBUG -I$(BUILD)/gen \
+	-fno-gcse -fno-code-hoisting -fno-tree-pre
 # The half that starts runs, with another C library (native/start/README.md).
 MUSL_CC ?= musl-gcc
 CC_start := $(MUSL_CC)
 FLAGS_start := -O2 -fstack-protector-strong -idirafter $(BUILD)/gen/kernel
 # Its half of the program lies at a fixed place, linear memory at its end: that is then addressed in one instruction.
-FLAGS_generated_start := -fno-pie -fdata-sections -DENGINE_LAST
-FLAGS_watch := -O0 -DENGINE_WATCH -finstrument-functions
+FLAGS_generated_start := -fno-pie -DENGINE_LAST
+FLAGS_watch := -O0 -DENGINE_WATCH
 
 # --- files ---
 
@@ -100,16 +102,18 @@ $(BIN)/tsrun: $(BUILD)/tsrun.full
 	$(OBJCOPY) --strip-all --add-gnu-debuglink=$(BUILD)/tsrun.debug $< $@.new && mv $@.new $@
 
 ROLES := native/main.c native/role.c
-ifeq ($(and $(MODULE),$(shell command -v $(MUSL_CC) 2>/dev/null)),)
-PROGRAM := $(call objects,release,$(ROLES) $(SOURCES)) $(MODULE) $(call planner_image,planner)
-$(BUILD)/tsrun.full: $(PROGRAM) $(BUILD)/program.key
+# Without musl, or without the engine, the program is of one piece.
+HALVES := $(and $(MODULE),$(shell command -v $(MUSL_CC) 2>/dev/null))
+ifeq ($(HALVES),)
+PROGRAM := $(call objects,release,$(ROLES) $(SOURCES)) $(if $(MODULE),$(BUILD)/gen/module-program.o $(call planner_image,planner))
+$(BUILD)/tsrun.full: $(PROGRAM) $(BUILD)/program.key native/engine/order.ld
 	echo '  link    $@'
-	$(CC) $(FLAGS_release) $(LINK_STATIC) $(if $(MODULE),-T $(BUILD)/planner/order.ld) -o $@ $(PROGRAM) $(LDLIBS)
+	$(CC) $(FLAGS_release) $(LINK_STATIC) $(if $(MODULE),-T native/engine/order.ld) -o $@ $(PROGRAM) $(LDLIBS)
 else
 PROGRAM := $(call objects,release,$(ROLES) $(OTHER_SOURCES) native/engine/none.c)
-$(BUILD)/tsrun.full: $(BUILD)/start.o native/start/order.ld $(PROGRAM) $(BUILD)/program.key
+$(BUILD)/tsrun.full: $(BUILD)/start.o $(PROGRAM) $(BUILD)/program.key native/start/order.ld native/engine/order.ld
 	echo '  link    $@'
-	$(CC) $(FLAGS_release) $(LINK_STATIC) -Wl,-e,start_entry -T native/start/order.ld -T $(BUILD)/planner/order.ld -o $@ $(BUILD)/start.o $(PROGRAM) $(LDLIBS)
+	$(CC) $(FLAGS_release) $(LINK_STATIC) -Wl,-e,start_entry -T native/start/order.ld -T native/engine/order.ld -o $@ $(BUILD)/start.o $(PROGRAM) $(LDLIBS)
 endif
 
 # --- the half of the program that starts runs ---
@@ -121,10 +125,10 @@ START_PARTS := $(call objects,start,$(filter-out native/codec.c native/serving.c
 # May stay open: the other half's entry, what only the linker knows, and musl's own hooks for a program that is all its.
 START_OPEN := _start|_DYNAMIC|_init|_fini|__(init|fini)_array_(start|end)|__ehdr_start|_GLOBAL_OFFSET_TABLE_|__stack_chk_fail
 # Strings that could be merged would lie among those of the other half: they are made like other data.
-$(BUILD)/start.o: $(START_MAIN) $(START_PARTS) $(BUILD)/gen/module-start.o $(BUILD)/planner/image.o $(BUILD)/program.key
+$(BUILD)/start.o: $(START_MAIN) $(START_PARTS) $(BUILD)/gen/module-program.o $(BUILD)/planner/image.o $(BUILD)/program.key
 	echo '  link    $@'
 	rm -f $(BUILD)/start.a && $(AR) rcs $(BUILD)/start.a $(START_PARTS)
-	$(MUSL_CC) -r -no-pie -static -Wl,--gc-sections,-e,start_entry,-u,start_choose -o $@.whole $(START_MAIN) $(BUILD)/gen/module-start.o \
+	$(MUSL_CC) -r -no-pie -static -Wl,--gc-sections,-e,start_entry,-u,start_choose -o $@.whole $(START_MAIN) $(BUILD)/gen/module-program.o \
 		$(BUILD)/planner/image.o -Wl,--start-group $(BUILD)/start.a -lc -lgcc -Wl,--end-group
 	$(OBJCOPY) --keep-global-symbol=start_entry --set-section-flags '.rodata*=alloc,load,readonly,data' $@.whole $@
 	! nm -u $@ | awk '{print $$2}' | grep -vxE '$(START_OPEN)'
@@ -164,32 +168,38 @@ $(foreach name,$(FLAVOURS),$(eval $(call library,$(name))))
 
 # --- the engine: quickjs.wasm as C, compiled once for all flavours, again only when its content changes ---
 
-# module.c has functions of its own in the place of these: they get another name. Where one is not there, module.c will not compile.
-OWN_FUNCTIONS := s/^(static [a-z0-9]+ )w2c_(js_(malloc|calloc|realloc|free|malloc_usable_size)_rt|js_malloc_usable_size|JS_FreeValue(RT)?)(\(Z_qjs_instance_t\* instance)/\1generated_\2\5/
-# Linear memory is one array at a place known to the compiler, so that an access need not look for it, and no address leads out of it: none is checked.
-# (A quarter of the time of a call.)
-OWN_MEMORY := s/&mem->data\[addr\]/\&engine_space[addr]/; s/(define MEMCHECK\(mem, a, t\)) RANGE_CHECK.*/\1/; \
-	s/(&instance->w2c_memory, )\(u64\)\((w2c_[a-z0-9_]+)\)( \+ ([0-9]+)u?)?/\1PLACE(\2, \4)/; \
-	s/^  static inline (t3|void) name/  static inline __attribute__((always_inline)) \1 name/
-# The function table is the constant that the generated code fills it from, with one function of ours behind (module.c): nothing is filled at a start.
-OWN_TABLE := s/define CALL_INDIRECT\(/define TABLE_CALL_INDIRECT(/; s/instance->w2c___indirect_function_table\.data\[[^]]*\]\.module_instance/instance/
 $(BUILD)/gen/qjs.key: FORCE
 	@test -r $(QUICKJS_WASM) || { echo '$(QUICKJS_WASM) is missing: run npm install, or make ENGINE=none' >&2; exit 1; }
 	@command -v $(WASM2C) >/dev/null || { echo '$(WASM2C) is missing: install wabt, or make ENGINE=none' >&2; exit 1; }
-	@mkdir -p $(@D); { sha256sum < $(QUICKJS_WASM); $(WASM2C) --version; echo '$(OWN_FUNCTIONS) $(OWN_MEMORY) $(OWN_TABLE)'; } > $@.new; $(keep)
+	@mkdir -p $(@D); { sha256sum < $(QUICKJS_WASM); $(WASM2C) --version; cat native/engine/adapt.mjs; } > $@.new; $(keep)
 $(BUILD)/gen/qjs.c: $(BUILD)/gen/qjs.key
 	echo '  wasm2c  $@'
 	$(WASM2C) $(QUICKJS_WASM) -n qjs -o $@
-	sed -i -E -e '$(OWN_FUNCTIONS)' -e '$(OWN_MEMORY)' -e '$(OWN_TABLE)' $@
-	! grep 'w2c_memory, (u64)' $@
+	$(NODE) native/engine/adapt.mjs $@
+GENERATED := $(addprefix native/engine/,module.c space.h internal.h heap.h heap_small.h runtime.h engine.h)
 $(BUILD)/gen/module.key: FORCE
-	@mkdir -p $(@D); { cat native/engine/module.c native/engine/space.h | sha256sum; $(CC) --version | head -n 1; echo '$(FLAGS_generated) $(FLAGS_generated_start) $(FLAGS_watch)'; } > $@.new; $(keep)
+	@mkdir -p $(@D); { cat $(GENERATED) | sha256sum; $(CC) --version | head -n 1; echo '$(FLAGS_generated) $(FLAGS_watch) $(PROGRAM_CC)'; } > $@.new; $(keep)
+MKSNAPSHOT := $(call objects,release,native/engine/mksnapshot.c $(ENGINE_SOURCES) $(wildcard native/host*.c) native/getent.c native/util.c)
+# For tests.
 $(BUILD)/gen/module.o: $(BUILD)/gen/qjs.c $(BUILD)/gen/module.key
 	echo '  cc      $@ (takes a minute)'
 	$(CC) $(FLAGS_generated) -O2 -c native/engine/module.c -o $@
-$(BUILD)/gen/module-start.o: $(BUILD)/gen/qjs.c $(BUILD)/gen/module.key | $(BUILD)/gen/kernel
+# For the program: compiled to count what a call runs through, then once more with these counts, by the same compiler. What a call runs through is laid
+# out for speed, the rest is put aside. (A bundle that changes does not change that in a build that is there.)
+PROGRAM_CC = $(if $(HALVES),$(MUSL_CC) $(FLAGS_generated_start) -idirafter $(BUILD)/gen/kernel,$(CC)) $(FLAGS_generated) -O2 \
+	-dumpdir $(BUILD)/gen/ -dumpbase profile.c -dumpbase-ext .c
+$(BUILD)/gen/profile.o: $(BUILD)/gen/qjs.c $(BUILD)/gen/module.key | $(BUILD)/gen/kernel
 	echo '  cc      $@ (takes a minute)'
-	$(MUSL_CC) $(FLAGS_generated) $(FLAGS_generated_start) -idirafter $(BUILD)/gen/kernel -O2 -c native/engine/module.c -o $@
+	$(PROGRAM_CC) -fprofile-generate -c native/engine/module.c -o $@
+$(BUILD)/mkprofile: $(BUILD)/gen/profile.o | $(MKSNAPSHOT)
+	$(CC) -static --coverage -Wl,--gc-sections,-u,__gcov_reset,-u,__gcov_dump -o $@ $(MKSNAPSHOT) $< -lm
+$(BUILD)/gen/profile.gcda: $(BUILD)/mkprofile | $(BUILD)/planner.js
+	echo '  profile $@'
+	rm -f $@ && $< $(BUILD)/planner.js $(@D) && test -s $@
+$(BUILD)/gen/module-program.o: $(BUILD)/gen/profile.gcda
+	echo '  cc      $@ (takes a minute)'
+	$(PROGRAM_CC) -fprofile-use -c native/engine/module.c -o $@
+	nm $@ | grep -q ' w2c_f[0-9]*\.cold$$'
 # The same for mksnapshot, telling what it does.
 $(BUILD)/gen/watch.o: $(BUILD)/gen/qjs.c $(BUILD)/gen/module.key
 	echo '  cc      $@'
@@ -197,7 +207,6 @@ $(BUILD)/gen/watch.o: $(BUILD)/gen/qjs.c $(BUILD)/gen/module.key
 
 # --- images: a bundle, loaded and warmed up ---
 
-MKSNAPSHOT := $(call objects,release,native/engine/mksnapshot.c $(ENGINE_SOURCES) $(wildcard native/host*.c) native/getent.c native/util.c)
 $(BUILD)/mksnapshot: $(MKSNAPSHOT) $(BUILD)/gen/watch.o
 	$(CC) -static -Wl,--gc-sections -o $@ $^ -lm
 
@@ -211,11 +220,10 @@ $(CLI): scripts/bundle.mjs $(TYPESCRIPT)
 	$(NODE) scripts/bundle.mjs cli
 
 define image
-$(BUILD)/$(1)/image.h: $(2) $(BUILD)/mksnapshot native/engine/order.sh
+$(BUILD)/$(1)/image.h: $(2) $(BUILD)/mksnapshot
 	@mkdir -p $$(@D)
 	echo '  image   $$@'
 	$(BUILD)/mksnapshot $(2) $$(@D)
-	native/engine/order.sh $$(@D)/functions $(BUILD)/mksnapshot > $$(@D)/order.ld
 $(BUILD)/$(1)/image.o: native/engine/image.c $(BUILD)/$(1)/image.h $(wildcard native/*.h native/engine/*.h) $(BUILD)/obj/release/flags.key
 	$(CC) $(CFLAGS) $(FLAGS_release) -I$$(@D) -DIMAGE_BIN='"$$(@D)/image.bin"' -c $$< -o $$@
 endef

@@ -13,5 +13,5 @@ for XDG_RUNTIME_DIR in '' "$place"; do
 	for time in 1 2; do bin/tsrun exec "$1" /bin/true; done
 	"$place/entered" bin/tsrun exec "$1" /bin/true < "$place/names"
 done |
-	awk 'NR == FNR { section[$1] = $2; next } section[$1] ~ /^\.text\.[^w]|^\.text\.w[^2]/ { sub(/\.(part|isra|constprop)\..*/, "", section[$1]); print section[$1] }' "$place/sections" - |
+	awk 'NR == FNR { section[$1] = $2; next } section[$1] ~ /^\.text\./ && section[$1] !~ /\.(w2c_|Z_qjsZ_|generated_)/ { sub(/\.(part|isra|constprop)\..*/, "", section[$1]); print section[$1] }' "$place/sections" - |
 	LC_ALL=C sort -u | sed 's/.*/*start.o(& &.*)/'

@@ -1,13 +1,12 @@
 #include "heap.h"
 
-#include "internal.h"
+#include "heap_small.h"
 
 #include <string.h>
 
-/* Before each block of 8-aligned memory: its class in the first byte; the fourth and the last four belong to QuickJS (marks and reference count). */
-#define HEADER 8
+#define HEADER HEAP_HEADER
 #define HEADER_OURS 0x00ffffffu
-#define SMALL 1024
+#define SMALL HEAP_SMALL
 #define BLOCK_MAX (ENGINE_SPACE / 2)
 #define FRESH ((uint32_t)1 << 20) /* ready behind the image, so that most calls never grow the memory */
 
@@ -43,33 +42,9 @@ static uint32_t stride_of_class(uint32_t class)
 
 /* --- blocks --- */
 
-static struct heap *heap_of(struct engine *engine)
-{
-	return (struct heap *)(void *)(engine_space + engine->heap);
-}
-
-/* Of an address that is none, the place where it wraps around to. */
-static uint8_t *place(uint32_t at)
-{
-	return engine_space + (at & (ENGINE_SPACE - 1));
-}
-
-static uint32_t word(uint32_t at)
-{
-	uint32_t value;
-
-	memcpy(&value, place(at), sizeof value);
-	return value;
-}
-
-static void set_word(uint32_t at, uint32_t value)
-{
-	memcpy(place(at), &value, sizeof value);
-}
-
 static uint32_t class_at(uint32_t block)
 {
-	uint32_t class = word(block - HEADER) & HEADER_OURS;
+	uint32_t class = heap_word(block - HEADER) & HEADER_OURS;
 
 	if (class >= HEAP_CLASSES)
 		wasm_rt_trap(WASM_RT_TRAP_OOB);
@@ -85,18 +60,24 @@ static struct heap_arena *arena_of(struct heap *heap, uint32_t block)
 	return &heap->arenas[HEAP_COLD];
 }
 
-/* Room for `stride` more bytes where the last arena is. */
+/* Room for `stride` more bytes. The last arena grows where memory ends. */
 static bool extend(struct engine *engine, struct heap_arena *arena, uint32_t stride)
 {
 	wasm_rt_memory_t *memory = &engine->wasm.w2c_memory;
+	struct heap *heap = heap_of(engine);
+	uint32_t limit = heap->limit, top;
 	size_t missing;
 
 	if (stride <= arena->end - arena->top)
 		return true;
-	missing = stride - (arena->end - arena->top);
-	if (missing > ENGINE_SPACE || arena->end != memory->size ||
-	    wasm_rt_grow_memory(memory, (uint32_t)((missing + WASM_PAGE - 1) / WASM_PAGE)) == UINT32_MAX)
+	if (arena != &heap->arenas[HEAP_COLD])
 		return false;
+	/* After recycle() the arena was elsewhere. */
+	top = arena->end == memory->size ? arena->top : (uint32_t)memory->size;
+	missing = (top + (size_t)stride - memory->size + WASM_PAGE - 1) / WASM_PAGE;
+	if (memory->size > limit || missing * WASM_PAGE > limit - memory->size || wasm_rt_grow_memory(memory, (uint32_t)missing) == UINT32_MAX)
+		return false;
+	arena->top = top;
 	arena->end = memory->size;
 	return true;
 }
@@ -111,7 +92,7 @@ static bool recycle(struct heap_arena *arena, uint32_t stride)
 	if (class == 0 || stride_of_class(class - 1) < stride)
 		return false;
 	block = arena->free[class - 1];
-	arena->free[class - 1] = word(block);
+	arena->free[class - 1] = heap_word(block);
 	arena->top = block - HEADER;
 	arena->end = arena->top + stride_of_class(class - 1);
 	return true;
@@ -123,15 +104,15 @@ static uint32_t take(struct engine *engine, struct heap *heap, enum heap_kind ki
 	uint32_t class = class_of(stride), block = arena->free[class];
 
 	if (block != 0) {
-		arena->free[class] = word(block);
+		arena->free[class] = heap_word(block);
 	} else if (extend(engine, arena, stride) || (kind == HEAP_COLD && recycle(arena, stride))) {
 		block = arena->top + HEADER;
 		arena->top += stride;
 	} else {
 		return 0;
 	}
-	set_word(block - HEADER, class);
-	set_word(block - HEADER + 4, 0);
+	heap_set_word(block - HEADER, class);
+	heap_set_word(block - HEADER + 4, 0);
 	return block;
 }
 
@@ -139,10 +120,15 @@ static uint32_t take(struct engine *engine, struct heap *heap, enum heap_kind ki
 static uint32_t take_planned(struct engine *engine, struct heap *heap, uint32_t stride)
 {
 	struct heap_plan *plan = engine->plan;
-	size_t number = plan->next++;
-	enum heap_kind kind = number < plan->count ? plan->kinds[number] : HEAP_COLD;
-	uint32_t block = take(engine, heap, kind, stride);
+	size_t number;
+	enum heap_kind kind;
+	uint32_t block;
 
+	if (plan == NULL)
+		return take(engine, heap, HEAP_COLD, stride);
+	number = plan->next++;
+	kind = number < plan->count ? plan->kinds[number] : HEAP_COLD;
+	block = take(engine, heap, kind, stride);
 	if (block == 0 && kind != HEAP_COLD)
 		block = take(engine, heap, HEAP_COLD, stride);
 	if (block != 0 && number < plan->capacity) {
@@ -152,42 +138,14 @@ static uint32_t take_planned(struct engine *engine, struct heap *heap, uint32_t 
 	return block;
 }
 
-static NOINLINE uint32_t take_thoroughly(struct engine *engine, uint32_t size)
-{
-	struct heap *heap = heap_of(engine);
-	uint32_t stride, block;
-
-	if (size > BLOCK_MAX)
-		return 0;
-	stride = stride_of(size);
-	if (stride > heap->limit - heap->used)
-		return 0;
-	block = engine->plan != NULL && !heap->frozen ? take_planned(engine, heap, stride) : take(engine, heap, HEAP_COLD, stride);
-	if (block != 0)
-		heap->used += stride;
-	return block;
-}
-
-/* Nearly all are small blocks of a call, for which there is room: thousands for each start. */
 uint32_t heap_take(struct engine *engine, uint32_t size)
 {
 	struct heap *heap = heap_of(engine);
-	struct heap_arena *arena = &heap->arenas[HEAP_COLD];
-	uint32_t class = (size + HEADER - 1) / 16, stride = (class + 1) * 16, block;
+	uint32_t block = heap_take_small(engine, size);
 
-	if (size > SMALL - HEADER || !heap->frozen || stride > heap->limit - heap->used || stride > arena->end - arena->top)
-		return take_thoroughly(engine, size);
-	block = arena->free[class];
-	if (block != 0) {
-		arena->free[class] = word(block);
-	} else {
-		block = arena->top + HEADER;
-		arena->top += stride;
-	}
-	heap->used += stride;
-	set_word(block - HEADER, class);
-	set_word(block - HEADER + 4, 0);
-	return block;
+	if (block != 0 || size > BLOCK_MAX)
+		return block;
+	return heap->frozen ? take(engine, heap, HEAP_COLD, stride_of(size)) : take_planned(engine, heap, stride_of(size));
 }
 
 uint32_t heap_take_zeroed(struct engine *engine, uint32_t count, uint32_t size)
@@ -205,13 +163,12 @@ void heap_return(struct engine *engine, uint32_t block)
 	struct heap *heap = heap_of(engine);
 	uint32_t class, *list;
 
-	if (block == 0)
+	if (block == 0 || heap_return_soon(engine, block))
 		return;
 	class = class_at(block);
 	list = &arena_of(heap, block)->free[class];
-	set_word(block, *list);
+	heap_set_word(block, *list);
 	*list = block;
-	heap->used -= stride_of_class(class);
 	if (engine->plan != NULL && !heap->frozen)
 		engine->plan->owners[(block - HEADER) / 8] = 0;
 }
@@ -226,15 +183,14 @@ static bool resize_last(struct engine *engine, uint32_t block, uint32_t stride)
 {
 	struct heap *heap = heap_of(engine);
 	struct heap_arena *arena = &heap->arenas[HEAP_COLD];
-	uint32_t old = stride_of_class(class_at(block)), header = word(block - HEADER);
+	uint32_t old = stride_of_class(class_at(block)), header = heap_word(block - HEADER);
 
 	if (!heap->frozen || block - HEADER + old != arena->top || stride <= SMALL || old <= SMALL)
 		return false;
-	if (stride > old && (stride - old > heap->limit - heap->used || !extend(engine, arena, stride - old)))
+	if (stride > old && (arena->end != engine->wasm.w2c_memory.size || !extend(engine, arena, stride - old)))
 		return false;
-	heap->used = heap->used - old + stride;
 	arena->top = block - HEADER + stride;
-	set_word(block - HEADER, (header & ~HEADER_OURS) | class_of(stride));
+	heap_set_word(block - HEADER, (header & ~HEADER_OURS) | class_of(stride));
 	return true;
 }
 
@@ -252,8 +208,8 @@ uint32_t heap_resize(struct engine *engine, uint32_t block, uint32_t size)
 		return 0;
 	if (block != 0) {
 		memcpy(runtime_bytes(&engine->wasm, moved, size), runtime_bytes(&engine->wasm, block, old), old < size ? old : size);
-		set_word(moved - HEADER, (word(block - HEADER) & ~HEADER_OURS) | class_at(moved));
-		set_word(moved - HEADER + 4, word(block - HEADER + 4));
+		heap_set_word(moved - HEADER, (heap_word(block - HEADER) & ~HEADER_OURS) | class_at(moved));
+		heap_set_word(moved - HEADER + 4, heap_word(block - HEADER + 4));
 	}
 	heap_return(engine, block);
 	return moved;
@@ -278,7 +234,7 @@ void heap_create(struct engine *engine)
 		wasm_rt_trap(WASM_RT_TRAP_EXHAUSTION);
 	engine->heap = at;
 	heap = heap_of(engine);
-	heap->limit = ENGINE_HEAP_MAX;
+	heap_limit(engine, ENGINE_HEAP_MAX);
 	at += (uint32_t)((sizeof(struct heap) + 7) & ~(size_t)7);
 	for (int kind = HEAP_KINDS - 1; kind >= 0; kind--) {
 		struct heap_arena *arena = &heap->arenas[kind];
@@ -294,7 +250,7 @@ void heap_create(struct engine *engine)
 
 void heap_limit(struct engine *engine, uint32_t bytes)
 {
-	heap_of(engine)->limit = bytes;
+	heap_of(engine)->limit = bytes < ENGINE_SPACE - engine->heap ? engine->heap + bytes : ENGINE_SPACE;
 }
 
 /* Forgets the free blocks and what was in them: an image of zeros is smaller where it is packed. */
@@ -303,7 +259,7 @@ static void clear_free(struct engine *engine, struct heap_arena *arena)
 	for (uint32_t class = 0; class < HEAP_CLASSES; class++)
 		while (arena->free[class] != 0) {
 			uint32_t block = arena->free[class], len = stride_of_class(class) - HEADER;
-			arena->free[class] = word(block);
+			arena->free[class] = heap_word(block);
 			memset(runtime_bytes(&engine->wasm, block, len), 0, len);
 		}
 }

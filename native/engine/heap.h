@@ -14,6 +14,11 @@
 
 enum heap_kind { HEAP_COLD, HEAP_READ, HEAP_WRITTEN, HEAP_KINDS };
 
+/* Before each block of 8-aligned memory: its class in the first byte; the fourth and the last four belong to QuickJS (marks and reference count). Blocks
+ * up to HEAP_SMALL bytes, header and all, are counted in steps of 16. */
+#define HEAP_HEADER 8
+#define HEAP_SMALL 1024
+
 /* A stretch of linear memory that is used from `top` to `end`, and its free blocks by size. */
 struct heap_arena {
 	uint32_t start, top, end;
@@ -22,7 +27,7 @@ struct heap_arena {
 
 /* Lives in linear memory, so that it is in the image. The last arena (HEAP_COLD) grows with the memory. */
 struct heap {
-	uint32_t used, limit; /* bytes */
+	uint32_t limit; /* bytes of linear memory */
 	uint32_t frozen;
 	struct heap_arena arenas[HEAP_KINDS];
 };
@@ -38,12 +43,14 @@ struct heap_plan {
 
 /* Makes the heap at the end of the instance's memory. An engine that starts from an image has it already. */
 void heap_create(struct engine *engine);
+/* How far linear memory may grow behind the place where the heap begins, what is free again but not used included. */
 void heap_limit(struct engine *engine, uint32_t bytes);
 
 /* From here on everything new comes from fresh memory on a page of its own. */
 void heap_freeze(struct engine *engine);
 
-/* What module.c puts in the place of QuickJS's own allocator: addresses in linear memory, 0 for none and when memory ends. */
+/* What module.c puts in the place of QuickJS's own allocator: addresses in linear memory, 0 for none and when memory ends. Nearly all are small blocks
+ * of a call, thousands for each start: module.c has those ways within the generated code. */
 uint32_t heap_take(struct engine *engine, uint32_t size);
 uint32_t heap_take_zeroed(struct engine *engine, uint32_t count, uint32_t size);
 uint32_t heap_resize(struct engine *engine, uint32_t block, uint32_t size);

@@ -1,5 +1,5 @@
 /* mksnapshot BUNDLE DIRECTORY: loads the bundle, warms it up (globalThis.tsrunWarm, when there is one), and writes DIRECTORY/image.bin and
- * DIRECTORY/image.h for image.c, and to DIRECTORY/functions the addresses of the engine's own functions that a call runs through.
+ * DIRECTORY/image.h for image.c. Linked with generated code that counts (Makefile), it writes what a call runs through, for the compiler, instead.
  *
  * It does so twice. The first time it watches one more call and notes which blocks of the heap are written and which are only read; the second time the
  * heap is laid out accordingly (heap.h). Only linear addresses and the bundle's own data are in the image: the same bundle gives the same bytes. */
@@ -10,7 +10,6 @@
 
 #define IMAGE_UNIT ((size_t)65536) /* the largest page size of the architectures */
 #define ALLOCATIONS_MAX ((size_t)8 << 20)
-#define FUNCTIONS_MAX 8192
 
 static NORETURN void die(const char *what, const char *why)
 {
@@ -39,17 +38,13 @@ static void *zeroed(size_t count, size_t size)
 	return memory;
 }
 
-/* --- watching: module.c tells every access to linear memory, the compiler every function that is entered --- */
+/* --- watching: module.c tells every access to linear memory --- */
 
 static struct engine *watched;
 static uint32_t watched_end; /* what lies behind was allocated after the freeze */
 static struct heap_plan plan;
-static const void *functions[FUNCTIONS_MAX];
-static size_t function_count;
 
 void engine_watch(const void *to, const void *from, size_t len);
-void __cyg_profile_func_enter(void *function, void *caller);
-void __cyg_profile_func_exit(void *function, void *caller);
 
 static void touch(const void *at, size_t len, enum heap_kind kind)
 {
@@ -71,21 +66,6 @@ void engine_watch(const void *to, const void *from, size_t len)
 	if (from != NULL)
 		touch(from, len, HEAP_READ);
 	touch(to, len, HEAP_WRITTEN);
-}
-
-void __cyg_profile_func_enter(void *function, void *caller UNUSED)
-{
-	if (watched == NULL)
-		return;
-	for (size_t i = 0; i < function_count; i++)
-		if (functions[i] == function)
-			return;
-	if (function_count < FUNCTIONS_MAX)
-		functions[function_count++] = function;
-}
-
-void __cyg_profile_func_exit(void *function UNUSED, void *caller UNUSED)
-{
 }
 
 /* --- loading --- */
@@ -183,10 +163,28 @@ static void write_image(struct engine *engine, const char *directory)
 	fprintf(file, "#define IMAGE_FUNCTIONS 0x%llxu, 0x%llxu\n", (unsigned long long)engine->functions[0],
 		(unsigned long long)engine->functions[1]);
 	finish(file);
-	file = create(directory, "functions");
-	for (size_t i = 0; i < function_count; i++)
-		fprintf(file, "%016lx\n", (unsigned long)(uintptr_t)functions[i]);
-	finish(file);
+}
+
+/* --- counting: of the compiler's own library, there when generated code was compiled for it --- */
+
+void __gcov_reset(void) __attribute__((weak));
+void __gcov_dump(void) __attribute__((weak));
+
+/* Not the call that is watched, which does things no start does: the one after it, with fresh memory as a start has it. And one that asks the host, as the
+ * warm-up does not: it gets no answer. */
+static void count(struct engine *engine)
+{
+	struct err err = {0};
+	char *out;
+	size_t out_len;
+
+	warm(engine);
+	heap_freeze(engine);
+	__gcov_reset();
+	warm(engine);
+	engine_call(engine, engine_functions[0], "", 0, &out, &out_len, &err);
+	__gcov_dump();
+	free(out);
 }
 
 int main(int argc, char **argv)
@@ -204,6 +202,10 @@ int main(int argc, char **argv)
 	plan.owners = zeroed(ENGINE_SPACE / 8, sizeof *plan.owners);
 
 	engine = load(bundle, len);
+	if (__gcov_dump != NULL) {
+		count(engine);
+		return 0;
+	}
 	allocations = plan.next;
 	learn(engine);
 	engine_free(engine);

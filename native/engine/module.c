@@ -1,12 +1,12 @@
 /* The generated translation unit, included for its static functions: a start from an image runs none of the module's initialisers, the
- * function table is a constant, and some functions are ours: the Makefile gives the generated ones another name. Compiled on its own, with the
+ * function table is a constant, and some functions are ours: adapt.mjs gives the generated ones another name. Compiled on its own, with the
  * flags for generated code: it takes most of a minute.
  *
  * With -DENGINE_WATCH, as mksnapshot has it, every access to linear memory is told to engine_watch(). */
 #include <string.h>
 #include <wasm-rt.h>
 
-#include "space.h"
+#include "heap_small.h"
 
 #ifdef ENGINE_WATCH
 void engine_watch(const void *to, const void *from, size_t len);
@@ -16,7 +16,7 @@ void engine_watch(const void *to, const void *from, size_t len);
 #define memset(to, value, len) (engine_watch(to, NULL, len), memset(to, value, len))
 #endif
 
-/* What the Makefile puts in the place of each address. An address that is none (a mistake in the engine) leads nowhere but into the engine's own memory,
+/* What adapt.mjs puts in the place of each address. An address that is none (a mistake in the engine) leads nowhere but into the engine's own memory,
  * to whose size it is cut. With -DENGINE_LAST, where nothing is mapped in the 4 GiB behind that memory (README.md), any 32 bits will do: there is nothing
  * to be found but a fault. Checks would be a seventh of all instructions of a call. */
 #ifdef ENGINE_LAST
@@ -43,13 +43,7 @@ void engine_watch(const void *to, const void *from, size_t len);
 		((t)function_)(__VA_ARGS__);                                     \
 	})
 
-uint64_t engine_host_function(void *context, uint32_t js_context, uint64_t this_value, uint32_t argc, uint32_t argv);
-
 #include "qjs.c"
-
-struct Z_env_instance_t;
-void module_restore(Z_qjs_instance_t *instance, struct Z_env_instance_t *env, uint32_t stack_pointer);
-uint32_t module_host_function(void);
 
 uint32_t module_host_function(void)
 {
@@ -95,17 +89,22 @@ static void w2c_JS_FreeValue(Z_qjs_instance_t *instance, u32 context, u64 value)
 		generated_JS_FreeValue(instance, context, value);
 }
 
-/* The allocator (heap.h). */
-struct engine;
-u32 heap_take(struct engine *engine, u32 size);
-u32 heap_take_zeroed(struct engine *engine, u32 count, u32 size);
-u32 heap_resize(struct engine *engine, u32 block, u32 size);
-void heap_return(struct engine *engine, u32 block);
-u32 heap_usable(u32 block);
+/* The allocator (heap.h). Within all that use it, it would take more registers from them than its calls cost. */
 
-static u32 w2c_js_malloc_rt(Z_qjs_instance_t *instance, u32 runtime, u32 size)
+static NOINLINE u32 w2c_js_malloc_rt(Z_qjs_instance_t *instance, u32 runtime, u32 size)
 {
-	return size == 0 ? 0 : heap_take((struct engine *)instance, size);
+	u32 block;
+
+	if (size == 0)
+		return 0;
+	block = heap_take_small((struct engine *)instance, size);
+	return block != 0 ? block : heap_take((struct engine *)instance, size);
+}
+
+static NOINLINE void w2c_js_free_rt(Z_qjs_instance_t *instance, u32 runtime, u32 block)
+{
+	if (block != 0 && !heap_return_soon((struct engine *)instance, block))
+		heap_return((struct engine *)instance, block);
 }
 
 static u32 w2c_js_calloc_rt(Z_qjs_instance_t *instance, u32 runtime, u32 count, u32 size)
@@ -119,11 +118,6 @@ static u32 w2c_js_realloc_rt(Z_qjs_instance_t *instance, u32 runtime, u32 block,
 		return heap_resize((struct engine *)instance, block, size);
 	heap_return((struct engine *)instance, block);
 	return 0;
-}
-
-static void w2c_js_free_rt(Z_qjs_instance_t *instance, u32 runtime, u32 block)
-{
-	heap_return((struct engine *)instance, block);
 }
 
 static u32 w2c_js_malloc_usable_size_rt(Z_qjs_instance_t *instance, u32 runtime, u32 block)

@@ -150,6 +150,19 @@ static bool lends(struct engine *engine)
 	return same;
 }
 
+/* Is the byte that adapt.mjs takes for the first of the dump flags, and for always 0, that byte? */
+#define DUMP_FLAGS 753
+static bool flags_fit(struct engine *engine)
+{
+	char *flags = runtime_bytes(&engine->wasm, engine->runtime + DUMP_FLAGS, 3);
+	bool fit;
+
+	Z_qjsZ_JS_SetDumpFlags(&engine->wasm, engine->runtime, 0x030201);
+	fit = memcmp(flags, "\1\2\3", 3) == 0;
+	Z_qjsZ_JS_SetDumpFlags(&engine->wasm, engine->runtime, 0);
+	return fit && memcmp(flags, "\0\0\0", 3) == 0;
+}
+
 /* Are the values of an array where they are read? */
 static bool reads_arrays(struct engine *engine)
 {
@@ -184,7 +197,7 @@ static bool values_fit(struct engine *engine)
 	engine_free_value(engine, text);
 	counts = counts && holders(engine, text) == 1;
 	engine_free_value(engine, text);
-	return fit && counts && lends(engine) && reads_arrays(engine);
+	return fit && counts && lends(engine) && reads_arrays(engine) && flags_fit(engine);
 }
 
 int engine_load(struct engine **out, const struct host_ops *host, struct heap_plan *plan, const char *bundle, size_t len, const char *name,
