@@ -67,23 +67,33 @@ const placesFor = (table: MountTable, target: string, made: Set<string>): TableE
   return places;
 };
 
+const byDepth = (entries: readonly TableEntry[]): TableEntry[] => {
+  const levels: TableEntry[][] = [];
+  for (const entry of entries) {
+    const depth = depthOf(entry.target);
+    while (levels.length <= depth) levels.push([]);
+    levels[depth]?.push(entry);
+  }
+  return levels.flat();
+};
+
 /**
  * Parents before what lies in them, otherwise as added: where the image has links, two paths can be one place, and the later mount is the one that shows.
  * Each behind the places it needs.
  */
 export const inMountOrder = (table: MountTable): TableEntry[] => {
-  const entries: TableEntry[] = [];
-  const depths: number[] = [];
+  const added: TableEntry[] = [];
+  let depth = 0;
+  let inOrder = true;
   let inMemory = false;
   table.entries.forEach((entry, target) => {
-    entries.push(entry);
-    depths.push(depthOf(target));
+    added.push(entry);
+    const before = depth;
+    depth = depthOf(target);
+    inOrder &&= depth >= before;
     inMemory ||= entry.op === 'tmpfs';
   });
-  const sorted: TableEntry[] = [];
-  for (let depth = 0; sorted.length < entries.length; depth++) {
-    for (let at = 0; at < entries.length; at++) if (depths[at] === depth) sorted.push(entries[at] as TableEntry);
-  }
+  const sorted = inOrder ? added : byDepth(added);
   if (!inMemory) return sorted;
   const made = new Set(sorted.filter((entry) => entry.op === 'directory').map((entry) => entry.target));
   return sorted.flatMap((entry) => (isMount(entry) ? [...placesFor(table, entry.target, made), entry] : [entry]));
