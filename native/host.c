@@ -140,6 +140,37 @@ int64_t host_call_environ(struct host *host, const struct host_value *args UNUSE
 	return 0;
 }
 
+static bool begins_with_one(const char *name, const char *words)
+{
+	for (;; words++) {
+		const char *at = name;
+
+		for (; *words != ' ' && *words != '\0' && *words != '=' && *words == *at; words++)
+			at++;
+		if (*words == ' ' || *words == '\0')
+			return true;
+		words = strchr(words, ' ');
+		if (words == NULL)
+			return false;
+	}
+}
+
+int64_t host_call_names(struct host *host, const struct host_value *args, struct host_reply *reply)
+{
+	reply->list = true;
+	for (char *const *entry = host->envp; entry != NULL && *entry != NULL; entry++) {
+		const char *equals;
+		size_t begun;
+
+		if (!begins_with_one(*entry, args[0].bytes) || (equals = strchr(*entry, '=')) == NULL)
+			continue;
+		begun = host_reply_list_begin(reply);
+		if (host_reply_add(reply, *entry, (size_t)(equals - *entry)) != 0 || host_reply_list_end(reply, begun) != 0)
+			return -ENOMEM;
+	}
+	return 0;
+}
+
 int64_t host_call_getcwd(struct host *host UNUSED, const struct host_value *args UNUSED, struct host_reply *reply)
 {
 	while (getcwd(reply->data, reply->room) == NULL) {

@@ -2,7 +2,7 @@
  * The mounts of a run while they are being decided: what lies where, and what of the host can be seen at its own path. All by text: paths of the
  * host are compared as spelled, so whoever asks about a path that may hold symbolic links asks about both spellings.
  */
-import { parentOf } from '../util/paths.ts';
+import { depthOf, parentOf } from '../util/paths.ts';
 import type { Op, OpOf } from './ops.ts';
 
 export type MountOp = Extract<Op, { readonly op: 'bind' | 'bind_cwd' | 'tmpfs' | 'proc' | 'sysfs' | 'devpts' | 'mqueue' }>;
@@ -67,15 +67,33 @@ const placesFor = (table: MountTable, target: string, made: Set<string>): TableE
   return places;
 };
 
-/** Parents, whose paths are shorter, before what lies in them; of one length as added. Each behind the places it needs. */
+const byDepth = (entries: readonly TableEntry[]): TableEntry[] => {
+  const levels: TableEntry[][] = [];
+  for (const entry of entries) {
+    const depth = depthOf(entry.target);
+    while (levels.length <= depth) levels.push([]);
+    levels[depth]?.push(entry);
+  }
+  return levels.flat();
+};
+
+/**
+ * Parents before what lies in them, otherwise as added: where the image has links, two paths can be one place, and the later mount is the one that shows.
+ * Each behind the places it needs.
+ */
 export const inMountOrder = (table: MountTable): TableEntry[] => {
-  const sorted: TableEntry[] = [];
+  const added: TableEntry[] = [];
+  let depth = 0;
+  let inOrder = true;
   let inMemory = false;
-  table.entries.forEach((entry) => {
-    sorted.push(entry);
+  table.entries.forEach((entry, target) => {
+    added.push(entry);
+    const before = depth;
+    depth = depthOf(target);
+    inOrder &&= depth >= before;
     inMemory ||= entry.op === 'tmpfs';
   });
-  sorted.sort((a, b) => a.target.length - b.target.length);
+  const sorted = inOrder ? added : byDepth(added);
   if (!inMemory) return sorted;
   const made = new Set(sorted.filter((entry) => entry.op === 'directory').map((entry) => entry.target));
   return sorted.flatMap((entry) => (isMount(entry) ? [...placesFor(table, entry.target, made), entry] : [entry]));

@@ -1,4 +1,5 @@
 /** Flags from the environment: TSRUN_KEY, then APPTAINER_KEY, then SINGULARITY_KEY. An empty value counts as not given. */
+import type { Host } from '../util/host.ts';
 import { ALL_FLAGS } from './flags.ts';
 import { type Given, switchText } from './parse.ts';
 
@@ -6,29 +7,19 @@ export type Environment = ReadonlyMap<string, string>;
 
 /** The prefixes, the strongest first. */
 export const PREFIXES = ['TSRUN', 'APPTAINER', 'SINGULARITY'] as const;
+const OWN_WORDS = PREFIXES.join(' ');
 
 /** @param entries name, value, name, value …; the first of a doubled name counts, as it does for getenv. */
 export const parseEnviron = (entries: readonly string[]): Map<string, string> => {
   const environment = new Map<string, string>();
-  for (let at = 0; at < entries.length; at += 2) {
-    const name = entries[at] as string;
-    if (!environment.has(name)) environment.set(name, entries[at + 1] as string);
-  }
+  for (let at = 0; at < entries.length; at += 2) environment.set(entries[at] as string, entries[at + 1] as string);
+  if (environment.size * 2 === entries.length) return environment;
+  for (let at = entries.length - 2; at >= 0; at -= 2) environment.set(entries[at] as string, entries[at + 1] as string);
   return environment;
 };
 
-/** Of the same entries, all names that begin as variables of ours and of Apptainer do; usually none, so nothing more is looked for. */
-export const ownNames = (entries: readonly string[]): string[] => {
-  const names: string[] = [];
-  for (let at = 0; at < entries.length; at += 2) {
-    const name = entries[at] as string;
-    // For all others two comparisons, which are cheaper than calls.
-    const near =
-      name < 'SINGULARITY' ? name < 'APPTAINES' && name >= 'APPTAINER' : name < 'TSRUO' && (name < 'SINGULARITZ' || name >= 'TSRUN');
-    if (near && PREFIXES.some((prefix) => name.startsWith(prefix))) names.push(name);
-  }
-  return names;
-};
+/** All names that begin as variables of ours and of Apptainer do; usually none, so nothing more is looked for. */
+export const ownNames = (host: Host): readonly string[] => host.names(OWN_WORDS);
 
 /** Positions in the flag table by environment key, made at the first use and kept. */
 let positions: Map<string, number> | undefined;

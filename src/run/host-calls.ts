@@ -9,6 +9,7 @@ export const CALLS = {
   uname: 5,
   self_exe: 6,
   isatty: 7,
+  names: 8,
   stat: 10,
   lstat: 11,
   access: 12,
@@ -85,6 +86,10 @@ export const idsOf = (ids: readonly number[]): Ids => ({
   egid: ids[3] ?? 0,
   groups: ids.slice(4),
 });
+
+/** Of environ's answer, the names that begin with one of the words. */
+export const namesIn = (environ: readonly string[], words: string): string[] =>
+  environ.filter((name, at) => at % 2 === 0 && words.split(' ').some((word) => name.startsWith(word)));
 
 /** A letter for the kind, and the name. */
 export const entryOf = (entry: string): DirectoryEntry => ({ kind: LETTERS[entry[0] ?? ''] ?? 'unknown', name: entry.slice(1) });

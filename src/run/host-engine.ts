@@ -28,6 +28,7 @@ export const engineHost = (door: { readonly __host: HostCall }): Host => {
   return {
     args: () => must(list<string>(door.__host(CALLS.args))),
     environ: () => must(list<string>(door.__host(CALLS.environ))),
+    names: (words) => must(list<string>(door.__host(CALLS.names, words))),
     getcwd: () => text(door.__host(CALLS.getcwd)),
     ids: () => idsOf(must(list<number>(door.__host(CALLS.ids)))),
     machine: () => uname(3),

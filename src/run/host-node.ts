@@ -8,7 +8,7 @@ import { type DirectoryEntry, EINVAL, EIO, EISDIR, type Errno, failed, type Host
 import { jsonMember, jsonMembers } from '../util/json-members.ts';
 import { printableLine } from '../util/printable.ts';
 import { sizeOfLayout, unpack } from '../util/unpack.ts';
-import { kindOfMode } from './host-calls.ts';
+import { kindOfMode, namesIn } from './host-calls.ts';
 
 const EOVERFLOW = -75;
 const ENOTSUP = -95;
@@ -109,6 +109,11 @@ const handedOver = (environment: NodeJS.ProcessEnv): [string, string][] => {
   });
 };
 
+const environOf = (environment: NodeJS.ProcessEnv): string[] => [
+  ...Object.entries(environment).flatMap(([name, value]) => (name === 'TSRUN_HOST_ENV' ? [] : [toBytes(name), toBytes(value ?? '')])),
+  ...handedOver(environment).flat(),
+];
+
 export type NodeHostOptions = {
   /** argv of the command, the program's own name first. */
   readonly args: readonly string[];
@@ -134,10 +139,8 @@ const linesWith = (text: string, values: readonly string[]): string =>
 
 export const nodeHost = ({ args, environment = process.env }: NodeHostOptions): Host => ({
   args: () => args.map(toBytes),
-  environ: () => [
-    ...Object.entries(environment).flatMap(([name, value]) => (name === 'TSRUN_HOST_ENV' ? [] : [toBytes(name), toBytes(value ?? '')])),
-    ...handedOver(environment).flat(),
-  ],
+  environ: () => environOf(environment),
+  names: (words) => namesIn(environOf(environment), words),
   getcwd: () => attempt(() => toBytes(process.cwd())),
   ids: () => ({
     uid: process.getuid?.() ?? 0,

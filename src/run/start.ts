@@ -30,9 +30,8 @@ export const plan = (machine: Host, input: string): Answer => {
 
   const reads: Read[] = [];
   const host = line.given.some((each) => each.flag === 'explain') ? recordingHost(machine, reads) : machine;
-  const entries = host.environ();
-  const environment = parseEnviron(entries);
-  const own = ownNames(entries);
+  const environment = parseEnviron(host.environ());
+  const own = ownNames(host);
   const config = givenByConfig(host, environment);
   const request = makeRequest(line, config.given.concat(givenByEnvironment(environment, own), line.given), config.rest);
 

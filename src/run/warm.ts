@@ -8,7 +8,7 @@ import { DATA_OFFSET, DATA_TYPES, DESCRIPTOR_SIZE, TABLE_OFFSET, TABLE_SLOTS } f
 import { EINVAL, ENOENT, type Fields, type Host } from '../util/host.ts';
 import { jsonMember, jsonMembers } from '../util/json-members.ts';
 import { unpack } from '../util/unpack.ts';
-import { CALLS } from './host-calls.ts';
+import { CALLS, namesIn } from './host-calls.ts';
 import type { HostAnswer, HostCall } from './host-engine.ts';
 import { failure, forget } from './start.ts';
 
@@ -163,6 +163,8 @@ const inventedCall = (facts: ImageFacts, cwd: string, environ: readonly string[]
         return args;
       case CALLS.environ:
         return variables;
+      case CALLS.names:
+        return namesIn(variables, String(first));
       case CALLS.getcwd:
         return cwd;
       case CALLS.ids:

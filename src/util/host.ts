@@ -57,6 +57,8 @@ export type Host = {
   args(): readonly string[];
   /** Name, value, name, value … */
   environ(): readonly string[];
+  /** Names of variables of the environment that begin with one of the words, which have a space between them. */
+  names(words: string): readonly string[];
   getcwd(): string | Errno;
   ids(): Ids;
   /** `uname -m`. */

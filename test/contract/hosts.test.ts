@@ -62,6 +62,7 @@ const callsOf = (host: Host): HostCall => {
   const byNumber: Readonly<Record<number, (a: string, b: number, c: number) => HostAnswer>> = {
     [CALLS.args]: () => host.args(),
     [CALLS.environ]: () => host.environ(),
+    [CALLS.names]: (words) => host.names(String(words)),
     [CALLS.getcwd]: () => host.getcwd(),
     [CALLS.ids]: () => {
       const { uid, euid, gid, egid, groups } = host.ids();
@@ -239,6 +240,7 @@ test('Node finds the same answers for what is odd: pipes, devices, missing and u
 test('what the native program kept from Node is part of the environment again', () => {
   const host = nodeHost({ args: [], environment: { A: '1', TSRUN_HOST_ENV: 'LD_PRELOAD=/x%0Ay%25\nNODE_OPTIONS=%FF' } });
   assert.equal(host.environ(), ['A', '1', 'LD_PRELOAD', '/x\ny%', 'NODE_OPTIONS', '\xff']);
+  assert.equal(host.names('X NODE LD_'), ['LD_PRELOAD', 'NODE_OPTIONS']);
 });
 
 test('an invented machine follows links as Linux does', () => {

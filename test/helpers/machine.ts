@@ -5,6 +5,7 @@
  *
  * Directories above what is named are there too. Every call is counted, so that tests can say what a start may cost.
  */
+import { namesIn } from '../../src/run/host-calls.ts';
 import { fnv64 } from '../../src/util/fnv.ts';
 import {
   type DirectoryEntry,
@@ -164,6 +165,7 @@ export const machine = (options: MachineOptions = {}): Machine => {
     logged,
     args: () => args,
     environ: () => Object.entries(env).flat(),
+    names: (words) => namesIn(Object.entries(env).flat(), words),
     getcwd: () => (cwd === null ? ENOENT : cwd),
     ids: () => ({ uid, euid: uid, gid, egid: gid, groups }),
     machine: () => arch,

@@ -109,6 +109,8 @@ static void what_the_process_was_given(void)
 	host.envp = envp;
 	CHECK("arguments come as they are, empty ones too", listed(ask_plain(HOST_args), "tsrun||a\xff|"));
 	CHECK("so does the environment, name by name; what has none is left out", listed(ask_plain(HOST_environ), "A|1|B|x\ny=z|"));
+	CHECK("names are those that begin with a word", listed(ASK(HOST_names, text("AB B")), "B|") && listed(ASK(HOST_names, text("B A")), "A|B|"));
+	CHECK("what has no value is no name, nor is a longer word", listed(ASK(HOST_names, text("bare A=1 =")), ""));
 	host.envp = NULL;
 	CHECK("an empty list is one", listed(ask_plain(HOST_environ), ""));
 	CHECK("getcwd", getcwd(cwd, sizeof cwd) != NULL && answered(ask_plain(HOST_getcwd), cwd));
@@ -309,7 +311,7 @@ static void the_rest(void)
 	CHECK("never the same again", ASK(HOST_random, number(64)) == 0 && memcmp(reply.data, reply.data + 64, 64) != 0);
 	CHECK("at most 64", ASK(HOST_random, number(65)) == -EINVAL);
 
-	CHECK("an unknown call is -ENOSYS", ask_plain(8) == -ENOSYS && ask_plain(1000000) == -ENOSYS);
+	CHECK("an unknown call is -ENOSYS", ask_plain(9) == -ENOSYS && ask_plain(1000000) == -ENOSYS);
 }
 
 /* What a log line looks like on stderr. */
