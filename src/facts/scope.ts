@@ -1,28 +1,16 @@
 /** Which runs share a user namespace and an image server, and where the server's socket lies. Never decided by the environment alone. */
 import type { Environment } from '../request/from-env.ts';
+import { contains } from '../util/contains.ts';
 import { type Errno, failed, type Host, type Ids } from '../util/host.ts';
 import { networkFileSystem } from './file-systems.ts';
 
 const MAX_CGROUP_BYTES = 64 * 1024;
 
 /**
- * The cgroup paths of /proc/self/cgroup, each cut behind the Slurm step: tasks of a step are in cgroups of their own below it. Lines of version 1
- * and 2 look alike: `number:controllers:path`. Sorted, so that the kernel's order of hierarchies does not matter.
+ * /proc/self/cgroup, each path cut behind the Slurm step: tasks of a step are in cgroups of their own below it. The kernel lists its hierarchies in one
+ * order for everybody; lines of version 1 and 2 look alike.
  */
-export const cgroupOf = (text: string): string => {
-  const paths: string[] = [];
-  for (let from = 0, end = 0; from < text.length; from = end + 1) {
-    const newline = text.indexOf('\n', from);
-    end = newline < 0 ? text.length : newline;
-    if (text.startsWith(':/', end - 2)) continue;
-    const line = text.slice(from, end);
-    const path = line.slice(line.indexOf(':', line.indexOf(':') + 1) + 1);
-    if (!path.startsWith('/')) continue;
-    const cut = (path.includes('/job_') ? /^.*?\/job_\d+\/step_[^/]+/.exec(path)?.[0] : undefined) ?? path;
-    if (!paths.includes(cut)) paths.push(cut);
-  }
-  return paths.sort().join('\n');
-};
+export const cgroupOf = (text: string): string => (contains(text, '/job_') ? text.replace(/(\/job_\d+\/step_[^/\n]+).*/g, '$1') : text);
 
 /** "user:[4026531837]". Asked once for all that depends on it. */
 export const userNamespace = (host: Host): string | Errno => host.readlink('/proc/self/ns/user');

@@ -39,7 +39,10 @@ export const quickFacts = (host: Host, text: string): ImageFacts | undefined => 
     envScripts: list(texts[8] as string),
     sh,
     bash,
-    tree: (path) => entryIn(host, tree, path),
+    tree: (path) => {
+      const entry = host.member(tree, path);
+      return typeof entry === 'string' ? entry : undefined;
+    },
     passwd: texts[12] as string,
     group: texts[13] as string,
     os: { id: texts[14] as string, version: texts[15] as string, name: texts[16] as string },
@@ -48,9 +51,4 @@ export const quickFacts = (host: Host, text: string): ImageFacts | undefined => 
     caBundle,
     mpi: list(texts[21] as string),
   };
-};
-
-const entryIn = (host: Host, tree: string, path: string): string | undefined => {
-  const entry = host.member(tree, path);
-  return failed(entry) ? undefined : entry;
 };

@@ -2,6 +2,7 @@
  * Host variables that stay outside, and why. They name files of the host (which the image does not have, or has in another version), load code
  * into every program, or change results without anybody asking for it. `--host-env` keeps them; docs/environment.md is printed from this table.
  */
+import { LOCALE_VARIABLES } from './locale.ts';
 
 export type EnvRule = {
   /** Whole names; with `*` at the end, all that begin so. */
@@ -258,7 +259,7 @@ export const CLEAN_NAMES: readonly string[] = [
 ];
 
 /** Variables that hold a path: shown in the run at the same path, or left out. */
-export const PATH_VARIABLES: readonly { readonly name: string; readonly kind: 'directory' | 'file' }[] = [
+const PATH_VARIABLES: readonly { readonly name: string; readonly kind: 'directory' | 'file' }[] = [
   { name: 'TMPDIR', kind: 'directory' },
   { name: 'TMP', kind: 'directory' },
   { name: 'TEMP', kind: 'directory' },
@@ -273,37 +274,51 @@ export const PATH_VARIABLES: readonly { readonly name: string; readonly kind: 'd
   { name: 'PMIX_SERVER_TMPDIR', kind: 'directory' },
 ];
 
-/** A name of the table; `open`: whatever begins so. */
-type Entry = { readonly name: string; readonly open: boolean; readonly rule: EnvRule };
+/** Variables that a run has of its own. */
+const OWN: readonly string[] = ['HOME', 'PATH', 'PWD'];
 
-/** The table by the first letters of its names, made at the first question and kept: most variables are in none of its lists. */
+/** What becomes of a host variable that is not simply passed in. */
+export type Treatment =
+  | { readonly kind: 'outside'; readonly rule: EnvRule }
+  | { readonly kind: 'path'; readonly shown: 'directory' | 'file' }
+  | { readonly kind: 'locale' }
+  | { readonly kind: 'own' };
+
+/** A name of the tables; `open`: whatever begins so. */
+type Entry = { readonly name: string; readonly open: boolean; readonly treatment: Treatment | undefined };
+
+/** The tables by the first letters of their names, made at the first question and kept: most variables are in none of the lists. */
 let table: Map<string, Entry[]> | undefined;
 const FIRST_LETTERS = 3;
 
 const index = (): Map<string, Entry[]> => {
   const made = new Map<string, Entry[]>();
-  for (const rule of ENV_RULES) {
-    for (const each of rule.names) {
-      const open = each.endsWith('*');
-      const name = open ? each.slice(0, -1) : each;
-      const letters = name.slice(0, FIRST_LETTERS);
-      const list = made.get(letters) ?? [];
-      // Whole names first: the rule for one may be another than for all that begin so.
-      if (open) list.push({ name, open, rule });
-      else list.unshift({ name, open, rule });
-      made.set(letters, list);
-    }
-  }
+  const add = (pattern: string, treatment: Treatment | undefined): void => {
+    const open = pattern.endsWith('*');
+    const name = open ? pattern.slice(0, -1) : pattern;
+    const letters = name.slice(0, FIRST_LETTERS);
+    const list = made.get(letters) ?? [];
+    // Whole names first: the rule for one may be another than for all that begin so.
+    if (open) list.push({ name, open, treatment });
+    else list.unshift({ name, open, treatment });
+    made.set(letters, list);
+  };
+  for (const rule of ENV_RULES) for (const name of rule.names) add(name, { kind: 'outside', rule });
+  for (const { name, kind } of PATH_VARIABLES) add(name, { kind: 'path', shown: kind });
+  for (const name of LOCALE_VARIABLES) add(name, { kind: 'locale' });
+  for (const name of OWN) add(name, { kind: 'own' });
+  for (const name of HARMLESS) add(name, undefined);
   return made;
 };
 
-/** The rule that keeps a host variable outside, or undefined when it is passed in. */
-export const ruleFor = (name: string): EnvRule | undefined => {
+/** Undefined for a host variable that is passed in as it is. */
+export const treatmentOf = (name: string): Treatment | undefined => {
   table ??= index();
   const list = table.get(name.slice(0, FIRST_LETTERS));
   if (list === undefined) return undefined;
-  for (const entry of list) {
-    if (entry.open ? name.startsWith(entry.name) : name === entry.name) return HARMLESS.includes(name) ? undefined : entry.rule;
+  for (let at = 0; at < list.length; at++) {
+    const entry = list[at] as Entry;
+    if (entry.open ? name.startsWith(entry.name) : name === entry.name) return entry.treatment;
   }
   return undefined;
 };

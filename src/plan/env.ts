@@ -8,9 +8,9 @@ import { errnoText } from '../util/errno.ts';
 import { EXIT_TSRUN, TsrunError } from '../util/errors.ts';
 import { failed } from '../util/host.ts';
 import { isWithin, nameOf, resolveFrom } from '../util/paths.ts';
-import { CLEAN_NAMES, namesMatch, PATH_VARIABLES, ruleFor } from './env-rules.ts';
+import { CLEAN_NAMES, namesMatch, type Treatment, treatmentOf } from './env-rules.ts';
 import { hidesImage } from './image-tree.ts';
-import { fitLocale, LOCALE_VARIABLES } from './locale.ts';
+import { fitLocale } from './locale.ts';
 import { type MountTable, mountAt, put, showsHost } from './mount-table.ts';
 import { type Assigned, reasonOf, textOf, type Variable } from './ops.ts';
 import type { Situation } from './situation.ts';
@@ -40,26 +40,46 @@ export type PlannedEnv = {
 
 // --- from the host
 
-const passHost = (situation: Situation, leftOut: string[], leftOutPython: string[]): Map<string, Assigned> => {
+type FromHost = {
+  readonly passed: Map<string, Assigned>;
+  /** Of them, those that hold a path, and what has to be there. */
+  readonly paths: { readonly name: string; readonly shown: 'directory' | 'file' }[];
+  /** Of them, those that name a locale. */
+  readonly locales: string[];
+  readonly leftOut: string[];
+  readonly leftOutPython: string[];
+};
+
+/** One walk over the caller's variables: there are fifty of them in a usual login. */
+const passHost = (situation: Situation): FromHost => {
   const { environment, request } = situation;
   const passed = new Map<string, Assigned>();
+  const from: FromHost = { passed, paths: [], locales: [], leftOut: [], leftOutPython: [] };
   if (request.cleanEnv) {
     for (const name of CLEAN_NAMES) {
       const value = environment.get(name);
       if (value !== undefined) passed.set(name, { value, why: 'host (kept by --cleanenv)' });
     }
-    return passed;
+    return from;
   }
   environment.forEach((value, name) => {
-    const rule = ruleFor(name);
-    if (rule === undefined) passed.set(name, value);
-    else if (isKept(situation, name, rule.python === true)) passed.set(name, { value, why: 'host (kept as asked)' });
-    else if (rule.tell) (rule.python === true ? leftOutPython : leftOut).push(name);
+    const treatment = treatmentOf(name);
+    if (treatment === undefined) passed.set(name, value);
+    else if (treatment.kind !== 'own') treat(situation, from, name, value, treatment);
   });
-  passed.delete('HOME');
-  passed.delete('PATH');
-  passed.delete('PWD');
-  return passed;
+  return from;
+};
+
+const treat = (situation: Situation, from: FromHost, name: string, value: string, treatment: Treatment): void => {
+  if (treatment.kind !== 'outside') {
+    from.passed.set(name, value);
+    if (treatment.kind === 'locale') from.locales.push(name);
+    if (treatment.kind === 'path') from.paths.push({ name, shown: treatment.shown });
+    return;
+  }
+  const { python = false, tell } = treatment.rule;
+  if (isKept(situation, name, python)) from.passed.set(name, { value, why: 'host (kept as asked)' });
+  else if (tell) (python ? from.leftOutPython : from.leftOut).push(name);
 };
 
 const isKept = ({ request }: Situation, name: string, python: boolean): boolean => {
@@ -70,15 +90,14 @@ const isKept = ({ request }: Situation, name: string, python: boolean): boolean 
 };
 
 /** Variables that hold a path: visible at the same path, shown there now, or left out. */
-const showPaths = (situation: Situation, table: MountTable, passed: Map<string, Assigned>): void => {
-  for (let at = 0; at < PATH_VARIABLES.length; at++) {
-    const { name, kind } = PATH_VARIABLES[at] as (typeof PATH_VARIABLES)[number];
+const showPaths = (situation: Situation, table: MountTable, { passed, paths }: FromHost): void => {
+  for (const { name, shown } of paths) {
     const variable = passed.get(name);
     if (variable === undefined || situation.image.facts.env.some((entry) => entry.startsWith(`${name}=`))) continue;
     const value = textOf(variable);
     const path = name === 'KRB5CCNAME' ? cachePath(value) : value;
     if (path === null) continue;
-    if (path === undefined || !showPath(situation, table, path, kind, name)) passed.delete(name);
+    if (path === undefined || !showPath(situation, table, path, shown, name)) passed.delete(name);
   }
 };
 
@@ -194,20 +213,19 @@ const takeAround = (explicit: Map<string, Variable>, nv: boolean): PlannedEnv['a
 export const planEnv = (situation: Situation, table: MountTable, home: string, pwd: string, nv: boolean): PlannedEnv => {
   // Maps are walked by forEach here: a start pays for every pair that a loop over entries makes.
   const { request, image } = situation;
-  const leftOut: string[] = [];
-  const leftOutPython: string[] = [];
-  const host = passHost(situation, leftOut, leftOutPython);
-  showPaths(situation, table, host);
+  const from = passHost(situation);
+  const { passed: host, leftOut, leftOutPython } = from;
+  showPaths(situation, table, from);
   const fromImage = imageVariables(situation);
   const explicit = explicitVariables(situation);
 
   // An image that sets its locale must not have it overruled by the host's LC_ALL.
-  const imageHasLocale = fromImage.size > 0 && LOCALE_VARIABLES.some((name) => fromImage.has(name));
-  for (let at = 0; at < LOCALE_VARIABLES.length; at++) {
-    const name = LOCALE_VARIABLES[at] as string;
-    const variable = host.get(name);
-    if (variable === undefined) continue;
-    const value = textOf(variable);
+  let imageHasLocale = false;
+  fromImage.forEach((_, name) => {
+    imageHasLocale ||= treatmentOf(name)?.kind === 'locale';
+  });
+  for (const name of from.locales) {
+    const value = textOf(host.get(name) ?? '');
     const fitting = imageHasLocale ? undefined : fitLocale(image.facts, value);
     if (fitting === undefined) host.delete(name);
     else if (fitting !== value) host.set(name, { value: fitting, why: `host has ${value}, which the image lacks` });

@@ -9,7 +9,7 @@ import { inMountOrder, newTable } from './mount-table.ts';
 import { putBinds, putHome, putKernel, putTemporary, settleHome } from './mounts.ts';
 import { noticeOps } from './notices.ts';
 import { putNvidia } from './nvidia.ts';
-import type { Op, Plan } from './ops.ts';
+import type { Op, OpOf, Plan } from './ops.ts';
 import { chooseCommand, planPayload } from './payload.ts';
 import type { Situation } from './situation.ts';
 import { putStart } from './start.ts';
@@ -17,6 +17,11 @@ import { putStart } from './start.ts';
 /** Made once, not by every start. */
 const WRITABLE: Op = { op: 'root', flags: ['writable'], size: 0, why: '--writable-tmpfs' };
 const READ_ONLY: Op = { op: 'root', flags: [], size: 0, why: 'the image, read-only' };
+const UNCOVERED: readonly OpOf<'uncovered'>[] = ['/usr', '/opt'].map((target) => ({
+  op: 'uncovered',
+  target,
+  why: 'programs lie there: looking at files is cheaper without the overlay',
+}));
 const PIVOT: Op = { op: 'pivot', why: "leave the host's tree" };
 const NO_NEW_PRIVS: Op = { op: 'no_new_privs', why: 'no program may gain rights' };
 
@@ -74,12 +79,7 @@ const uncovered = (situation: Situation): Op[] => {
   const { request, image } = situation;
   const name = nameOf(chooseCommand(situation).file);
   if (request.writableTmpfs || ASKING.some((each) => name.startsWith(each))) return [];
-  const ops: Op[] = [];
-  for (const target of ['/usr', '/opt']) {
-    if (entryAt(image.facts, target) !== 'd') continue;
-    ops.push({ op: 'uncovered', target, why: 'programs lie there: looking at files is cheaper without the overlay' });
-  }
-  return ops;
+  return UNCOVERED.filter(({ target }) => entryAt(image.facts, target) === 'd');
 };
 
 const ASKING = ['python', 'pypy', 'ipython', 'jupyter', 'perl'];

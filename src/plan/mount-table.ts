@@ -2,7 +2,7 @@
  * The mounts of a run while they are being decided: what lies where, and what of the host can be seen at its own path. All by text: paths of the
  * host are compared as spelled, so whoever asks about a path that may hold symbolic links asks about both spellings.
  */
-import { depthOf, parentOf } from '../util/paths.ts';
+import { parentOf } from '../util/paths.ts';
 import type { Op, OpOf } from './ops.ts';
 
 export type MountOp = Extract<Op, { readonly op: 'bind' | 'bind_cwd' | 'tmpfs' | 'proc' | 'sysfs' | 'devpts' | 'mqueue' }>;
@@ -67,16 +67,16 @@ const placesFor = (table: MountTable, target: string, made: Set<string>): TableE
   return places;
 };
 
-/** Parents before what lies in them, otherwise as added; each behind the places it needs. */
+/** Parents, whose paths are shorter, before what lies in them; of one length as added. Each behind the places it needs. */
 export const inMountOrder = (table: MountTable): TableEntry[] => {
-  const byDepth: TableEntry[][] = [];
-  table.entries.forEach((entry, target) => {
-    const depth = depthOf(target);
-    while (byDepth.length <= depth) byDepth.push([]);
-    byDepth[depth]?.push(entry);
+  const sorted: TableEntry[] = [];
+  let inMemory = false;
+  table.entries.forEach((entry) => {
+    sorted.push(entry);
+    inMemory ||= entry.op === 'tmpfs';
   });
-  const sorted = byDepth.flat();
-  if (!sorted.some((entry) => entry.op === 'tmpfs')) return sorted;
+  sorted.sort((a, b) => a.target.length - b.target.length);
+  if (!inMemory) return sorted;
   const made = new Set(sorted.filter((entry) => entry.op === 'directory').map((entry) => entry.target));
   return sorted.flatMap((entry) => (isMount(entry) ? [...placesFor(table, entry.target, made), entry] : [entry]));
 };

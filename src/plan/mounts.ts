@@ -106,7 +106,7 @@ export const putHome = (table: MountTable, situation: Situation): HomePlace => {
  * neither be made nor hidden. Where something else is shown around it, the home is only there if that has a place for it.
  */
 export const settleHome = (table: MountTable, { request, home, warnings }: Situation): void => {
-  if (request.home !== undefined) return;
+  if (request.home !== undefined || (home.real !== undefined && request.binds.length === 0)) return;
   for (const target of home.real === undefined || home.real === home.path ? [home.path] : [home.path, home.real]) {
     const entry = table.entries.get(target);
     const around = mountAround(table, target);

@@ -152,6 +152,7 @@ fi
 const needsSourcing = ({ image, request }: Situation, table: MountTable): boolean => {
   if (request.app !== undefined || image.facts.envScripts.length > 0) return true;
   let mounted = false;
+  if (request.binds.length === 0) return mounted;
   table.entries.forEach((_, target) => {
     mounted ||= isBelowEnvScripts(target);
   });

@@ -22,9 +22,9 @@ export const ownNames = (entries: readonly string[]): string[] => {
   const names: string[] = [];
   for (let at = 0; at < entries.length; at += 2) {
     const name = entries[at] as string;
-    // For most names two comparisons, which are cheaper than calls: each pair holds all that begin with its first, and hardly anything else.
+    // For all others two comparisons, which are cheaper than calls.
     const near =
-      name >= 'TSRUN' ? name < 'TSRUO' : name >= 'SINGULARITY' ? name < 'SINGULARITZ' : name >= 'APPTAINER' && name < 'APPTAINES';
+      name < 'SINGULARITY' ? name < 'APPTAINES' && name >= 'APPTAINER' : name < 'TSRUO' && (name < 'SINGULARITZ' || name >= 'TSRUN');
     if (near && PREFIXES.some((prefix) => name.startsWith(prefix))) names.push(name);
   }
   return names;

@@ -167,14 +167,14 @@ test('uid, gid, groups, user namespace and cgroup make a scope, the environment 
 });
 
 for (const [what, task, step] of [
-  ['cgroup v2', '0::/system.slice/slurmstepd.scope/job_5/step_0/user/task_3\n', '/system.slice/slurmstepd.scope/job_5/step_0'],
+  ['cgroup v2', '0::/system.slice/slurmstepd.scope/job_5/step_0/user/task_3\n', '0::/system.slice/slurmstepd.scope/job_5/step_0\n'],
   [
     'cgroup v1',
     '9:memory:/slurm/uid_1000/job_5/step_batch/task_0\n4:cpuset:/slurm/uid_1000/job_5/step_batch\n0::/\n',
-    '/slurm/uid_1000/job_5/step_batch',
+    '9:memory:/slurm/uid_1000/job_5/step_batch\n4:cpuset:/slurm/uid_1000/job_5/step_batch\n0::/\n',
   ],
-  ['no Slurm', '0::/user.slice/session-1.scope\n', '/user.slice/session-1.scope'],
-  ['nothing', '0::/\n', ''],
+  ['no Slurm', '0::/user.slice/session-1.scope\n', '0::/user.slice/session-1.scope\n'],
+  ['a job without step', '0::/batch/job_5/task_3\n', '0::/batch/job_5/task_3\n'],
 ] as const) {
   test(`the cgroup is cut at the Slurm step: ${what}`, () => {
     assert.is(cgroupOf(task), step);

@@ -1,6 +1,6 @@
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { ENV_RULES, ruleFor } from '../../src/plan/env-rules.ts';
+import { ENV_RULES, treatmentOf } from '../../src/plan/env-rules.ts';
 import { fitLocale } from '../../src/plan/locale.ts';
 import { device, directory, socket } from '../helpers/machine.ts';
 import { codeOf, envOf, facts, mountedAt, noticesOf, planned, type World } from '../helpers/planning.ts';
@@ -92,7 +92,7 @@ test('every rule says why, and no name is in two rules', () => {
   assert.is(new Set(names).size, names.length);
   for (const rule of ENV_RULES) {
     assert.ok(rule.why.length > 10);
-    for (const name of rule.names) assert.ok(ruleFor(name.replace('*', 'X')) === rule, name);
+    for (const name of rule.names) assert.equal(treatmentOf(name.replace('*', 'X')), { kind: 'outside', rule }, name);
   }
 });
 
