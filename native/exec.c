@@ -1,4 +1,5 @@
 #include "exec.h"
+#include "libc_path.h"
 
 #include <elf.h>
 #include <fcntl.h>
@@ -27,13 +28,19 @@ static const struct {
 	{EM_X86_64, "x86_64"}, {EM_AARCH64, "aarch64"}, {EM_386, "i386"}, {EM_ARM, "arm"}, {EM_PPC64, "ppc64"}, {EM_S390, "s390x"}, {EM_RISCV, "riscv64"},
 };
 
-static int read_head(const char *path, struct head *head)
+static void read_head_of(int fd, struct head *head)
 {
-	int fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
 	ssize_t got = fd < 0 ? -1 : pread(fd, head->bytes, sizeof head->bytes - 1, 0);
 
 	head->len = got > 0 ? (size_t)got : 0;
 	head->bytes[head->len] = '\0';
+}
+
+static int read_head(const char *path, struct head *head)
+{
+	int fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+
+	read_head_of(fd, head);
 	return fd;
 }
 
@@ -154,13 +161,47 @@ static int run_unknown_format(const char *path, char **argv, char **envp, struct
 	return fail(err, ENOEXEC, STEP, "%s: it has no #! line, and /bin/sh cannot run it (%s)", path, strerror(errno));
 }
 
+/* --- asking ahead --- */
+
+#define ASKED_MAX (2 << 20) /* of each file; nobody touches all of a large one */
+#define ASKED_AT_ONCE (128 << 10) /* more than its own reading ahead the kernel does not read for one call */
+
+/* Returns the file; -1 when it is none. */
+static int ask_for(const char *path)
+{
+	struct stat st;
+	int fd = stat(path, &st) < 0 || !S_ISREG(st.st_mode) ? -1 : open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+
+	for (off_t at = 0; fd >= 0 && at < st.st_size && at < ASKED_MAX; at += ASKED_AT_ONCE)
+		posix_fadvise(fd, at, ASKED_AT_ONCE, POSIX_FADV_WILLNEED);
+	return fd;
+}
+
+/* Whoever answers works then while this process starts; else each page that is missing would wake it, wait, and wake this one. */
+static void ask_for_program(const char *path)
+{
+	cleanup_fd int program = ask_for(path), loader = -1, libc = -1;
+	char interpreter[PATH_MAX], libc_path[LIBC_PATH_MAX];
+	struct head head;
+
+	read_head_of(program, &head);
+	if (!is_elf(&head) || head.elf.e_ident[EI_CLASS] != ELFCLASS64 || !elf_interpreter(program, &head, interpreter))
+		return;
+	loader = ask_for(interpreter);
+	libc = ask_for(libc_beside(interpreter, libc_path));
+	if (libc < 0)
+		libc = ask_for(LIBC_USUAL);
+}
+
 /* How trying one path ended; `err` says why, but for NOT_THERE. */
 enum attempt { NOT_THERE, DENIED, FAILED };
 
-static enum attempt try_exec(const char *path, char **argv, char **envp, struct err *err)
+static enum attempt try_exec(const char *path, char **argv, char **envp, bool ahead, struct err *err)
 {
 	struct stat st;
 
+	if (ahead)
+		ask_for_program(path);
 	execve(path, argv, envp);
 	switch (errno) {
 	case ENOENT:
@@ -193,14 +234,14 @@ static const char *search_path(char *const *envp)
 	return "";
 }
 
-int payload_exec(const char *file, char **argv, char **envp, struct err *err)
+int payload_exec(const char *file, char **argv, char **envp, bool ahead, struct err *err)
 {
 	const char *search = search_path(envp);
 	const char *at = search;
 	bool denied = false;
 
 	if (strchr(file, '/') != NULL) {
-		if (try_exec(file, argv, envp, err) == NOT_THERE)
+		if (try_exec(file, argv, envp, ahead, err) == NOT_THERE)
 			return fail(err, ENOENT, STEP, "%s: there is no such file", file);
 		return -err->errnum;
 	}
@@ -211,7 +252,7 @@ int payload_exec(const char *file, char **argv, char **envp, struct err *err)
 		int written = snprintf(path, sizeof path, "%.*s/%s", len == 0 ? 1 : (int)len, len == 0 ? "." : at, file);
 		/* Looking first is cheaper than an exec that fails, and most directories do not have it. */
 		bool there = written < (int)sizeof path && (faccessat(AT_FDCWD, path, F_OK, 0) == 0 || errno == EACCES);
-		enum attempt attempt = there ? try_exec(path, argv, envp, err) : NOT_THERE;
+		enum attempt attempt = there ? try_exec(path, argv, envp, ahead, err) : NOT_THERE;
 
 		if (attempt == FAILED)
 			return -err->errnum;

@@ -1,5 +1,6 @@
 /* The program that the first run of an image starts: decoded while that run still makes its mounts, so that its exec and its page faults find it. In the order in which they come; a run has two cores
  * at best while it waits, and what is asked for meanwhile is decoded beside. What cannot be found or read is told to whoever asks for it. */
+#include "libc_path.h"
 #include "server_internal.h"
 
 #include <elf.h>
@@ -13,12 +14,6 @@
 #define STACK_BYTES (256u << 10)
 #define HEAD_BYTES 4096u
 #define AROUND (64u << 10) /* the kernel reads as much before a page that is missing, and after it */
-
-#if defined(__aarch64__)
-#define MULTIARCH "aarch64-linux-gnu"
-#else
-#define MULTIARCH "x86_64-linux-gnu"
-#endif
 
 struct ahead {
 	struct squash *squash;
@@ -131,14 +126,11 @@ static void whole(struct ahead *ahead, const struct squash_inode *file)
 	go_on(ahead, &program);
 }
 
-/* Most have it beside their loader, under one name or another. */
 static bool find_libc(const struct ahead *ahead, const char *loader, struct squash_inode *file)
 {
-	const char *slash = strrchr(loader, '/');
-	char path[PATH_MAX + sizeof "libc.so.6"];
+	char path[LIBC_PATH_MAX];
 
-	snprintf(path, sizeof path, "%.*slibc.so.6", slash == NULL ? 0 : (int)(slash + 1 - loader), loader);
-	return find(ahead, path, file) || find(ahead, "/lib/" MULTIARCH "/libc.so.6", file);
+	return find(ahead, libc_beside(loader, path), file) || find(ahead, LIBC_USUAL, file);
 }
 
 static void *decode_program(void *ctx)

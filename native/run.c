@@ -81,7 +81,7 @@ static int do_exec(struct run *run, const struct op_exec *op, struct err *err)
 	umask(run->umask);
 	if (run->own_pids && (result = init_fork_payload(&run->init, err)) < 0)
 		return result;
-	return payload_exec(op->file, strings, envp, err);
+	return payload_exec(op->file, strings, envp, run->joined.ahead, err);
 }
 
 bool run_keeps_rights(const struct run *run)

@@ -55,6 +55,7 @@ struct server_reply { /* descriptors are close-on-exec; -1: not there */
 	int finished_fd;
 	int spare_fd;   /* instead: a root in which the base of the layout is mounted, attached nowhere, to be used up (spare.h) */
 	bool finish;    /* others wait for this run to leave a finished one */
+	bool ahead;     /* the run's program is being decoded: it is to be asked for before it is started (payload_exec() in exec.h) */
 	bool lend_view; /* and the server makes such roots from what it lends */
 	int server_fd;  /* for server_leave_namespace() */
 };

@@ -75,6 +75,7 @@ struct image {
 
 	struct supervised *serving;
 	bool is_watched; /* its channel is in the control loop's epoll */
+	bool was_lent;   /* to a run */
 	bool ended;
 };
 

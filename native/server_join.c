@@ -249,6 +249,7 @@ static int take_answer(const struct asked *asked, const struct server_request *r
 	}
 	out->userns_fd = fds[0];
 	out->finish = reply.finish != 0;
+	out->ahead = reply.ahead != 0;
 	out->lend_view = reply.lend_view != 0;
 	if (reply.mount == WIRE_MOUNT_SPARE) {
 		out->spare_fd = fds[1];

@@ -193,8 +193,12 @@ void server_welcome(struct server *server, struct connection *connection, struct
 			server_refuse(connection, fds[1], &err);
 		return;
 	}
-	if (image != NULL)
+	if (image != NULL) {
+		/* Not when it is recorded what is touched first; and an image with a record of that says itself what to ask for. */
+		reply.ahead = !image->was_lent && image->record < 0 && image->hot_size == 0;
+		image->was_lent = true;
 		image->linger_ms = connection->linger_ms;
+	}
 	if (reply.finish && reply.mount != WIRE_MOUNT_SPARE)
 		reply.lend_view = spares_are_wanted(image, connection);
 	/* It is known before it begins. */

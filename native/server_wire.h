@@ -5,7 +5,7 @@
 
 #include "util.h"
 
-#define WIRE_PROTOCOL 6
+#define WIRE_PROTOCOL 7
 
 enum wire_wish {
 	WIRE_JOIN,
@@ -48,7 +48,8 @@ struct wire_reply { /* beside it, if rc is 0: user namespace, and what `mount` s
 	int32_t rc;
 	uint32_t mount;
 	uint32_t number;
-	uint32_t finish; /* the run's own namespace is wanted, once all is mounted in it */
+	uint16_t finish; /* the run's own namespace is wanted, once all is mounted in it */
+	uint16_t ahead;  /* the run's program is being decoded */
 	uint32_t lend_view; /* … and what spare roots are made from */
 	uint64_t view_of; /* the inode of the mount namespace that the server's was copied from */
 	struct err err;
