@@ -35,7 +35,6 @@ static void hear_image(struct server *server, struct image *image)
 		image->state = IMAGE_SERVING;
 		image->deadline = server_now_ms();
 		server_answer_waiters(server, image, 0, NULL);
-		supervised_fill(image->serving);
 		server_watch_image(server, image);
 		break;
 	case NEWS_FAILED:

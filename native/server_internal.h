@@ -214,7 +214,7 @@ int WARN_UNUSED supervised_new(struct supervised **out, const struct image *imag
 int WARN_UNUSED supervised_start(struct supervised *serving, struct err *err);
 int supervised_device(const struct supervised *serving);
 int WARN_UNUSED supervised_mounted(struct supervised *serving, struct err *err);
-/* See imagefs_shared_fill(): when nobody waits for this process. */
+/* See imagefs_shared_fill(): once, and not while the first run starts, which has one processor less meanwhile. */
 void supervised_fill(struct supervised *serving);
 /* Becomes readable when the process has something to say, or has ended; another one after it has. */
 int supervised_channel(const struct supervised *serving);

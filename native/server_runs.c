@@ -135,6 +135,8 @@ void server_look_for_runs(struct server *server)
 		}
 	}
 	server->look_due = server_now_ms() + LOOK_MS;
+	for (struct image *image = server->images; image != NULL; image = image->next)
+		supervised_fill(image->serving);
 }
 
 /* --- joins --- */

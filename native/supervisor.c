@@ -35,6 +35,7 @@ struct supervised {
 	pid_t fetcher;     /* 0: there is none, or no longer */
 	bool has_fetched;  /* and will have no other one */
 	bool mounted;      /* the devices have their mount */
+	bool filled;       /* its slots have their memory */
 	bool opened;       /* by this process or one before it */
 	unsigned failures, replacements;
 	bool hangs;        /* killed because of that */
@@ -221,7 +222,9 @@ int supervised_mounted(struct supervised *serving, struct err *err)
 
 void supervised_fill(struct supervised *serving)
 {
-	imagefs_shared_fill(serving->shared);
+	if (!serving->filled)
+		imagefs_shared_fill(serving->shared);
+	serving->filled = true;
 }
 
 int supervised_channel(const struct supervised *serving)
