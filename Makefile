@@ -114,6 +114,7 @@ PROGRAM := $(call objects,release,$(ROLES) $(OTHER_SOURCES) native/engine/none.c
 $(BUILD)/tsrun.full: $(BUILD)/start.o $(PROGRAM) $(BUILD)/program.key native/start/order.ld native/engine/order.ld
 	echo '  link    $@'
 	$(CC) $(FLAGS_release) $(LINK_STATIC) -Wl,-e,start_entry -T native/start/order.ld -T native/engine/order.ld -o $@ $(BUILD)/start.o $(PROGRAM) $(LDLIBS)
+	scripts/start-order.sh --check $(BUILD)
 endif
 
 # --- the half of the program that starts runs ---
@@ -121,7 +122,7 @@ endif
 START_MAIN := $(call objects,start,native/main.c $(wildcard native/start/*.c) $(ENGINE_SOURCES))
 # The linker takes of these what the start needs. The other half's formats and decoders stay there.
 START_PARTS := $(call objects,start,$(filter-out native/codec.c native/serving.c native/server.c native/server_%s.c native/server_filter.c \
-	native/server_setup.c native/supervisor.c native/image%.c native/layer%.c native/tree_%.c native/squash/% native/fuse/%,$(OTHER_SOURCES)) native/image_extract.c)
+	native/server_setup.c native/supervisor%.c native/image%.c native/layer%.c native/tree_%.c native/squash/% native/fuse/%,$(OTHER_SOURCES)) native/image_extract.c)
 # May stay open: the other half's entry, what only the linker knows, and musl's own hooks for a program that is all its.
 START_OPEN := _start|_DYNAMIC|_init|_fini|__(init|fini)_array_(start|end)|__ehdr_start|_GLOBAL_OFFSET_TABLE_|__stack_chk_fail
 # Strings that could be merged would lie among those of the other half: they are made like other data.
@@ -179,7 +180,7 @@ $(BUILD)/gen/qjs.c: $(BUILD)/gen/qjs.key
 GENERATED := $(addprefix native/engine/,module.c space.h internal.h heap.h heap_small.h runtime.h engine.h)
 $(BUILD)/gen/module.key: FORCE
 	@mkdir -p $(@D); { cat $(GENERATED) | sha256sum; $(CC) --version | head -n 1; echo '$(FLAGS_generated) $(FLAGS_watch) $(PROGRAM_CC)'; } > $@.new; $(keep)
-MKSNAPSHOT := $(call objects,release,native/engine/mksnapshot.c $(ENGINE_SOURCES) $(wildcard native/host*.c) native/getent.c native/util.c)
+MKSNAPSHOT := $(call objects,release,native/engine/mksnapshot.c $(ENGINE_SOURCES) $(wildcard native/host*.c) native/getent.c native/names.c native/util.c)
 # For tests.
 $(BUILD)/gen/module.o: $(BUILD)/gen/qjs.c $(BUILD)/gen/module.key
 	echo '  cc      $@ (takes a minute)'

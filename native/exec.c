@@ -1,4 +1,5 @@
 #include "exec.h"
+#include "elf_parts.h"
 #include "libc_path.h"
 
 #include <elf.h>
@@ -28,19 +29,13 @@ static const struct {
 	{EM_X86_64, "x86_64"}, {EM_AARCH64, "aarch64"}, {EM_386, "i386"}, {EM_ARM, "arm"}, {EM_PPC64, "ppc64"}, {EM_S390, "s390x"}, {EM_RISCV, "riscv64"},
 };
 
-static void read_head_of(int fd, struct head *head)
+static int read_head(const char *path, struct head *head)
 {
+	int fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
 	ssize_t got = fd < 0 ? -1 : pread(fd, head->bytes, sizeof head->bytes - 1, 0);
 
 	head->len = got > 0 ? (size_t)got : 0;
 	head->bytes[head->len] = '\0';
-}
-
-static int read_head(const char *path, struct head *head)
-{
-	int fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
-
-	read_head_of(fd, head);
 	return fd;
 }
 
@@ -166,31 +161,51 @@ static int run_unknown_format(const char *path, char **argv, char **envp, struct
 #define ASKED_MAX (2 << 20) /* of each file; nobody touches all of a large one */
 #define ASKED_AT_ONCE (128 << 10) /* more than its own reading ahead the kernel does not read for one call */
 
-/* Returns the file; -1 when it is none. */
-static int ask_for(const char *path)
+static void ask_around(int fd, uint64_t at)
+{
+	posix_fadvise(fd, (off_t)(at - at % ASKED_AT_ONCE), ASKED_AT_ONCE, POSIX_FADV_WILLNEED);
+}
+
+/* In the order in which it is touched, which is that of the answers. */
+static void ask_for_parts(int fd, uint64_t size, struct elf_parts *parts)
+{
+	char head[ELF_PARTS_HEAD];
+	ssize_t got;
+
+	ask_around(fd, 0);
+	got = pread(fd, head, sizeof head, 0);
+	elf_parts_read(parts, head, got < 0 ? 0 : (size_t)got);
+	if (parts->data_end > 0)
+		ask_around(fd, parts->data_end - 1);
+	ask_around(fd, parts->entry);
+	for (uint64_t at = 0; at < size && at < ASKED_MAX; at += ASKED_AT_ONCE)
+		ask_around(fd, at);
+}
+
+static bool ask_for(const char *path, struct elf_parts *parts)
 {
 	struct stat st;
-	int fd = stat(path, &st) < 0 || !S_ISREG(st.st_mode) ? -1 : open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+	cleanup_fd int fd = stat(path, &st) < 0 || !S_ISREG(st.st_mode) ? -1 : open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
 
-	for (off_t at = 0; fd >= 0 && at < st.st_size && at < ASKED_MAX; at += ASKED_AT_ONCE)
-		posix_fadvise(fd, at, ASKED_AT_ONCE, POSIX_FADV_WILLNEED);
-	return fd;
+	if (fd < 0)
+		return false;
+	/* The first time that a file of a mount is closed the kernel asks whether to tell of that. Now: later, that question waits behind all that is asked for here. */
+	close(fcntl(fd, F_DUPFD_CLOEXEC, 0));
+	ask_for_parts(fd, (uint64_t)st.st_size, parts);
+	return true;
 }
 
 /* Whoever answers works then while this process starts; else each page that is missing would wake it, wait, and wake this one. */
 static void ask_for_program(const char *path)
 {
-	cleanup_fd int program = ask_for(path), loader = -1, libc = -1;
-	char interpreter[PATH_MAX], libc_path[LIBC_PATH_MAX];
-	struct head head;
+	struct elf_parts program, library;
+	char libc_path[LIBC_PATH_MAX];
 
-	read_head_of(program, &head);
-	if (!is_elf(&head) || head.elf.e_ident[EI_CLASS] != ELFCLASS64 || !elf_interpreter(program, &head, interpreter))
+	if (!ask_for(path, &program) || program.loader[0] == '\0')
 		return;
-	loader = ask_for(interpreter);
-	libc = ask_for(libc_beside(interpreter, libc_path));
-	if (libc < 0)
-		libc = ask_for(LIBC_USUAL);
+	ask_for(program.loader, &library);
+	if (!ask_for(libc_beside(program.loader, libc_path), &library))
+		ask_for(LIBC_USUAL, &library);
 }
 
 /* How trying one path ended; `err` says why, but for NOT_THERE. */

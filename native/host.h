@@ -46,17 +46,12 @@ struct host_ops {
 	void *context;
 };
 
-struct host_kept {
-	int fd; /* -1: taken */
-	struct stat stat; /* as it was opened */
-};
-
 /* The real machine. Zero-initialise, set the three pointers, give it to host_ops_of(); host_release() closes what was kept. */
 struct host {
 	int argc;
 	char *const *argv;
 	char *const *envp;
-	struct host_kept kept[HOST_KEPT_MAX];
+	int kept[HOST_KEPT_MAX]; /* -1: taken */
 	int kept_count;
 };
 

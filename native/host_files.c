@@ -1,17 +1,15 @@
-/* Host calls about files: by name, and kept open. */
+/* Host calls about files by name. */
 #include "host_internal.h"
 
 #include <dirent.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
 
-#define UNPACK_MAX ((size_t)64 << 10) /* bytes */
 #define READDIR_BYTES_MAX ((size_t)1 << 20)
-
-/* --- files by name --- */
 
 int64_t host_link_text(const char *path, struct host_reply *reply)
 {
@@ -60,7 +58,7 @@ static int list_decimal(struct host_reply *reply, uint64_t number)
 	return error != 0 ? error : host_reply_list_end(reply, begun);
 }
 
-static int64_t list_stat(const struct stat *st, struct host_reply *reply)
+int64_t host_list_stat(const struct stat *st, struct host_reply *reply)
 {
 	if (host_reply_list_number(reply, st->st_mode) != 0 || host_reply_list_number(reply, st->st_uid) != 0 ||
 	    host_reply_list_number(reply, st->st_gid) != 0 || host_reply_list_number(reply, st->st_size) != 0)
@@ -74,14 +72,14 @@ int64_t host_call_stat(struct host *host UNUSED, const struct host_value *args, 
 {
 	struct stat st;
 
-	return stat(args[0].bytes, &st) != 0 ? -errno : list_stat(&st, reply);
+	return stat(args[0].bytes, &st) != 0 ? -errno : host_list_stat(&st, reply);
 }
 
 int64_t host_call_lstat(struct host *host UNUSED, const struct host_value *args, struct host_reply *reply)
 {
 	struct stat st;
 
-	return lstat(args[0].bytes, &st) != 0 ? -errno : list_stat(&st, reply);
+	return lstat(args[0].bytes, &st) != 0 ? -errno : host_list_stat(&st, reply);
 }
 
 int64_t host_call_access(struct host *host UNUSED, const struct host_value *args, struct host_reply *reply UNUSED)
@@ -103,6 +101,20 @@ int64_t host_call_statfs(struct host *host UNUSED, const struct host_value *args
 int64_t host_call_readlink(struct host *host UNUSED, const struct host_value *args, struct host_reply *reply)
 {
 	return host_link_text(args[0].bytes, reply);
+}
+
+int64_t host_call_real_path(struct host *host UNUSED, const struct host_value *args, struct host_reply *reply)
+{
+	cleanup_fd int fd = open(args[0].bytes, O_PATH | O_CLOEXEC);
+	char link[32];
+	int64_t result;
+
+	if (fd < 0)
+		return -errno;
+	snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+	result = host_link_text(link, reply);
+	/* "(unreachable)…": it is outside the root directory. */
+	return result == 0 && (reply->len == 0 || reply->data[0] != '/') ? -ENOENT : result;
 }
 
 static char type_letter(unsigned char type)
@@ -170,33 +182,52 @@ static bool begins(const char *path, const char *start)
 	return strncmp(path, start, strlen(start)) == 0;
 }
 
-/* Opens a regular file, or a directory where that will do. In /dev, devices are turned away before they are opened (opening can already do
- * something to them) and once more after: the name may have changed hands. Elsewhere a look before would be one more journey to a file server.
- * Pipes are only what the user's shell passed (`--env-file <(command)`). */
-static int open_plain(const char *path, bool directory_too, struct stat *st)
+/* Pipes are only what the user's shell passed (`--env-file <(command)`). */
+static bool is_from_shell(const char *path)
 {
-	bool from_shell = begins(path, "/dev/fd/") || begins(path, "/proc/self/fd/");
-	cleanup_fd int fd = -1;
-	int status;
+	return begins(path, "/dev/fd/") || begins(path, "/proc/self/fd/");
+}
 
-	st->st_mode = 0;
-	for (int look = from_shell || begins(path, "/dev/") ? 0 : 1; look < 2; look++) {
-		if (look == 1) {
-			/* Without O_NONBLOCK a pipe without writer would hang; with it, reading has to wait itself. (musl's open sets O_CLOEXEC twice, openat once.) */
-			fd = RETRY(openat(AT_FDCWD, path, O_RDONLY | O_CLOEXEC | O_NOCTTY | (S_ISFIFO(st->st_mode) ? 0 : O_NONBLOCK)));
-			/* ENXIO: a socket, or a device that is none. */
-			if (fd < 0)
-				return errno == ENXIO ? -ENOTSUP : -errno;
-		}
-		status = look == 0 ? stat(path, st) : fstat(fd, st);
-		if (status != 0)
+int host_refuse_kind(mode_t mode, bool directory_too, bool pipe_too)
+{
+	if (S_ISDIR(mode))
+		return directory_too ? 0 : -EISDIR;
+	return S_ISREG(mode) || (S_ISFIFO(mode) && pipe_too) ? 0 : -ENOTSUP;
+}
+
+/* In /dev, devices are turned away before they are opened (opening can already do something to them). Elsewhere a look before would be one more
+ * journey to a file server. */
+int host_open(const char *path, bool directory_too, bool pipe_too)
+{
+	struct stat st = {.st_mode = 0};
+	int error, fd;
+
+	if (is_from_shell(path) || begins(path, "/dev/")) {
+		if (stat(path, &st) != 0)
 			return -errno;
-		if (S_ISDIR(st->st_mode) && !directory_too)
-			return -EISDIR;
-		if (!S_ISREG(st->st_mode) && !S_ISDIR(st->st_mode) && !(S_ISFIFO(st->st_mode) && from_shell))
-			return -ENOTSUP;
+		error = host_refuse_kind(st.st_mode, directory_too, pipe_too);
+		if (error != 0)
+			return error;
 	}
-	return steal_fd(&fd);
+	/* Without O_NONBLOCK a pipe without writer would hang; with it, reading has to wait itself. (musl's open sets O_CLOEXEC twice, openat once.) */
+	fd = RETRY(openat(AT_FDCWD, path, O_RDONLY | O_CLOEXEC | O_NOCTTY | (S_ISFIFO(st.st_mode) ? 0 : O_NONBLOCK)));
+	/* ENXIO: a socket, or a device that is none. */
+	return fd >= 0 ? fd : errno == ENXIO ? -ENOTSUP : -errno;
+}
+
+/* A file that is read at once. What it is, is looked at (again) when it is open: the name may have changed hands. */
+static int open_plain(const char *path, struct stat *st)
+{
+	bool pipe_too = is_from_shell(path);
+	cleanup_fd int fd = host_open(path, false, pipe_too);
+	int error;
+
+	if (fd < 0)
+		return fd;
+	if (fstat(fd, st) != 0)
+		return -errno;
+	error = host_refuse_kind(st->st_mode, false, pipe_too);
+	return error != 0 ? error : steal_fd(&fd);
 }
 
 /* Reads up to `limit` bytes, less only at the end of the file. */
@@ -233,206 +264,15 @@ static int64_t read_upto(int fd, const struct stat *st, int64_t offset, int64_t 
 int64_t host_call_read(struct host *host UNUSED, const struct host_value *args, struct host_reply *reply)
 {
 	struct stat st;
-	cleanup_fd int fd = open_plain(args[0].bytes, false, &st);
+	cleanup_fd int fd = open_plain(args[0].bytes, &st);
 
 	return fd < 0 ? fd : read_upto(fd, &st, args[1].number, args[2].number, reply);
 }
 
-/* Is the field that begins at `at` one of `wanted`, which colons separate? Lines end with a newline. */
-static bool is_wanted(const char *at, const char *wanted)
-{
-	for (;; wanted++) {
-		size_t same = 0;
-
-		while (at[same] == wanted[same] && at[same] != ':' && at[same] != '\n' && at[same] != '\0')
-			same++;
-		wanted += same;
-		if ((at[same] == ':' || at[same] == '\n') && (*wanted == ':' || *wanted == '\0'))
-			return true;
-		while (*wanted != ':')
-			if (*wanted++ == '\0')
-				return false;
-	}
-}
-
-/* `starts`: the first chars of what is wanted, by which nearly all fields are told at once. */
-static bool has_field(const char *line, const char *wanted, const bool starts[UCHAR_MAX + 1])
-{
-	for (const char *at = line; !(starts[(unsigned char)*at] && is_wanted(at, wanted)); at++) {
-		while (*at != ':')
-			if (*at++ == '\n')
-				return false;
-	}
-	return true;
-}
-
-int64_t host_call_lines(struct host *host UNUSED, const struct host_value *args, struct host_reply *reply)
+int64_t host_read_whole(const char *path, struct host_reply *reply)
 {
 	struct stat st;
-	cleanup_fd int fd = open_plain(args[0].bytes, false, &st);
-	int64_t error = fd < 0 ? fd : read_upto(fd, &st, 0, HOST_READ_MAX, reply);
-	bool starts[UCHAR_MAX + 1] = {false};
-	char *kept;
+	cleanup_fd int fd = open_plain(path, &st);
 
-	if (error != 0)
-		return error;
-	for (const char *value = args[1].bytes; value != NULL; value = strchr(value, ':')) {
-		value += *value == ':';
-		starts[(unsigned char)*value] = true;
-	}
-	if (reply->len == HOST_READ_MAX)
-		return -EFBIG;
-	if (reply->len > 0 && reply->data[reply->len - 1] != '\n' && (error = host_reply_add(reply, "\n", 1)) != 0)
-		return error;
-	kept = reply->data;
-	for (char *line = reply->data, *end = reply->data + reply->len, *next; line < end; line = next) {
-		next = (char *)memchr(line, '\n', (size_t)(end - line)) + 1;
-		if (!has_field(line, args[1].bytes, starts))
-			continue;
-		memmove(kept, line, (size_t)(next - line));
-		kept += next - line;
-	}
-	reply->len = (size_t)(kept - reply->data);
-	return 0;
-}
-
-/* --- files kept open --- */
-
-static struct host_kept *kept_file(struct host *host, int64_t handle)
-{
-	return handle >= 0 && handle < host->kept_count && host->kept[handle].fd >= 0 ? &host->kept[handle] : NULL;
-}
-
-int64_t host_call_open_keep(struct host *host, const struct host_value *args, struct host_reply *reply UNUSED)
-{
-	struct host_kept kept;
-	cleanup_fd int fd = -1;
-
-	if (host->kept_count == HOST_KEPT_MAX)
-		return -EMFILE;
-	fd = open_plain(args[0].bytes, true, &kept.stat);
-	if (fd < 0)
-		return fd;
-	if (S_ISFIFO(kept.stat.st_mode))
-		return -ENOTSUP;
-	kept.fd = steal_fd(&fd);
-	host->kept[host->kept_count] = kept;
-	return host->kept_count++;
-}
-
-int64_t host_call_pread(struct host *host, const struct host_value *args, struct host_reply *reply)
-{
-	const struct host_kept *kept = kept_file(host, args[0].number);
-
-	return kept == NULL ? -EBADF : read_upto(kept->fd, &kept->stat, args[1].number, args[2].number, reply);
-}
-
-int64_t host_call_fstat(struct host *host, const struct host_value *args, struct host_reply *reply)
-{
-	const struct host_kept *kept = kept_file(host, args[0].number);
-
-	return kept == NULL ? -EBADF : list_stat(&kept->stat, reply);
-}
-
-/* --- fields of a kept file --- */
-
-static uint64_t little_endian(const unsigned char *bytes, size_t size)
-{
-	uint64_t value = 0;
-
-	while (size-- > 0)
-		value = value << 8 | bytes[size];
-	return value;
-}
-
-static size_t field_size(char letter)
-{
-	switch (letter) {
-	case 'x':
-	case 's':
-	case 'B':
-		return 1;
-	case 'H':
-		return 2;
-	case 'I':
-		return 4;
-	case 'Q':
-		return 8;
-	default:
-		return 0;
-	}
-}
-
-/* Takes the next part of a layout: a letter, and how many of it. False: there is none, or it is not one. */
-static bool next_part(const char **layout, char *letter, size_t *count)
-{
-	const char *at = *layout;
-	size_t number = 0;
-
-	for (; *at >= '0' && *at <= '9' && number <= UNPACK_MAX; at++)
-		number = number * 10 + (size_t)(*at - '0');
-	if (field_size(*at) == 0 || number > UNPACK_MAX)
-		return false;
-	*letter = *at;
-	*count = number == 0 ? 1 : number;
-	*layout = at + 1;
-	return true;
-}
-
-static int64_t list_fields(const unsigned char *at, const char *layout, struct host_reply *reply)
-{
-	int64_t error = 0;
-	size_t count;
-	char letter;
-
-	reply->list = true;
-	while (error == 0 && next_part(&layout, &letter, &count)) {
-		size_t size = field_size(letter);
-
-		if (letter == 's') {
-			size_t begun = host_reply_list_begin(reply);
-
-			error = host_reply_add(reply, (const char *)at, strnlen((const char *)at, count));
-			if (error == 0)
-				error = host_reply_list_end(reply, begun);
-		}
-		for (size_t i = 0; error == 0 && letter != 's' && letter != 'x' && i < count; i++) {
-			uint64_t value = little_endian(at + i * size, size);
-
-			error = host_reply_list_number(reply, value > HOST_NUMBER_MAX ? -1 : (int64_t)value);
-		}
-		at += count * size;
-	}
-	return error;
-}
-
-int64_t host_call_unpack(struct host *host, const struct host_value *args, struct host_reply *reply)
-{
-	const struct host_kept *kept = kept_file(host, args[0].number);
-	const char *layout = args[2].bytes;
-	cleanup_free unsigned char *bytes = NULL;
-	size_t size = 0, count;
-	ssize_t got;
-	char letter;
-
-	if (kept == NULL)
-		return -EBADF;
-	while (size <= UNPACK_MAX && next_part(&layout, &letter, &count))
-		size += count * field_size(letter);
-	if (*layout != '\0' || size > UNPACK_MAX || args[1].number < 0)
-		return -EINVAL;
-	bytes = malloc(size + 1);
-	if (bytes == NULL)
-		return -ENOMEM;
-	got = RETRY(pread(kept->fd, bytes, size, args[1].number));
-	if (got < 0)
-		return -errno;
-	return (size_t)got < size ? -ENODATA : list_fields(bytes, args[2].bytes, reply);
-}
-
-int host_take_fd(void *context, int64_t handle)
-{
-	struct host_kept *kept = kept_file(context, handle);
-
-	return kept == NULL ? -EBADF : steal_fd(&kept->fd);
+	return fd < 0 ? fd : read_upto(fd, &st, 0, HOST_READ_MAX, reply);
 }

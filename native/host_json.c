@@ -10,13 +10,21 @@
 struct wanted {
 	const char *name, *from;
 	size_t len;
+	size_t reached; /* so much of the name has been met, with what ends it: of all of it, or of the objects around */
 	char kind;
+};
+
+/* The start of names: those of what is in the object at hand, each with a dot behind. */
+struct around {
+	const char *name;
+	size_t len;
 };
 
 struct json {
 	const char *at; /* a NUL is at the end */
 	struct wanted wanted[WANTED_MAX];
 	size_t count, found;
+	bool twice; /* a name that was asked for: readers of JSON differ in which they take, so none is */
 };
 
 static char next(struct json *json)
@@ -121,55 +129,68 @@ static int take_escape(struct json *json)
 	return high << 4 | low;
 }
 
-static bool is_same(const char *name, size_t name_len, const char *key, size_t len, bool escaped)
+/* How long the key is, where the name begins with it; else -1. */
+static ssize_t lead(const char *name, size_t name_len, const char *key, size_t len, bool escaped)
 {
 	struct json rest = {.at = key};
+	size_t i = 0;
 
 	if (!escaped)
-		return name_len == len && memcmp(name, key, len) == 0;
-	for (size_t i = 0; i < name_len; i++) {
-		int c = rest.at == key + len ? -1 : *rest.at == '\\' ? take_escape(&rest) : (unsigned char)*rest.at++;
+		return len <= name_len && memcmp(name, key, len) == 0 ? (ssize_t)len : -1;
+	for (; rest.at < key + len; i++) {
+		int c = *rest.at == '\\' ? take_escape(&rest) : (unsigned char)*rest.at++;
 
-		if (c != (unsigned char)name[i])
-			return false;
+		if (i == name_len || c != (unsigned char)name[i])
+			return -1;
 	}
-	return rest.at == key + len;
+	return (ssize_t)i;
+}
+
+static void meet(struct json *json, struct wanted *wanted, size_t reached)
+{
+	json->twice |= wanted->reached >= reached;
+	wanted->reached = reached;
 }
 
 /* Notes where what was asked for begins. True: something in it was asked for, whose name then leads with `around`. */
-static bool note(struct json *json, const char **around, size_t around_len, const char *key, size_t len, bool escaped)
+static bool note(struct json *json, struct around *around, const char *key, size_t len, bool escaped)
 {
+	const struct around outer = *around;
 	bool inside = false;
 
 	for (size_t i = 0; i < json->count; i++) {
 		/* They mostly come in the order in which they are asked for. */
 		struct wanted *each = &json->wanted[(json->found + i) % json->count];
+		ssize_t same = each->len < outer.len || memcmp(each->name, outer.name, outer.len) != 0
+				       ? -1
+				       : lead(each->name + outer.len, each->len - outer.len, key, len, escaped);
+		size_t end = outer.len + (size_t)same;
 
-		if (each->from != NULL || each->len < around_len || memcmp(each->name, *around, around_len) != 0)
+		if (same < 0 || (end < each->len && each->name[end] != '.'))
 			continue;
-		if (is_same(each->name + around_len, each->len - around_len, key, len, escaped)) {
+		meet(json, each, end + 1);
+		if (end == each->len) {
 			each->from = json->at;
 			json->found++;
 			return false;
 		}
-		if (!inside && each->len > around_len + len && each->name[around_len + len] == '.' && memcmp(each->name + around_len, key, len) == 0) {
-			inside = true;
-			*around = each->name;
-		}
+		inside = true;
+		*around = (struct around){.name = each->name, .len = end + 1};
 	}
 	return inside;
 }
 
-/* Goes through the members until all that is wanted is found. The first of a name counts. `around`: names around these, each with a dot behind. */
-static bool search(struct json *json, const char *around, size_t around_len, int depth)
+/* Goes through the members, and into those in which something was asked for. */
+static bool search(struct json *json, struct around around, int depth)
 {
 	if (depth == DEPTH_MAX || !take(json, '{'))
 		return false;
 	if (take(json, '}'))
 		return true;
 	do {
-		const char *key, *inner = around;
+		struct around inner = around;
 		bool escaped, inside;
+		const char *key;
 		size_t len;
 
 		next(json);
@@ -179,11 +200,11 @@ static bool search(struct json *json, const char *around, size_t around_len, int
 		len = (size_t)(json->at - 1 - key);
 		if (!take(json, ':'))
 			return false;
-		inside = note(json, &inner, around_len, key, len, escaped) && next(json) == '{';
-		if (!(inside ? search(json, inner, around_len + len + 1, depth + 1) : skip_value(json, 0)))
+		inside = note(json, &inner, key, len, escaped) && next(json) == '{';
+		if (json->twice || !(inside ? search(json, inner, depth + 1) : skip_value(json, 0)))
 			return false;
-	} while (json->found < json->count && take(json, ','));
-	return json->found == json->count || take(json, '}');
+	} while (take(json, ','));
+	return take(json, '}');
 }
 
 /* Adds the bytes of a string. */
@@ -299,7 +320,7 @@ int64_t host_call_json(struct host *host UNUSED, const struct host_value *args, 
 
 	if (!read_wanted(&json, args[1].bytes))
 		return -EINVAL;
-	if (!search(&json, "", 0, 0))
+	if (!search(&json, (struct around){.name = ""}, 0) || next(&json) != '\0')
 		return -EBADMSG;
 	if (json.found < json.count)
 		return -ENOENT;

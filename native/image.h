@@ -50,7 +50,7 @@ int image_main(int argc, char **argv); /* argv[0] is "@image" */
 int WARN_UNUSED image_extract(int fd, uint64_t offset, uint64_t size, const char *dest, struct image_owners *owners, uint64_t *skipped, struct err *err);
 
 /* The work of it, in this process with threads: into the empty directory `dest`. -EINTR once `*interrupted` is not zero. What it has made stays when it fails. */
-int WARN_UNUSED image_unpack(int fd, uint64_t offset, uint64_t size, int dest, struct image_owners *owners, const volatile sig_atomic_t *interrupted, uint64_t *skipped, struct err *err);
+int WARN_UNUSED image_unpack(int fd, uint64_t offset, uint64_t size, int dest, struct image_owners *owners, const _Atomic int *interrupted, uint64_t *skipped, struct err *err);
 
 /* The child process of image_extract: unpacks, cleans up after itself when that fails, and writes a struct image_outcome to `report`. `mask`: its signals. */
 struct image_outcome {

@@ -5,7 +5,7 @@
 #include <signal.h>
 #include <stdlib.h>
 
-static volatile sig_atomic_t interrupted;
+static _Atomic int interrupted; /* read by threads, too */
 
 static void on_interrupt(int signal)
 {

@@ -90,7 +90,7 @@ static NORETURN void reap(pid_t payload, int channel)
 {
 	for (;;) {
 		int status;
-		pid_t pid = RETRY(waitpid(-1, &status, WUNTRACED));
+		pid_t pid = RETRY(waitpid(-1, &status, WUNTRACED | WCONTINUED));
 
 		if (pid < 0)
 			_exit(125);
@@ -98,6 +98,10 @@ static NORETURN void reap(pid_t payload, int channel)
 			continue;
 		if (WIFSTOPPED(status)) {
 			tell(channel, PAYLOAD_STOPPED, WSTOPSIG(status));
+			continue;
+		}
+		if (WIFCONTINUED(status)) {
+			tell(channel, PAYLOAD_CONTINUED, 0);
 			continue;
 		}
 		tell(channel, PAYLOAD_ENDED, status);

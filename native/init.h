@@ -30,7 +30,7 @@ int WARN_UNUSED init_give_listener(const struct init *init, int listener);
 
 /* --- between init.c and supervise.c --- */
 
-enum init_event { PAYLOAD_STARTED, PAYLOAD_STOPPED, PAYLOAD_ENDED, LISTENER_MADE };
+enum init_event { PAYLOAD_STARTED, PAYLOAD_STOPPED, PAYLOAD_CONTINUED, PAYLOAD_ENDED, LISTENER_MADE };
 
 /* One datagram. `value`: a stop signal, a wait status. The sender's pid comes with it, translated by the kernel; the listener as a descriptor. */
 struct init_message {

@@ -16,7 +16,8 @@
  *   @layer [-m …] sync DIRECTORY              waits until all that has been written to its file system is on the disk.
  *   @layer [-m …] probe DIRECTORY             what steps can use there, NAME NUL VALUE NUL: overlay, xattrs, notifier; VALUE is "yes", or why not.
  *
- * Before all of it may stand -p PARENT: it does not outlive that process, which started it (without it: whoever is its parent by then). Exit status: 0; 1 after a message on stderr; 2 for wrong arguments; 128 + N after signal N of INT, TERM, HUP (unpack has then removed what it made). */
+ * Before all of it may stand -p PARENT: it does not outlive that process, which started it (without it: whoever is its parent by then). Exit status: 0;
+ * 1 after a message on stderr; 2 for wrong arguments; 128 + N after signal N of INT, TERM, HUP (unpack has then removed what it made). */
 #ifndef TSRUN_LAYER_H
 #define TSRUN_LAYER_H
 

@@ -1,9 +1,10 @@
-/* The program that the first run of an image starts: decoded while that run still makes its mounts, so that its exec and its page faults find it. In the order in which they come; a run has two cores
- * at best while it waits, and what is asked for meanwhile is decoded beside. What cannot be found or read is told to whoever asks for it. */
+/* The program that the first run of an image starts: decoded while that run still makes its mounts, so that its exec and its page faults find it. In the
+ * order in which they come; a run has two cores at best while it waits, and what is asked for meanwhile is decoded beside. What cannot be found or read is
+ * told to whoever asks for it. */
+#include "elf_parts.h"
 #include "libc_path.h"
 #include "server_internal.h"
 
-#include <elf.h>
 #include <limits.h>
 #include <pthread.h>
 #include <sched.h>
@@ -12,21 +13,19 @@
 
 #define DECODED_MAX (6u << 20) /* less than the smallest cache; and nobody touches all of a large program */
 #define STACK_BYTES (256u << 10)
-#define HEAD_BYTES 4096u
 #define AROUND (64u << 10) /* the kernel reads as much before a page that is missing, and after it */
 
 struct ahead {
 	struct squash *squash;
 	const char *name, *search;
+	const _Atomic bool *asked; /* the run says itself what it wants by now */
 	uint64_t left; /* bytes that may be decoded */
 };
 
 struct program {
 	struct squash_inode file;
-	uint64_t data, data_end; /* what it writes to: the kernel itself does, at its end */
-	uint64_t entry;
-	char loader[PATH_MAX];   /* empty: it has none */
-	bool done[1024];         /* the first blocks: the kernel may have taken them since, and then they are not in the cache */
+	struct elf_parts parts;
+	bool done[1024]; /* the first blocks: the kernel may have taken them since, and then they are not in the cache */
 };
 
 static bool find(const struct ahead *ahead, const char *path, struct squash_inode *file)
@@ -54,7 +53,7 @@ static void decode(struct ahead *ahead, struct program *program, uint64_t from, 
 {
 	uint64_t block = squash_statfs(ahead->squash).block_size;
 
-	for (uint64_t at = from - from % block; at < to && at < program->file.size && ahead->left >= block; at += block) {
+	for (uint64_t at = from - from % block; at < to && at < program->file.size && ahead->left >= block && !atomic_load(ahead->asked); at += block) {
 		size_t index = at / block;
 
 		if (index < ARRAY_LEN(program->done) && program->done[index])
@@ -67,54 +66,28 @@ static void decode(struct ahead *ahead, struct program *program, uint64_t from, 
 	}
 }
 
-/* One program header (elf(5)). */
-static void take_part(struct program *program, const Elf64_Ehdr *elf, const Elf64_Phdr *part, const char *head, size_t len)
-{
-	if (part->p_type == PT_LOAD && (part->p_flags & PF_W) != 0) {
-		program->data = part->p_offset;
-		program->data_end = part->p_offset + part->p_filesz;
-	}
-	if (part->p_type == PT_LOAD && elf->e_entry - part->p_vaddr < part->p_filesz)
-		program->entry = elf->e_entry - part->p_vaddr + part->p_offset;
-	if (part->p_type == PT_INTERP && part->p_filesz <= PATH_MAX && part->p_offset < len && part->p_filesz <= len - part->p_offset)
-		snprintf(program->loader, sizeof program->loader, "%.*s", (int)part->p_filesz, head + part->p_offset);
-}
-
-static void take_head(struct program *program, const char *head, size_t len)
-{
-	Elf64_Ehdr elf;
-	Elf64_Phdr part;
-
-	if (len < sizeof elf)
-		return;
-	memcpy(&elf, head, sizeof elf);
-	if (memcmp(elf.e_ident, ELFMAG, SELFMAG) != 0 || elf.e_ident[EI_CLASS] != ELFCLASS64 || elf.e_phentsize != sizeof part || elf.e_phoff > len)
-		return;
-	for (size_t i = 0; i < elf.e_phnum && (i + 1) * sizeof part <= len - elf.e_phoff; i++) {
-		memcpy(&part, head + elf.e_phoff + i * sizeof part, sizeof part);
-		take_part(program, &elf, &part, head, len);
-	}
-}
-
 /* The first page, which says what it is; then what exec itself writes to. */
 static void begin(struct ahead *ahead, struct program *program)
 {
+	struct elf_parts *parts = &program->parts;
 	struct squash_pieces pieces;
 
-	if (squash_read(ahead->squash, &program->file, 0, HEAD_BYTES, &pieces, NULL) < 0)
+	if (atomic_load(ahead->asked) || squash_read(ahead->squash, &program->file, 0, ELF_PARTS_HEAD, &pieces, NULL) < 0)
 		return;
 	program->done[0] = true;
 	if (pieces.count > 0)
-		take_head(program, pieces.iov[0].iov_base, pieces.iov[0].iov_len);
+		elf_parts_read(parts, pieces.iov[0].iov_base, pieces.iov[0].iov_len);
 	squash_release(ahead->squash, &pieces);
-	if (program->data_end > AROUND && program->data > program->data_end - AROUND)
-		program->data = program->data_end - AROUND;
-	decode(ahead, program, program->data, program->data_end);
+	if (parts->data_end > AROUND && parts->data > parts->data_end - AROUND)
+		parts->data = parts->data_end - AROUND;
+	decode(ahead, program, parts->data, parts->data_end);
 }
 
 static void go_on(struct ahead *ahead, struct program *program)
 {
-	decode(ahead, program, program->entry > AROUND ? program->entry - AROUND : 0, program->entry + AROUND);
+	uint64_t entry = program->parts.entry;
+
+	decode(ahead, program, entry > AROUND ? entry - AROUND : 0, entry + AROUND);
 	decode(ahead, program, 0, program->file.size);
 }
 
@@ -136,14 +109,14 @@ static bool find_libc(const struct ahead *ahead, const char *loader, struct squa
 static void *decode_program(void *ctx)
 {
 	struct ahead *ahead = ctx;
-	struct program program = { .data = 0 };
+	struct program program = { .done = { false } };
 	struct squash_inode file;
 
 	if (find_program(ahead, &program.file)) {
 		begin(ahead, &program);
-		if (program.loader[0] != '\0' && find(ahead, program.loader, &file)) {
+		if (program.parts.loader[0] != '\0' && find(ahead, program.parts.loader, &file)) {
 			whole(ahead, &file);
-			if (find_libc(ahead, program.loader, &file))
+			if (find_libc(ahead, program.parts.loader, &file))
 				whole(ahead, &file);
 		}
 		go_on(ahead, &program);
@@ -152,7 +125,7 @@ static void *decode_program(void *ctx)
 	return NULL;
 }
 
-void program_ahead(struct squash *squash, const char *name, const char *search)
+void program_ahead(struct squash *squash, const char *name, const char *search, const _Atomic bool *asked)
 {
 	struct ahead *ahead = name[0] == '\0' ? NULL : malloc(sizeof *ahead);
 	pthread_attr_t attr;
@@ -160,7 +133,7 @@ void program_ahead(struct squash *squash, const char *name, const char *search)
 
 	if (ahead == NULL)
 		return;
-	*ahead = (struct ahead) { .squash = squash, .name = name, .search = search, .left = DECODED_MAX };
+	*ahead = (struct ahead) { .squash = squash, .name = name, .search = search, .asked = asked, .left = DECODED_MAX };
 	pthread_attr_init(&attr);
 	pthread_attr_setstacksize(&attr, STACK_BYTES);
 	pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);

@@ -7,6 +7,7 @@
 #include <sys/prctl.h>
 #include <sys/uio.h>
 
+#include "environment.h"
 #include "exec.h"
 #include "layout.h"
 #include "mounting.h"
@@ -59,29 +60,20 @@ static NOINLINE int do_ids(const struct op_ids *op, struct err *err)
 static int do_exec(struct run *run, const struct op_exec *op, struct err *err)
 {
 	size_t count = run->plan->count;
-	cleanup_free char **strings = calloc(count + 2, sizeof *strings);
-	size_t args = 0, assignments = 0;
-	char **envp;
+	cleanup_free char **args = calloc(count, sizeof *args), **envp = environment_of(run->plan, environ);
+	size_t at = 0;
 	int result;
 
-	if (strings == NULL)
+	if (args == NULL || envp == NULL)
 		return fail(err, ENOMEM, "run the program", "%zu ops", count);
-	for (size_t i = 0; i < count; i++)
-		args += run->plan->ops[i].kind == OP_arg;
-	envp = strings + args + 1;
-	args = 0;
 	for (size_t i = 0; i < count; i++) {
-		const struct op *each = &run->plan->ops[i];
-
-		if (each->kind == OP_arg)
-			strings[args++] = (char *)(uintptr_t)each->arg.text;
-		else if (each->kind == OP_env)
-			envp[assignments++] = (char *)(uintptr_t)each->env.assignment;
+		if (run->plan->ops[i].kind == OP_arg)
+			args[at++] = (char *)(uintptr_t)run->plan->ops[i].arg.text;
 	}
 	umask(run->umask);
 	if (run->own_pids && (result = init_fork_payload(&run->init, err)) < 0)
 		return result;
-	return payload_exec(op->file, strings, envp, run->joined.ahead, err);
+	return payload_exec(op->file, args, envp, run->joined.ahead, err);
 }
 
 bool run_keeps_rights(const struct run *run)
@@ -158,6 +150,7 @@ static int carry_out(struct run *run, const struct op *op, struct err *err)
 		return do_notice(&op->notice);
 	case OP_chdir:
 		return chdir(op->chdir.path) < 0 ? fail(err, errno, "enter the directory", "%s", op->chdir.path) : 0;
+	case OP_environ:
 	case OP_env:
 	case OP_arg:
 		return 0; /* collected by exec */

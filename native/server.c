@@ -16,6 +16,7 @@
 
 #define NEVER INT64_MAX
 #define START_GRACE_MS 10000 /* for the run that started us to ask */
+#define LOCK_MS 50           /* for whoever has the lock to come */
 #define CACHE_MAX (64u << 20)
 #define CACHE_MIN (8u << 20)
 
@@ -59,50 +60,53 @@ static void hear_of_children(struct server *server)
 	spares_bury(server);
 }
 
-/* Brings an image to the state it should be in; it may be gone afterwards. */
-static void settle_image(struct server *server, struct image *image)
+static int64_t earlier(int64_t one, int64_t other)
 {
-	int64_t now = server_now_ms();
+	return one < other ? one : other;
+}
 
-	if (supervised_due(image->serving) <= now)
-		supervised_look(image->serving);
-	bool leave = image->ended || (image->runs == 0 && image->deadline <= now);
+/* Brings an image to the state it should be in, when it may be gone; says when it is to be looked at again. */
+static int64_t settle_image(struct server *server, struct image *image)
+{
+	bool leave = image->ended || (image->runs == 0 && image->deadline <= server_now_ms());
+	int64_t due = layouts_settle(server, image, leave);
 
-	layouts_settle(server, image, leave);
-	spares_settle(server, image, leave);
-	if (image->ended && image->runs == 0)
+	due = earlier(due, spares_settle(server, image, leave));
+	due = earlier(due, supervised_settle(image->serving));
+	if (image->ended && image->runs == 0) {
 		image_forget(&server->images, image);
-	else if (image->state == IMAGE_SERVING && leave)
-		image_leave(image);
-}
-
-/* When something is due next, in milliseconds of epoll_wait: -1 never. */
-static int until_due(const struct server *server)
-{
-	int64_t due = server->bare_runs == 0 && server->images == NULL && server->connections == 0 ? server->bare_deadline : NEVER;
-	int64_t left;
-
-	for (const struct image *image = server->images; image != NULL; image = image->next) {
-		if (image->state == IMAGE_SERVING && image->runs == 0 && image->deadline < due)
-			due = image->deadline;
-		if (layouts_due(image) < due)
-			due = layouts_due(image);
-		if (spares_due(image) < due)
-			due = spares_due(image);
-		if (supervised_due(image->serving) < due)
-			due = supervised_due(image->serving);
+		return NEVER;
 	}
-	if (server->looked_for != NULL && server->look_due < due)
-		due = server->look_due;
-	if (due == NEVER)
-		return -1;
-	left = due - server_now_ms();
-	return left <= 0 ? 0 : left > INT_MAX ? INT_MAX : (int)left;
+	if (image->state == IMAGE_SERVING && leave)
+		image_leave(image);
+	return image->state == IMAGE_SERVING && image->runs == 0 ? earlier(due, image->deadline) : due;
 }
 
-static bool nothing_to_do(const struct server *server)
+/* --- why it is there ---
+ *
+ * What the server has belongs to something that ends by itself, and of whose end the kernel tells it, or a clock:
+ *   a connection   its question, its end, or some seconds without either
+ *   a run          its pidfd
+ *   an image       its last run and the linger time: then the server lets go of all that it has of it; and whoever else has the mount, of which its device tells
+ *   a layout       its last run and the linger time, or the image
+ *   spares         the linger time after they were asked for, a change of mounts, or the image
+ * The last two are of an image and are no reason of their own. Whoever is to go is gone when this returns, and it says when the next one is. */
+static int64_t settle(struct server *server)
 {
-	return server->images == NULL && server->bare_runs == 0 && server->connections == 0 && server->bare_deadline <= server_now_ms();
+	int64_t due = server_drop_silent(server);
+
+	if (server->looked_for != NULL && server->look_due <= server_now_ms())
+		server_look_for_runs(server);
+	for (struct image *image = server->images, *next; image != NULL; image = next) {
+		next = image->next;
+		due = earlier(due, settle_image(server, image));
+	}
+	return server->looked_for != NULL ? earlier(due, server->look_due) : due;
+}
+
+static bool is_needed(const struct server *server)
+{
+	return server->images != NULL || server->bare_runs > 0 || server->silent != NULL;
 }
 
 /* --- the loop --- */
@@ -136,16 +140,15 @@ static void handle(struct server *server, enum watched *what)
 	}
 }
 
-/* Takes the socket away, unless somebody has just come. With the lock, nobody starts another server before this one's socket is gone; who has
- * connected but was not accepted sees a reset, and begins anew. */
+/* Takes the socket away, unless somebody comes. With the lock, nobody starts another server before this one's socket is gone; who has connected but was not
+ * accepted sees a reset, and begins anew. Who has the lock may have been stopped: others come all the same. */
 static bool end_of_scope(struct server *server)
 {
 	struct pollfd waiting = { .fd = server->box.listener, .events = POLLIN };
-	int cleanup_fd lock = wire_lock(server->box.dir, server->box.key);
+	int cleanup_fd lock = wire_try_lock(server->box.dir, server->box.key);
 
-	if (lock >= 0 && poll(&waiting, 1, 0) > 0) {
-		close_fd(&lock);
-		server_accept_one(server);
+	if (lock == -EWOULDBLOCK || (lock >= 0 && poll(&waiting, 1, 0) > 0)) {
+		server->bare_deadline = server_now_ms() + LOCK_MS;
 		return false;
 	}
 	if (lock >= 0)
@@ -153,28 +156,32 @@ static bool end_of_scope(struct server *server)
 	return true;
 }
 
-static void serve_scope(struct server *server)
+/* Until `due`, or until something happens. */
+static void await(struct server *server, int64_t due)
 {
 	struct epoll_event events[64];
+	int64_t left = due - server_now_ms();
+	int n = epoll_wait(server->epoll, events, ARRAY_LEN(events), due == NEVER ? -1 : left <= 0 ? 0 : left > INT_MAX ? INT_MAX : (int)left);
 
-	do {
-		int n;
+	for (int i = 0; i < n; i++)
+		if (*(const enum watched *)events[i].data.ptr == VIEW)
+			spares_see_change(events[i].data.ptr);
+	for (int i = 0; i < n; i++)
+		handle(server, events[i].data.ptr);
+}
 
-		while (!nothing_to_do(server)) {
-			n = epoll_wait(server->epoll, events, ARRAY_LEN(events), until_due(server));
-			for (int i = 0; i < n; i++)
-				if (*(const enum watched *)events[i].data.ptr == VIEW)
-					spares_see_change(events[i].data.ptr);
-			for (int i = 0; i < n; i++)
-				handle(server, events[i].data.ptr);
-			if (server->looked_for != NULL && server->look_due <= server_now_ms())
-				server_look_for_runs(server);
-			for (struct image *image = server->images, *next; image != NULL; image = next) {
-				next = image->next;
-				settle_image(server, image);
-			}
-		}
-	} while (!end_of_scope(server));
+static void serve_scope(struct server *server)
+{
+	for (;;) {
+		int64_t due = settle(server);
+
+		if (is_needed(server))
+			await(server, due);
+		else if (server->bare_deadline > server_now_ms())
+			await(server, earlier(due, server->bare_deadline));
+		else if (end_of_scope(server))
+			return;
+	}
 }
 
 /* 2 % of the memory it may use, within bounds. Asked before the box is entered: there is no /proc in it. */

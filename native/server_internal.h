@@ -98,6 +98,7 @@ struct connection { /* a run that wants to join; from accept to the answer */
 	int sock;
 	struct ucred peer;
 	struct connection *next; /* of those that wait for the same */
+	int64_t deadline;        /* milliseconds of CLOCK_MONOTONIC: how long its question is waited for */
 	uint32_t linger_ms;
 	char *layout; /* see struct server_request; none when layout_len is 0 */
 	size_t layout_len, layout_base;
@@ -121,7 +122,7 @@ struct server {
 	unsigned bare_runs; /* without an image */
 	int64_t bare_deadline;
 	uint32_t bare_linger_ms;
-	unsigned connections; /* that wait for their question to arrive */
+	struct connection *silent; /* that have not asked yet; the newest first */
 	struct run *looked_for;
 	int64_t look_due;
 	int epoll;
@@ -144,6 +145,8 @@ struct connection *server_connection(int sock);
 void server_answer(struct server *server, struct connection *connection);
 /* The question that was waited for has arrived. */
 void server_hear(struct server *server, struct connection *connection);
+/* Hangs up on who has not asked for too long; when the next of them is due, in milliseconds of CLOCK_MONOTONIC. */
+int64_t server_drop_silent(struct server *server);
 void server_refuse(struct connection *connection, int rc, const struct err *err);
 /* The runs that wait for an image: it is there, or (`rc`) cannot be had. */
 void server_answer_waiters(struct server *server, struct image *image, int rc, const struct err *err);
@@ -164,6 +167,7 @@ struct layout {
 	struct run *maker; /* until it has left the namespace */
 	int namespace;
 	int host_mounts; /* of the namespace that it was copied from: what changed since */
+	bool out_of_date; /* it has changed */
 	unsigned runs;
 	int64_t deadline; /* milliseconds of CLOCK_MONOTONIC: how long it is waited for; when it has no runs, how long it is kept */
 	struct connection *waiters;
@@ -175,13 +179,13 @@ struct layout *layout_find(struct server *server, struct image *image, const str
 /* A new one, of the run that has just been asked to make it; unless there are too many, or it cannot be heard of. */
 void layout_new(struct server *server, const struct connection *connection, struct run *maker);
 void layout_add_run(struct layout *layout, struct run *run);
+/* Of a finished one: whether something was mounted, unmounted or remounted where it was copied from. */
+bool layout_is_out_of_date(struct layout *layout);
 /* Its maker has left its namespace, or hung up. */
 void layout_hear(struct server *server, struct layout *layout);
 void layout_run_ended(struct server *server, struct run *run);
-/* When the next of them is due, in milliseconds of CLOCK_MONOTONIC. */
-int64_t layouts_due(const struct image *image);
-/* Hides what is due, or (`leave`) all; lets go of what nobody needs. */
-void layouts_settle(struct server *server, struct image *image, bool leave);
+/* Hides what is due, or (`leave`) all; lets go of what nobody needs. When the next of them is due, in milliseconds of CLOCK_MONOTONIC. */
+int64_t layouts_settle(struct server *server, struct image *image, bool leave);
 
 /* --- server_spares.c: roots made ahead, for runs that have something of their own mounted beside what others have --- */
 
@@ -190,15 +194,13 @@ int spares_take(struct image *image, const struct connection *connection);
 /* Whether this run would have had use for one, and is not the first such: then it is to lend what they are made from. */
 bool spares_are_wanted(const struct image *image, const struct connection *connection);
 /* It has, and left the namespace of its layout. Takes the descriptors. */
-void spares_begin(struct server *server, const struct layout *layout, int view, int view_mounts);
+void spares_begin(struct server *server, struct layout *layout, int view, int view_mounts);
 /* What is watched for them: something was mounted; before anything else is done about what happened at the same time. */
 void spares_see_change(void *what);
 /* … the process that makes them has made one, or ended. */
 void spares_hear(struct server *server, void *what);
-/* Has one made when there is none; lets go of all when they are of no use any more, or `leave`. */
-void spares_settle(struct server *server, struct image *image, bool leave);
-/* When that is, in milliseconds of CLOCK_MONOTONIC. */
-int64_t spares_due(const struct image *image);
+/* Has one made when there is none; lets go of all when they are of no use any more, or `leave`. When that is next, in milliseconds of CLOCK_MONOTONIC. */
+int64_t spares_settle(struct server *server, struct image *image, bool leave);
 /* After a SIGCHLD. */
 void spares_bury(struct server *server);
 
@@ -222,9 +224,8 @@ enum supervised_news { NEWS_NONE, NEWS_OPENED, NEWS_FAILED, NEWS_ENDED, NEWS_REP
 /* What it says. OPENED: it serves. FAILED: it could not open the image (`err`), or there is no way to go on: the devices are closed, whoever uses the mount gets
  * errors. ENDED: the mount and every use of it are gone. REPLACED: the channel is another one. */
 enum supervised_news supervised_hear(struct supervised *serving, struct err *err);
-/* When it is to be looked after, in milliseconds of CLOCK_MONOTONIC; INT64_MAX: there is no need to. */
-int64_t supervised_due(const struct supervised *serving);
-void supervised_look(struct supervised *serving);
+/* Looks after it if that is due. When it is next, in milliseconds of CLOCK_MONOTONIC; INT64_MAX: there is no need to. */
+int64_t supervised_settle(struct supervised *serving);
 /* After a SIGCHLD: has it go on if a signal has stopped it. */
 void supervised_resume(struct supervised *serving);
 const struct imagefs_shared *supervised_shared(const struct supervised *serving);
@@ -271,7 +272,7 @@ NORETURN void serving_main(const struct serving *serving);
 
 /* --- program_ahead.c --- */
 
-/* Has a program decoded into the cache by a thread of its own, with its loader and its C library; the strings stay where they are. Empty: none. */
-void program_ahead(struct squash *squash, const char *name, const char *search);
+/* Has a program decoded into the cache by a thread of its own, with its loader and its C library, until `asked`; what is given stays where it is. Empty: none. */
+void program_ahead(struct squash *squash, const char *name, const char *search, const _Atomic bool *asked);
 
 #endif

@@ -25,11 +25,12 @@ static bool is_mount_namespace(int fd)
 	return ioctl(fd, NS_GET_NSTYPE) == CLONE_NEWNS;
 }
 
-static bool is_out_of_date(const struct layout *layout)
+bool layout_is_out_of_date(struct layout *layout)
 {
 	struct pollfd changes = { .fd = layout->host_mounts, .events = POLLPRI };
 
-	return layout->state == LAYOUT_FINISHED && poll(&changes, 1, 0) != 0;
+	layout->out_of_date = layout->out_of_date || (layout->state == LAYOUT_FINISHED && poll(&changes, 1, 0) != 0);
+	return layout->out_of_date;
 }
 
 static bool is_expired(const struct layout *layout, int64_t now)
@@ -72,7 +73,7 @@ struct layout *layout_find(struct server *server, struct image *image, const str
 	layout = *at;
 	if (layout == NULL)
 		return NULL;
-	if (is_expired(layout, server_now_ms()) || is_out_of_date(layout)) {
+	if (is_expired(layout, server_now_ms()) || layout_is_out_of_date(layout)) {
 		hide(server, layout);
 		return NULL;
 	}
@@ -174,21 +175,10 @@ void layout_run_ended(struct server *server, struct run *run)
 	layout->deadline = server_now_ms() + layout->image->linger_ms;
 }
 
-int64_t layouts_due(const struct image *image)
-{
-	int64_t due = INT64_MAX;
-
-	for (const struct layout *layout = image->layouts; layout != NULL; layout = layout->next) {
-		if ((layout->state == LAYOUT_AWAITED ? layout->waiters != NULL : layout->runs == 0) && layout->deadline < due)
-			due = layout->deadline;
-	}
-	return due;
-}
-
-void layouts_settle(struct server *server, struct image *image, bool leave)
+int64_t layouts_settle(struct server *server, struct image *image, bool leave)
 {
 	struct layout **at = &image->layouts;
-	int64_t now = server_now_ms();
+	int64_t now = server_now_ms(), due = INT64_MAX;
 
 	while (*at != NULL) {
 		struct layout *layout = *at;
@@ -196,6 +186,8 @@ void layouts_settle(struct server *server, struct image *image, bool leave)
 		if (layout->state != LAYOUT_HIDDEN && (leave || is_expired(layout, now)))
 			hide(server, layout);
 		if (layout->runs > 0 || layout->state != LAYOUT_HIDDEN) {
+			if ((layout->state == LAYOUT_AWAITED ? layout->waiters != NULL : layout->runs == 0) && layout->deadline < due)
+				due = layout->deadline;
 			at = &layout->next;
 			continue;
 		}
@@ -204,4 +196,5 @@ void layouts_settle(struct server *server, struct image *image, bool leave)
 			server_let_go(server, layout->namespace);
 		free(layout);
 	}
+	return due;
 }

@@ -16,6 +16,8 @@
 #define LOOK_MS 1000
 #define SOON_MS 50
 #define SEND_MS 100
+/* A run asks at once. One that was stopped before finds that nobody listens, and begins anew. */
+#define QUESTION_MS 2000
 /* Of all runs. The descriptors that wait in sockets are counted for the user: nobody whose RLIMIT_NOFILE is smaller than that can send any more. */
 #define NAMESPACES_MAX 64
 
@@ -251,17 +253,44 @@ void server_watch_image(struct server *server, struct image *image)
 /* Until its question arrives. */
 static void wait_for_question(struct server *server, struct connection *connection)
 {
-	if (server_watch(server, connection->sock, connection) < 0)
+	if (server_watch(server, connection->sock, connection) < 0) {
 		hang_up(connection);
-	else
-		server->connections++;
+		return;
+	}
+	connection->deadline = server_now_ms() + QUESTION_MS;
+	wait_in(&server->silent, connection);
+}
+
+static void no_longer_silent(struct server *server, struct connection *connection)
+{
+	struct connection **at = &server->silent;
+
+	while (*at != connection)
+		at = &(*at)->next;
+	*at = connection->next;
+	server_unwatch(server, connection->sock);
 }
 
 void server_hear(struct server *server, struct connection *connection)
 {
-	server_unwatch(server, connection->sock);
-	server->connections--;
+	no_longer_silent(server, connection);
 	server_answer(server, connection);
+}
+
+int64_t server_drop_silent(struct server *server)
+{
+	int64_t now = server_now_ms(), due = INT64_MAX;
+
+	for (struct connection *connection = server->silent, *next; connection != NULL; connection = next) {
+		next = connection->next;
+		if (connection->deadline > now) {
+			due = connection->deadline;
+		} else {
+			no_longer_silent(server, connection);
+			hang_up(connection);
+		}
+	}
+	return due;
 }
 
 /* Without the memory for it, it shares none. */

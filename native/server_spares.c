@@ -125,7 +125,7 @@ static int watch_view(struct server *server, struct spares *spares)
 	return epoll_ctl(server->epoll, EPOLL_CTL_ADD, spares->view_mounts, &event) < 0 ? -errno : 0;
 }
 
-void spares_begin(struct server *server, const struct layout *layout, int view, int view_mounts)
+void spares_begin(struct server *server, struct layout *layout, int view, int view_mounts)
 {
 	struct image *image = layout->image;
 	struct spares *spares = image->spares != NULL || view < 0 || view_mounts < 0 ? NULL : malloc(sizeof *spares + layout->base);
@@ -138,7 +138,8 @@ void spares_begin(struct server *server, const struct layout *layout, int view, 
 	*spares = (struct spares) { .view_part = { VIEW, spares }, .maker_part = { SPARE, spares }, .image = image, .view = view, .view_mounts = view_mounts, .maker = -1,
 		.namespace = fcntl(layout->namespace, F_DUPFD_CLOEXEC, 0), .deadline = server_now_ms() + image->linger_ms, .len = layout->base };
 	memcpy(spares->base, layout->bytes, layout->base);
-	if (spares->namespace < 0 || spares->namespace >= server->fd_limit || watch_view(server, spares) < 0)
+	/* mountinfo tells of a change once, and epoll asks when it begins to watch without passing that on: then the layout's, which was opened before, still tells of it. */
+	if (spares->namespace < 0 || spares->namespace >= server->fd_limit || watch_view(server, spares) < 0 || layout_is_out_of_date(layout))
 		drop(server, spares);
 	else
 		image->spares = spares;
@@ -233,23 +234,20 @@ static bool somebody_mounts(const struct image *image)
 	return false;
 }
 
-int64_t spares_due(const struct image *image)
-{
-	return image->spares == NULL ? INT64_MAX : image->spares->out_of_date ? 0 : image->spares->deadline;
-}
-
-void spares_settle(struct server *server, struct image *image, bool leave)
+int64_t spares_settle(struct server *server, struct image *image, bool leave)
 {
 	struct spares *spares = image->spares;
 
 	if (spares == NULL)
-		return;
-	if (leave || spares_due(image) <= server_now_ms()) {
+		return INT64_MAX;
+	if (leave || spares->out_of_date || spares->deadline <= server_now_ms()) {
 		image->spares = NULL;
 		drop(server, spares);
-	} else if (spares->ready < ROOTS_MAX && !spares->asked && !somebody_mounts(image)) {
-		ask_for_one(server, spares);
+		return INT64_MAX;
 	}
+	if (spares->ready < ROOTS_MAX && !spares->asked && !somebody_mounts(image))
+		ask_for_one(server, spares);
+	return spares->deadline;
 }
 
 static bool bury(struct spares *spares)

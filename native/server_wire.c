@@ -152,6 +152,14 @@ int wire_lock(int dir, const char *key)
 	return lock_file(dir, name, LOCK_EX);
 }
 
+int wire_try_lock(int dir, const char *key)
+{
+	char name[WIRE_NAME_MAX];
+
+	wire_name(name, key, WIRE_LOCK);
+	return lock_file(dir, name, LOCK_EX | LOCK_NB);
+}
+
 /* --- what others have left --- */
 
 /* The stem of KEY.PROTOCOL.ENDING, of any version; 0: it is another file. */

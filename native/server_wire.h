@@ -85,6 +85,8 @@ struct sockaddr_un;
 int WARN_UNUSED wire_address(struct sockaddr_un *address, int dir, const char *key);
 /* Opens and locks the scope's lock file, waiting for whoever has it; returns its descriptor. */
 int WARN_UNUSED wire_lock(int dir, const char *key);
+/* The same without waiting: -EWOULDBLOCK. */
+int WARN_UNUSED wire_try_lock(int dir, const char *key);
 /* Removes what killed servers have left (the end of a job's control group or PID namespace gives them no time): sockets that nobody listens to, with their
  * locks, of all scopes and versions; and logs of last week. In the working directory, for the sockets, which no *at() call knows. */
 void wire_clear(void);

@@ -189,7 +189,7 @@ NORETURN void serving_main(const struct serving *serving)
 	if (hot.count > 0)
 		load(serving, &hot, config.squash);
 	else if (!serving->is_successor) /* which finds no run that has not started its program yet, or hardly */
-		program_ahead(config.squash, serving->program, serving->search);
+		program_ahead(config.squash, serving->program, serving->search, &serving->shared->read);
 	await_mount(serving);
 	if (imagefs_serve(&config, &opened.err) == 0)
 		_exit(0);

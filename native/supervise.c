@@ -1,3 +1,4 @@
+#include <fcntl.h>
 #include <poll.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -74,8 +75,24 @@ static NORETURN void end_with_init(const struct supervisor *supervisor)
 	end_like(supervisor->ended ? supervisor->status : status);
 }
 
-/* The shell that started us sees us stop as the payload stopped, and gets its terminal back. */
-static void stop_like(int sig)
+/* What PID 1 says next then has us go on, by the signal for that. */
+static void wake_when_told(int channel, bool wake)
+{
+	int flags = fcntl(channel, F_GETFL);
+
+	fcntl(channel, F_SETOWN, getpid());
+	fcntl(channel, F_SETSIG, SIGCONT);
+	fcntl(channel, F_SETFL, wake ? flags | O_ASYNC : flags & ~O_ASYNC);
+}
+
+static bool is_told_more(int channel)
+{
+	struct pollfd more = {.fd = channel, .events = POLLIN};
+
+	return poll(&more, 1, 0) > 0;
+}
+
+static void stop_by(int sig)
 {
 	struct sigaction now;
 	sigset_t only;
@@ -88,6 +105,16 @@ static void stop_like(int sig)
 	sigprocmask(SIG_UNBLOCK, &only, NULL);
 	/* Here we are stopped. The SIGCONT that ends it is blocked, so it is read and handed on like other signals. */
 	sigprocmask(SIG_BLOCK, &only, NULL);
+}
+
+/* The shell that started us sees us stop as the payload stopped, and gets its terminal back. Who suspends a job and resumes it has stopped us, too: then we may
+ * hear of the payload's stop when it goes on already, and nobody tells us a second time. */
+static void stop_like(int sig, int channel)
+{
+	wake_when_told(channel, true);
+	if (!is_told_more(channel))
+		stop_by(sig);
+	wake_when_told(channel, false);
 }
 
 static void take_listener(struct supervisor *supervisor, int channel, struct msghdr *envelope)
@@ -137,8 +164,10 @@ static bool hear(struct supervisor *supervisor, int channel)
 		}
 		break;
 	case PAYLOAD_STOPPED:
-		stop_like(message.value);
+		stop_like(message.value, channel);
 		break;
+	case PAYLOAD_CONTINUED:
+		break; /* has woken us */
 	case PAYLOAD_ENDED:
 		supervisor->ended = true;
 		supervisor->status = message.value;
@@ -167,8 +196,8 @@ static void pass_on(struct supervisor *supervisor, const struct signalfd_siginfo
 	if (sig == SIGCHLD)
 		return;
 	if (supervisor->payload > 0) {
-		/* What the kernel itself sends (a terminal's Ctrl-C, Ctrl-Z, resize, hang-up) goes to the whole process group: the payload has it. */
-		if (info->ssi_code != SI_KERNEL && !supervisor->ended)
+		/* What the kernel itself sends (a terminal's Ctrl-C, Ctrl-Z, resize, hang-up) goes to the whole process group: the payload has it. Or it is for us (stop_like). */
+		if (info->ssi_code <= 0 && !supervisor->ended)
 			kill(supervisor->payload, sig);
 		return;
 	}

@@ -1,7 +1,7 @@
 /* One image's serving process: started, watched, replaced when it dies. The process that reads the image and may be brought down by it holds nothing that
  * its successor could not go on with: devices and slots of requests are ours. */
 #include "fetch.h"
-#include "server_internal.h"
+#include "supervised.h"
 
 #include <fcntl.h>
 #include <sched.h>
@@ -14,37 +14,7 @@
 #include <time.h>
 
 #define WORKERS_MIN 8u
-/* How often slots are looked at while there are requests. */
-#ifndef WATCH_TICK_MS
-#define WATCH_TICK_MS 10000
-#endif
-#define TICKS_STUCK 3      /* after so many without an answer, and without a read of the image that is waited for, the process hangs */
-#define TICKS_INTERRUPT 1  /* after so many, whoever has been told to end need not wait any more */
 #define FAILURES_MAX 8u    /* processes in a row that got nowhere */
-
-struct supervised {
-	const struct image *image;
-	struct imagefs_shared *shared;
-	int devices[IMAGEFS_WORKERS_MAX];
-	unsigned device_count;
-	int listening; /* one more device, for when nobody else listens to the kernel; -1: there is none */
-	unsigned parked_ticks; /* for so many there have been parked requests although a worker is free */
-	pid_t pid;
-	int channel;
-	int asks[2];       /* to the process that fetches, from the one that serves */
-	pid_t fetcher;     /* 0: there is none, or no longer */
-	bool has_fetched;  /* and will have no other one */
-	bool mounted;      /* the devices have their mount */
-	bool filled;       /* its slots have their memory */
-	bool opened;       /* by this process or one before it */
-	unsigned failures, replacements;
-	bool hangs;        /* killed because of that */
-	int64_t due;
-	struct {
-		uint64_t request; /* in hand when last looked at */
-		unsigned ticks;   /* for so long */
-	} seen[IMAGEFS_WORKERS_MAX];
-};
 
 int64_t server_now_ms(void)
 {
@@ -132,13 +102,6 @@ static void start_fetcher(struct supervised *serving)
 	serving->has_fetched = true;
 }
 
-static void watch(struct supervised *serving)
-{
-	atomic_store(&serving->shared->watched, true);
-	serving->due = server_now_ms() + WATCH_TICK_MS;
-	memset(serving->seen, 0, sizeof serving->seen);
-}
-
 static void close_devices(struct supervised *serving)
 {
 	while (serving->device_count > 0)
@@ -216,7 +179,7 @@ int supervised_mounted(struct supervised *serving, struct err *err)
 	/* Should it have ended, that is heard later. */
 	if (serving->pid > 0)
 		(void)!send(serving->channel, &now, sizeof now, MSG_NOSIGNAL);
-	watch(serving); /* the first request is coming */
+	supervised_watch(serving); /* the first request is coming */
 	return 0;
 }
 
@@ -230,11 +193,6 @@ void supervised_fill(struct supervised *serving)
 int supervised_channel(const struct supervised *serving)
 {
 	return serving->channel;
-}
-
-int64_t supervised_due(const struct supervised *serving)
-{
-	return serving->due;
 }
 
 const struct imagefs_shared *supervised_shared(const struct supervised *serving)
@@ -255,14 +213,14 @@ static enum supervised_news give_up(struct supervised *serving, struct err *err)
 	server_log(serving->image->box, "the image cannot be served any more; whoever uses it gets errors");
 	close_devices(serving);
 	if (err->step[0] == '\0')
-		fail(err, EIO, SERVER_STEP_SERVER, "the process that serves the image ended again and again");
+		fail(err, EIO, SERVER_STEP_SERVER, "the process that serves the image %s", serving->opened ? "ended again and again" : "ended before it had opened it");
 	return NEWS_FAILED;
 }
 
 static enum supervised_news bury(struct supervised *serving, struct err *err)
 {
 	int status = 0;
-	bool killed;
+	bool killed, goes_on;
 	char text[96];
 
 	/* It has ended, or does not keep to what was agreed. */
@@ -278,15 +236,16 @@ static enum supervised_news bury(struct supervised *serving, struct err *err)
 	if (killed)
 		atomic_store(&serving->shared->alone, 0);
 	if (killed || atomic_load(&serving->shared->alone) == 0)
-		serving->failures++; /* set back when a successor has answered what it found */
+		serving->failures++; /* set back when a successor has answered what it found, or opened the image */
 	serving->hangs = false;
+	goes_on = (serving->opened || killed) && serving->failures < FAILURES_MAX && start_process(serving) == 0;
 	snprintf(text, sizeof text, "a serving process ended (%s %d); %s", WIFSIGNALED(status) ? "signal" : "status",
-		WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status), serving->failures < FAILURES_MAX ? "another one goes on" : "giving up");
+		WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status), goes_on ? "another one goes on" : "giving up");
 	server_log(serving->image->box, text);
-	if (!serving->opened || serving->failures >= FAILURES_MAX || start_process(serving) < 0)
+	if (!goes_on)
 		return give_up(serving, err);
 	serving->replacements++;
-	watch(serving); /* from the start: it has requests to answer */
+	supervised_watch(serving); /* from the start: it has requests to answer */
 	return NEWS_REPLACED;
 }
 
@@ -313,6 +272,7 @@ enum supervised_news supervised_hear(struct supervised *serving, struct err *err
 		if (serving->opened)
 			return NEWS_NONE;
 		serving->opened = true;
+		serving->failures = 0;
 		return NEWS_OPENED;
 	case SAYS_RECOVERED:
 		serving->failures = 0;
@@ -321,100 +281,13 @@ enum supervised_news supervised_hear(struct supervised *serving, struct err *err
 		server_log(serving->image->box, message.err.detail);
 		break;
 	case SAYS_WATCH:
-		watch(serving);
+		supervised_watch(serving);
 		break;
 	case SAYS_FETCH:
 		start_fetcher(serving);
 		break;
 	}
 	return NEWS_NONE;
-}
-
-/* --- while it works --- */
-
-/* Looks at one slot; for how many ticks it has had the same request. */
-static unsigned ticks_of(struct supervised *serving, unsigned index)
-{
-	uint64_t request = imagefs_in_hand(serving->shared, index);
-
-	if (request != 0 && request == serving->seen[index].request)
-		return ++serving->seen[index].ticks;
-	serving->seen[index].request = request;
-	serving->seen[index].ticks = 0;
-	return 0;
-}
-
-/* Until a request is answered its asker cannot even be killed. */
-static void release_interrupted(struct supervised *serving)
-{
-	for (unsigned i = 0; i < serving->shared->workers; i++) {
-		uint64_t request = serving->seen[i].request;
-
-		if (request != 0 && serving->seen[i].ticks >= TICKS_INTERRUPT && atomic_load(&serving->shared->slots[i].interrupted) == request)
-			imagefs_give_up(serving->shared, i, atomic_load(&serving->shared->slots[i].was_parked) ? serving->listening : serving->devices[i], -EINTR);
-	}
-}
-
-/* A worker that waits for the kernel does not see what was parked meanwhile (it had looked just before): a successor will. */
-static bool parked_are_forgotten(struct supervised *serving, bool all_hang)
-{
-	serving->parked_ticks = imagefs_parked_count(serving->shared) > 0 && !all_hang ? serving->parked_ticks + 1 : 0;
-	return serving->parked_ticks > TICKS_INTERRUPT;
-}
-
-static bool nothing_in_hand(const struct supervised *serving)
-{
-	for (unsigned i = 0; i < serving->shared->workers; i++)
-		if (imagefs_in_hand(serving->shared, i) != 0)
-			return false;
-	return imagefs_parked_count(serving->shared) == 0;
-}
-
-static void end_process(struct supervised *serving)
-{
-	server_log(serving->image->box, "a serving process hangs, it is ended");
-	serving->hangs = true;
-	kill(serving->pid, SIGKILL); /* its channel tells when it is gone */
-}
-
-void supervised_look(struct supervised *serving)
-{
-	struct imagefs_shared *shared = serving->shared;
-	unsigned hanging = 0, longest = 0;
-
-	for (unsigned i = 0; i < shared->workers; i++) {
-		unsigned ticks = ticks_of(serving, i);
-
-		hanging += ticks >= TICKS_INTERRUPT;
-		longest = ticks > longest ? ticks : longest;
-	}
-	if (hanging == shared->workers && serving->listening >= 0)
-		imagefs_listen(shared, serving->listening);
-	release_interrupted(serving);
-	if (serving->pid > 0
-		&& ((longest >= TICKS_STUCK && atomic_load(&shared->reading) == 0) || parked_are_forgotten(serving, hanging == shared->workers)))
-		end_process(serving);
-	serving->due = server_now_ms() + WATCH_TICK_MS;
-	if (!nothing_in_hand(serving))
-		return;
-	/* In this order: a worker that took a request before it saw this is seen by us. */
-	atomic_store(&shared->watched, false);
-	if (nothing_in_hand(serving))
-		serving->due = INT64_MAX;
-	else
-		atomic_store(&shared->watched, true);
-}
-
-/* Who stops a whole job stops the server too, and this waits until the job goes on. Stopped alone, with nothing in hand or in the midst of a read, it would
- * not be missed by who looks at slots, only by its readers. */
-void supervised_resume(struct supervised *serving)
-{
-	siginfo_t info = { .si_pid = 0 };
-
-	if (serving->pid <= 0 || waitid(P_PID, (id_t)serving->pid, &info, WSTOPPED | WNOHANG) < 0 || info.si_pid == 0)
-		return;
-	server_log(serving->image->box, "a serving process was stopped, it is told to go on");
-	kill(serving->pid, SIGCONT);
 }
 
 void supervised_bury_fetcher(struct supervised *serving)

@@ -195,7 +195,8 @@ int tree_role_main(int argc, char **argv)
 		first = 3;
 	}
 	if (argc <= first || (end != NULL && *end != '\0') || (first == 2 && strcmp(verb, "look") != 0 && strcmp(verb, "names") != 0)) {
-		fputs("tsrun: @tree look|names PATH…, @tree read LIMIT PATH…, @tree put [whole], @tree take real|recorded DIRECTORY, @tree cat FILE, @tree host HOST PLACE DIRECTORY PROGRAM…, @tree shell PROGRAM… (internal; see native/tree_role.h)\n", stderr);
+		fputs("tsrun: @tree look|names PATH…, @tree read LIMIT PATH…, @tree put [whole], @tree take real|recorded DIRECTORY, @tree cat FILE, "
+		      "@tree host HOST PLACE DIRECTORY PROGRAM…, @tree shell PROGRAM… (internal; see native/tree_role.h)\n", stderr);
 		return 2;
 	}
 	for (int i = first; i < argc; i++) {

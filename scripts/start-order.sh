@@ -1,7 +1,15 @@
 #!/bin/sh
 # start-order.sh IMAGE: what a warm start of that image, by an ordinary user, enters of the half that starts runs, but for the engine, as lines for
 # native/start/order.ld. After make.
+# start-order.sh --check BUILD: names in that file which are none, or no longer; make asks.
 set -eu
+if [ "$1" = --check ]; then
+	objdump -h "$2/start.o" | awk '
+		NR == FNR { for (name = $2; name ~ /^\.text\./; sub(/\.[^.]*$/, "", name)) there[name] = 1; next }
+		match($0, /start\.o\(\.text\.[^ ]+ /) && !(substr($0, RSTART + 8, RLENGTH - 9) in there) { print "native/start/order.ld: there is no " substr($0, RSTART + 8, RLENGTH - 9) }
+	' - native/start/order.ld
+	exit
+fi
 place=$(mktemp -d)
 trap 'rm -rf "$place"' EXIT
 cc -O2 -o "$place/entered" "$(dirname "$0")/entered.c"

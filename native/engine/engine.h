@@ -20,7 +20,8 @@ int engine_start(struct engine **engine, const struct host_ops *host, struct err
 int engine_start_text(struct engine **engine, const struct host_ops *host, const char *bundle, size_t len, const char *name, struct err *err);
 
 /* Calls globalThis[function](in) and gives its answer as malloc'ed bytes with a NUL behind: those of a string, or of all texts in an array of arrays with
- * a NUL behind each (numbers are decimal text; a list in such an array is one text, with commas). What it throws comes back in `err` with its stack: -EPROTO; -ENOMEM and -ETIME when a limit was met; -ENOENT without such a function; -EILSEQ when the answer is neither, or no byte string. After
+ * a NUL behind each (numbers are decimal text; a list in such an array is one text, with commas). What it throws comes back in `err` with its stack:
+ * -EPROTO; -ENOMEM and -ETIME when a limit was met; -ENOENT without such a function; -EILSEQ when the answer is neither, or no byte string. After
  * -EFAULT (a fault inside the engine) the engine takes no more calls. */
 int engine_call(struct engine *engine, const char *function, const char *in, size_t in_len, char **out, size_t *out_len, struct err *err);
 

@@ -55,17 +55,24 @@ struct borrowed {
 	bool lent;      /* `bytes` are the string's own */
 };
 
-/* border.c: values and byte strings. */
+/* strings.c */
 bool engine_is_string(uint64_t value);
+/* A place in linear memory for `len` bytes: on the module's stack when small; 0: there is none. engine_release_scratch() ends it. */
 uint32_t engine_take_scratch(struct engine *engine, size_t len);
 void engine_release_scratch(struct engine *engine, uint32_t at, size_t len);
+/* A JavaScript string of these bytes, or EXCEPTION (out of memory). */
 uint64_t engine_string_value(struct engine *engine, const char *bytes, size_t len);
 struct borrowed engine_borrow(struct engine *engine, uint64_t value);
 void engine_give_back(struct engine *engine, struct borrowed *text);
 uint64_t engine_property(struct engine *engine, uint64_t object, const char *name);
-int engine_texts(struct engine *engine, uint64_t array, char **out, size_t *out_len);
 void engine_free_value(struct engine *engine, uint64_t value);
-/* The one native function of the bundle, __host: called by the engine through its function table. */
+
+/* answers.c: the parts of an array as bytes: the text of each of their values, and a NUL behind it. A list among these is one text, with commas between its values: as
+ * JavaScript has it, where it would cost a start a tenth of its planning. 0; -EILSEQ: it is no array, or not all are byte strings without NUL; -ENOMEM; -EPROTO: an
+ * exception is pending. */
+int engine_texts(struct engine *engine, uint64_t array, char **out, size_t *out_len);
+
+/* host_function.c: the one native function of the bundle, __host, called by the engine through its function table. */
 u64 engine_host_function(void *context, u32 js_context, u64 this_value, u32 argc, u32 argv);
 
 /* engine.c: both fill `err` and return its negative errno. */

@@ -32,6 +32,8 @@ void do_read(const struct request *r)
 		answer_failure(r, rc, &err);
 		return;
 	}
+	if (!atomic_load_explicit(&r->fs->config.shared->read, memory_order_relaxed))
+		atomic_store_explicit(&r->fs->config.shared->read, true, memory_order_relaxed);
 	memcpy(parts + 1, pieces.iov, pieces.count * sizeof parts[0]);
 	answer_vector(r, 0, parts, pieces.count + 1, pieces.bytes);
 	end = in->offset + pieces.bytes;

@@ -17,8 +17,8 @@
 /* --- mounts; the caller is in the user namespace the mount will belong to, and in a mount namespace of it. Read-only, nosuid, nodev, permissions
  * checked by the kernel, for this user and group only. --- */
 
-/* A device, which has no mount yet: `device_path` is a fuse device in that namespace. `flags` of open(2): O_NONBLOCK for one whose reads do not wait. Who has it already, a process that was forked
- * meanwhile, has it with its mount, too. */
+/* A device, which has no mount yet: `device_path` is a fuse device in that namespace. `flags` of open(2): O_NONBLOCK for one whose reads
+ * do not wait. Who has it already, a process that was forked meanwhile, has it with its mount, too. */
 int WARN_UNUSED imagefs_open_device(const char *device_path, int flags, struct err *err);
 /* The device's mount, attached nowhere yet (Linux 5.2). */
 int WARN_UNUSED imagefs_mount(int device, uid_t uid, gid_t gid, struct err *err);
@@ -62,6 +62,7 @@ struct imagefs_shared {
 	_Atomic uint64_t cache_bytes; /* of the block cache, a moment ago */
 	_Atomic uint64_t cache_hits, cache_loads; /* of the process that serves now */
 	_Atomic bool unused;      /* no run is known that uses the mount */
+	_Atomic bool read;        /* content of a file has been asked for */
 	_Atomic bool fetching;    /* a process that fetches has been asked for */
 	_Atomic uint32_t fetcher; /* its pid: what it asks for, nobody else has asked for yet; 0: none */
 	struct imagefs_parked parked[IMAGEFS_PARKED];

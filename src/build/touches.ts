@@ -1,5 +1,6 @@
 /** Records of what a run touched of an image (native/hot.h), read back: they come from files that anybody may have written. */
 import { closeSync, openSync, readSync } from 'node:fs';
+import { errnoText } from '../util/errno.ts';
 import { TsrunError } from '../util/errors.ts';
 import { fileChunks } from '../util/read-file.ts';
 import type { SquashFile } from './squash-file.ts';
@@ -38,7 +39,8 @@ const readRecord = async (path: string): Promise<Buffer> => {
   try {
     for await (const chunk of fileChunks(path, 0, MAX_BYTES + 1)) chunks.push(chunk);
   } catch (error) {
-    throw refusal(path, error instanceof Error ? error.message : String(error));
+    const { errno, message } = error as NodeJS.ErrnoException;
+    throw refusal(path, errno === undefined ? message : errnoText(errno));
   }
   const bytes = Buffer.concat(chunks);
   if (bytes.length > MAX_BYTES) throw refusal(path, `it has more than ${MAX_BYTES} bytes`);

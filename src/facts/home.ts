@@ -2,7 +2,6 @@
 import type { Environment } from '../request/from-env.ts';
 import { failed, type Host } from '../util/host.ts';
 import { cleanPath, isWithin } from '../util/paths.ts';
-import { realPath } from './real-path.ts';
 
 export type Home = {
   /** Clean absolute path as spelled by HOME or the account; '/' when there is none. */
@@ -23,6 +22,6 @@ export const findHome = (host: Host, environment: Environment, account: string, 
   const path = cleanPath(origin === 'HOME' ? wanted : account);
   if (path === '/') return { path, real: '/', origin };
   if (isWithin(cwd, path)) return { path, real: path, origin };
-  const real = realPath(host, path);
+  const real = host.realPath(path);
   return { path, real: failed(real) ? undefined : real, origin };
 };

@@ -1,8 +1,9 @@
 /** Who runs this: the caller's name, home and groups. The native program is static and cannot load name service modules. */
 import type { Environment } from '../request/from-env.ts';
 import { contains } from '../util/contains.ts';
-import { failed, type Host, type Ids } from '../util/host.ts';
+import { type Fields, failed, type Host, type Ids } from '../util/host.ts';
 
+/** Its texts hold none of the characters that part the fields of passwd and group. */
 export type Identity = {
   readonly ids: Ids;
   readonly name: string;
@@ -37,36 +38,27 @@ export const isPlain = (text: string): boolean => !(text.includes(':') || text.i
 /** Fit for a field of passwd and group. */
 const isField = (text: string | undefined): text is string => text !== undefined && text !== '' && isPlain(text);
 
-/** The lines that may speak of these ids and names. */
-const accountLines = (host: Host, path: string, values: readonly (number | string | undefined)[]): string => {
-  const wanted: string[] = [];
-  for (let at = 0; at < values.length; at++) if ((values[at] ?? '') !== '') wanted.push(String(values[at]));
-  const lines = host.lines(path, wanted);
-  return failed(lines) ? '' : lines;
-};
-
 const nameIn = (environment: Environment): string | undefined => environment.get('LOGNAME') ?? environment.get('USER');
+
+/** Places in the answer of Host.accounts(): is there a line for the name, the primary group's name, the first of the others. */
+const KNOWN = 4;
+const GROUP = 5;
+const OTHER_GROUPS = 6;
 
 type Account = Pick<Identity, 'name' | 'gecos' | 'home' | 'shell' | 'source'>;
 
-const accountOf = (fields: readonly string[], source: Identity['source']): Account | undefined => {
-  const name = fields[0];
-  const gecos = fields[4] ?? '';
-  const home = fields[5] ?? '';
-  const shell = fields[6] ?? '';
-  return isField(name) ? { name, gecos, home: home.startsWith('/') ? home : '', shell, source } : undefined;
-};
+const accountOf = (name: string, gecos: string, home: string, shell: string, source: Identity['source']): Account | undefined =>
+  isField(name) ? { name, gecos: isPlain(gecos) ? gecos : '', home: home.startsWith('/') ? home : '', shell, source } : undefined;
 
 /**
  * The account as the environment tells it, when that is complete and no local account contradicts it. It is asked before getent: sites with LDAP
  * would otherwise pay a process and a question to a server for every start, to learn what the login already wrote here.
  */
-const accountInEnvironment = (environment: Environment, passwd: string): Account | undefined => {
+const accountInEnvironment = (environment: Environment): Account | undefined => {
   const name = nameIn(environment);
   const other = environment.get('USER') ?? name;
   const home = environment.get('HOME');
   if (!isField(name) || name !== other || !isField(home) || !home.startsWith('/')) return undefined;
-  if (findLine(passwd, 0, name) !== undefined) return undefined;
   const shell = environment.get('SHELL');
   return { name, gecos: '', home, shell: isField(shell) ? shell : '', source: 'environment' };
 };
@@ -75,20 +67,22 @@ const accountFromGetent = (host: Host, uid: string): Account | undefined => {
   const line = host.getent('passwd', uid);
   if (failed(line)) return undefined;
   const fields = line.trimEnd().split(':');
-  return fields[2] === uid ? accountOf(fields, 'getent') : undefined;
+  const [name = '', , , , gecos = '', home = '', shell = ''] = fields;
+  return fields[2] === uid ? accountOf(name, gecos, home, shell, 'getent') : undefined;
 };
 
-/** /etc/passwd, then the environment, then getent; an unknown caller is called user1234 after the uid. */
-const accountFor = (host: Host, uid: number, environment: Environment): Account => {
-  const passwd = accountLines(host, '/etc/passwd', [uid, nameIn(environment)]);
-  const local = findLine(passwd, 2, String(uid));
-  const account = (local === undefined ? undefined : accountOf(local, '/etc/passwd')) ?? accountInEnvironment(environment, passwd);
-  return account ?? accountFromGetent(host, String(uid)) ?? { name: `user${uid}`, gecos: '', home: '', shell: '', source: 'none' };
+/** /etc/passwd, then the environment, then getent; an unknown caller is called user1234 after the uid. @param found Host.accounts() */
+const accountFor = (host: Host, uid: number, environment: Environment, found: Fields): Account => {
+  const texts = found as readonly string[];
+  const local = accountOf(texts[0] ?? '', texts[1] ?? '', texts[2] ?? '', texts[3] ?? '', '/etc/passwd');
+  return (
+    local ??
+    (found[KNOWN] === 1 ? undefined : accountInEnvironment(environment)) ??
+    accountFromGetent(host, String(uid)) ?? { name: `user${uid}`, gecos: '', home: '', shell: '', source: 'none' }
+  );
 };
 
-const groupNameFor = (host: Host, text: string, gid: number): string => {
-  const local = findLine(text, 2, String(gid));
-  if (local !== undefined) return local[0] ?? '';
+const groupFromGetent = (host: Host, gid: number): string => {
   const line = host.getent('group', String(gid));
   const name = failed(line) ? '' : (line.split(':')[0] ?? '');
   return isField(name) ? name : '';
@@ -96,12 +90,14 @@ const groupNameFor = (host: Host, text: string, gid: number): string => {
 
 export const identifyCaller = (host: Host, environment: Environment): Identity => {
   const ids = host.ids();
-  const groups = accountLines(host, '/etc/group', [ids.egid, ...ids.groups]);
+  const found = host.accounts(nameIn(environment) ?? '');
   const otherGroups: { name: string; gid: number }[] = [];
   for (let at = 0; at < ids.groups.length; at++) {
     const gid = ids.groups[at] as number;
-    const name = gid === ids.egid ? undefined : findLine(groups, 2, String(gid))?.[0];
-    if (isField(name)) otherGroups.push({ gid, name });
+    const name = found[OTHER_GROUPS + at] as string;
+    if (gid !== ids.egid && isField(name)) otherGroups.push({ gid, name });
   }
-  return { ...accountFor(host, ids.euid, environment), ids, groupName: groupNameFor(host, groups, ids.egid), otherGroups };
+  const group = found[GROUP] as string;
+  const groupName = isField(group) ? group : groupFromGetent(host, ids.egid);
+  return { ...accountFor(host, ids.euid, environment, found), ids, groupName, otherGroups };
 };

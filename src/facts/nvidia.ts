@@ -6,7 +6,6 @@ import { failed, type Host } from '../util/host.ts';
 import { nameOf, parentOf } from '../util/paths.ts';
 import { elfOf, glibcNeed } from './elf-file.ts';
 import { pathsInCache, readLdCache } from './ld-cache.ts';
-import { realPath } from './real-path.ts';
 
 export type DriverLibrary = {
   /** File name in the driver's directory. */
@@ -105,7 +104,7 @@ const findLibcuda = (host: Host): string | undefined => {
 export const findNvidiaDriver = (host: Host): NvidiaDriver | undefined => {
   const libcuda = findLibcuda(host);
   if (libcuda === undefined) return undefined;
-  const real = realPath(host, libcuda);
+  const real = host.realPath(libcuda);
   if (failed(real)) return undefined;
   const kernelVersion = kernelModuleVersion(host);
   const directory = parentOf(real);

@@ -1,5 +1,6 @@
 /** ImageView (and the OCI config, where there is one) → ImageFacts. Pure: the same code at build time, for images made by others, and in the planner. */
 import type { RunConfig } from '../oci/config.ts';
+import { asciiJson } from '../util/json-members.ts';
 import { IMAGE_FACTS_VERSION, type ImageFacts } from './facts.ts';
 import { localesOf } from './locales.ts';
 import { programFacts } from './programs.ts';
@@ -107,8 +108,7 @@ export const computeFacts = (view: ImageView, config?: RunConfig, arch = ''): Im
 });
 
 /** Byte strings as JSON text that is ASCII: bytes from 0x80 on are written \u00XX. */
-export const factsJson = (facts: ImageFacts): string =>
-  `${JSON.stringify(facts).replace(/[\u007f-\uffff]/g, (char) => `\\u${char.charCodeAt(0).toString(16).padStart(4, '0')}`)}\n`;
+export const factsJson = (facts: ImageFacts): string => `${asciiJson(facts)}\n`;
 
 const program = (view: ImageView, candidates: readonly string[]): string => {
   for (const path of candidates) {

@@ -16,10 +16,11 @@ export type SquashImage = {
   readonly size: number;
   /** Where in the file its hot list lies, when it has one: what a run will want first (native/hot.h). */
   readonly hot?: { readonly offset: number; readonly size: number } | undefined;
-  /** The file's identity as a name (image/identity.ts). */
-  readonly key: string;
-  /** Its file system's device, decimal: with the key the file's identity on this node. */
-  readonly device?: string | undefined;
+  /**
+   * The file's identity as a name (image/identity.ts), and its file system's device, decimal: together its identity on this node. Asked for where it is
+   * needed: it costs a question to the file system.
+   */
+  readonly identity: () => { readonly key: string; readonly device: string };
   readonly facts: ImageFacts;
 };
 

@@ -1,5 +1,5 @@
 /**
- * From what the user typed to an image that can be run, by looking at the file, never at its name. A SIF costs one open, one fstat and two
+ * From what the user typed to an image that can be run, by looking at the file, never at its name. A SIF costs one open and two
  * reads (descriptors, facts); a directory what finding out its facts costs. What needs the network or the image's inside is left to the full program (`Prepare`).
  */
 import type { Digest } from '../oci/descriptor.ts';
@@ -20,11 +20,13 @@ import { archiveImageKey, archOfMachine, archRuns, fileKey, registryImageKey } f
 import { type DirectoryImage, HOT_LIST_OBJECT, type Image, type Prepare, type SquashImage } from './image.ts';
 import { quickFacts } from './quick-facts.ts';
 import { parseFacts } from './read-facts.ts';
-import { type Area, readUsualSif } from './usual-sif.ts';
+import { type Area, readUsualSif, type UsualSif } from './usual-sif.ts';
 
 /** Covers the magic numbers of everything that is told apart, and a usual SIF's descriptors. */
 const HEAD_BYTES = 4096 + 8 * 585;
 const MAX_REFERENCE_BYTES = 64 * 1024;
+/** What a converter writes there: metadata for Apptainer. */
+const MAX_BEHIND_FACTS = 4096;
 
 export type OpenOptions = {
   /** Stores to look into, the first one first. Absolute paths. Asked for only when the image does not say it all. */
@@ -109,28 +111,35 @@ const archiveKey = (
 const openPath = (host: Host, path: string, typed: string, options: OpenOptions): Image | Prepare => {
   const handle = host.openKeep(path);
   if (failed(handle)) return refuseMissing(path, handle);
-  const stat = host.fstat(handle);
-  if (failed(stat)) return refuse('E_IMAGE_READ', path, `it cannot be examined (${errnoText(stat)})`);
-  if (stat.kind === 'directory') return openDirectory(host, absolutePath(path, options.cwd), typed);
-
-  const kept = host.keepsHandles ? handle : -1;
   const absolute = absolutePath(path, options.cwd);
-  const usual = readUsualSif(host, handle, stat.size);
-  const found = usual === undefined ? lookInside(host, path, handle, stat) : inSif(host, path, handle, usual);
-  const key = fileKey(stat);
-  const facts = found.facts ?? storedFacts(host, options.stores(), key);
+  const examine = (): Stat => {
+    const stat = host.fstat(handle);
+    return failed(stat) ? refuseMissing(path, stat) : stat;
+  };
+  const identity = (): ReturnType<SquashImage['identity']> => {
+    const stat = examine();
+    return { key: fileKey(stat), device: stat.dev };
+  };
+
+  const usual = readUsualSif(host, handle);
+  let found = usual === undefined ? undefined : inWholeSif(host, handle, usual);
+  if (found === undefined) {
+    const stat = examine();
+    if (stat.kind === 'directory') return openDirectory(host, absolute, typed);
+    found = usual === undefined || usual.end > stat.size ? lookInside(host, path, handle, stat) : inSif(host, path, handle, usual);
+  }
+  const facts = found.facts ?? storedFacts(host, options.stores(), identity().key);
   if (facts === null) return prepare(typed, [absolute], options);
   checkArch(path, found.arch === 'unknown' ? facts.arch : found.arch, host.machine());
   return {
     kind: 'squashfs',
     container: found.container,
     path: absolute,
-    handle: kept,
+    handle: host.isLauncher ? handle : -1,
     offset: found.offset,
     size: found.size,
     hot: found.hot,
-    key,
-    device: stat.dev,
+    identity,
     facts,
     reference: typed,
   };
@@ -224,9 +233,27 @@ const squashSize = (path: string, head: string, at: number, room: number): numbe
 type Located = { readonly root: Area & { readonly arch: string }; readonly facts: Area | undefined; readonly hot: Area | undefined };
 
 /** What the partition holds is looked at by whoever serves it, who has to do so anyhow. */
-const inSif = (host: Host, path: string, handle: number, { root, facts, hot }: Located): Found => {
+const rootWith = ({ root, hot }: Located, facts: ImageFacts | null): Found => ({
+  container: 'SIF',
+  offset: root.offset,
+  size: root.size,
+  arch: root.arch,
+  facts,
+  hot,
+});
+
+const inSif = (host: Host, path: string, handle: number, sif: Located): Found => {
+  const { facts } = sif;
   const text = facts === undefined || facts.size > IMAGE_FACTS_MAX_BYTES ? '' : readAt(host, path, handle, facts.offset, facts.size);
-  return { container: 'SIF', offset: root.offset, size: root.size, arch: root.arch, facts: text === '' ? null : factsIn(host, text), hot };
+  return rootWith(sif, text === '' ? null : factsIn(host, text));
+};
+
+/** By reading the facts to the end of the file, which says as well that nothing of it is missing. Undefined: something is, or much lies behind them. */
+const inWholeSif = (host: Host, handle: number, sif: UsualSif): Found | undefined => {
+  const { facts, end } = sif;
+  if (facts === undefined || facts.size > IMAGE_FACTS_MAX_BYTES || end - facts.offset > facts.size + MAX_BEHIND_FACTS) return undefined;
+  const text = host.pread(handle, facts.offset, end - facts.offset);
+  return failed(text) || facts.offset + text.length < end ? undefined : rootWith(sif, factsIn(host, text.slice(0, facts.size)));
 };
 
 const factsIn = (host: Host, text: string): ImageFacts | null => quickFacts(host, text) ?? parseFacts(text);

@@ -15,6 +15,8 @@ export type UsualSif = {
   readonly root: Area & { readonly arch: SifArch };
   readonly facts: Area | undefined;
   readonly hot: Area | undefined;
+  /** So many bytes the file has when it is whole. */
+  readonly end: number;
 };
 
 const SQUASHFS = 1;
@@ -26,17 +28,17 @@ const MAX_SLOTS = 4096;
 /** Magic and version; counts of free and all slots; where the table is, and its length (sif/format.ts). */
 const HEADER = '32x10s3s35x4Q3984x';
 const HEADER_FIELDS = 6;
-/** Type, used, id; offset and size; name; file system, role and architecture. */
-const SLOT = 'IBI8x2Q40x128s2I3s373x';
+/** Type (0: the slots from here on were never used), used, id; offset and size; name; file system, role and architecture. */
+const SLOT = 'EBI8x2Q40x128s2I3s373x';
 const SLOT_FIELDS = 9;
 /** All in one read, which is a journey to a server where the image lies on a cluster's file system. */
 const HEAD = HEADER + SLOT.repeat(MAX_USED);
 
 /**
- * @param fileSize in bytes.
+ * How long the file is, is not looked at: that would be another journey.
  * Undefined where anything is unusual: objects that do not follow each other, several primary partitions, another file system; and where it is no SIF.
  */
-export const readUsualSif = (host: Host, handle: number, fileSize: number): UsualSif | undefined => {
+export const readUsualSif = (host: Host, handle: number): UsualSif | undefined => {
   const fields = host.unpack(handle, 0, HEAD);
   if (failed(fields) || fields[0] !== 'SIF_MAGIC' || fields[1] !== '01') return undefined;
   const free = fields[2] as number;
@@ -44,9 +46,8 @@ export const readUsualSif = (host: Host, handle: number, fileSize: number): Usua
   const tableLength = fields[5] as number;
   const used = slots - free;
   const tableEnd = TABLE_OFFSET + slots * DESCRIPTOR_SIZE;
-  if (fields[4] !== TABLE_OFFSET || free < 0 || slots > MAX_SLOTS || !(used > 0 && used <= MAX_USED) || tableEnd > fileSize)
-    return undefined;
-  if (slots * DESCRIPTOR_SIZE > tableLength || tableLength > fileSize) return undefined;
+  if (fields[4] !== TABLE_OFFSET || free < 0 || slots > MAX_SLOTS || !(used > 0 && used <= MAX_USED)) return undefined;
+  if (slots * DESCRIPTOR_SIZE > tableLength) return undefined;
 
   let root: UsualSif['root'] | undefined;
   let facts: Area | undefined;
@@ -57,7 +58,7 @@ export const readUsualSif = (host: Host, handle: number, fileSize: number): Usua
     const offset = fields[at + 3] as number;
     const size = fields[at + 4] as number;
     const name = fields[at + 5];
-    if (fields[at + 1] !== 1 || fields[at + 2] !== slot || !(offset >= end && size >= 0 && offset + size <= fileSize)) return undefined;
+    if (fields[at + 1] !== 1 || fields[at + 2] !== slot || !(offset >= end && size >= 0)) return undefined;
     end = offset + size;
     if (type === DATA_TYPES.partition && fields[at + 7] === PRIMARY) {
       const arch = fields[at + 8] as string;
@@ -66,5 +67,5 @@ export const readUsualSif = (host: Host, handle: number, fileSize: number): Usua
     } else if (type === DATA_TYPES['generic-json'] && facts === undefined && name === IMAGE_FACTS_OBJECT) facts = { offset, size };
     else if (type === DATA_TYPES.generic && hot === undefined && name === HOT_LIST_OBJECT) hot = { offset, size };
   }
-  return root === undefined ? undefined : { root, facts, hot };
+  return root === undefined || tableLength > end ? undefined : { root, facts, hot, end };
 };

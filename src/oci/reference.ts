@@ -35,6 +35,7 @@ export const parseReference = (text: string): Reference => {
   if (text === '') refuse(text, 'it is empty', 'give a file, a directory or docker://NAME[:TAG]');
   if (text.includes('\0')) refuse(text, 'it holds a NUL character', 'give a path or docker://NAME[:TAG]');
   if (text === '-') return { kind: 'stdin-tar', text };
+  if (text.startsWith('/')) return { kind: 'path', path: text, text };
   const scheme = /^([a-z][a-z0-9+.-]*):(\/\/)?/.exec(text);
   const name = scheme?.[1] ?? '';
   const rest = text.slice(scheme?.[0].length ?? 0);

@@ -10,7 +10,7 @@ export type Fields = readonly Field[];
 const assignments = ({ variables }: OpOf<'env'>): Fields => {
   const fields: Field[] = [];
   variables.forEach((variable, name) => {
-    fields.push('env', `${name}=${typeof variable === 'string' ? variable : variable.value}`);
+    fields.push('env', `${name}=${variable.value}`);
   });
   return fields;
 };
@@ -49,6 +49,7 @@ const FIELDS: { readonly [Name in OpName]: (op: OpOf<Name>) => Fields } = {
   ids: (op) => [op.op, op.uid, op.gid, op.groups],
   notice: (op) => [op.op, op.text],
   chdir: (op) => [op.op, op.path],
+  environ: (op) => [op.op, op.leftOut],
   env: assignments,
   arg: (op) => [op.op, op.text],
   exec: (op) => [op.op, op.file],
@@ -70,7 +71,7 @@ export const fieldsOfAnswer = (answer: Answer): readonly Fields[] => {
       const parts: Fields[] = [BEGIN];
       for (let at = 0; at < ops.length; at++) {
         const op = ops[at] as Op;
-        parts.push(fieldsOf[op.op](op));
+        parts[at + 1] = fieldsOf[op.op](op);
       }
       parts.push(END);
       return parts;

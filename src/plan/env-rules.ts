@@ -2,6 +2,7 @@
  * Host variables that stay outside, and why. They name files of the host (which the image does not have, or has in another version), load code
  * into every program, or change results without anybody asking for it. `--host-env` keeps them; docs/environment.md is printed from this table.
  */
+import { wordsOf } from '../util/host.ts';
 import { LOCALE_VARIABLES } from './locale.ts';
 
 export type EnvRule = {
@@ -252,6 +253,9 @@ export const ENV_RULES: readonly EnvRule[] = [
 /** Of a family that is left out, but harmless: asked for, and the same on every machine. */
 const HARMLESS: readonly string[] = ['JULIA_NUM_THREADS', 'JULIA_NUM_PRECOMPILE_TASKS', 'JULIA_CPU_THREADS'];
 
+/** What tsrun sets where the host does not. */
+const DEFAULTED: readonly string[] = ['PYTHONNOUSERSITE'];
+
 /** What `--cleanenv` keeps. */
 export const CLEAN_NAMES: readonly string[] = [
   'TERM',
@@ -274,53 +278,41 @@ const PATH_VARIABLES: readonly { readonly name: string; readonly kind: 'director
   { name: 'PMIX_SERVER_TMPDIR', kind: 'directory' },
 ];
 
-/** Variables that a run has of its own. */
-const OWN: readonly string[] = ['HOME', 'PATH', 'PWD'];
+/** Variables that a run has of its own, whatever the host has. */
+export const OWN_VARIABLES: readonly string[] = ['HOME', 'PATH', 'PWD'];
 
-/** What becomes of a host variable that is not simply passed in. */
+/** What becomes of a host variable of which the tables speak. */
 export type Treatment =
+  | { readonly kind: 'passed' }
+  /** It is passed, and takes the place of what tsrun sets elsewhere. */
+  | { readonly kind: 'given' }
   | { readonly kind: 'outside'; readonly rule: EnvRule }
   | { readonly kind: 'path'; readonly shown: 'directory' | 'file' }
-  | { readonly kind: 'locale' }
-  | { readonly kind: 'own' };
+  | { readonly kind: 'locale' };
 
-/** A name of the tables; `open`: whatever begins so. */
-type Entry = { readonly name: string; readonly open: boolean; readonly treatment: Treatment | undefined };
+/** `words` as the host looks for them (Host.environ), and by the number of each what becomes of the variables it names. */
+export type Spoken = { readonly words: string; readonly treatments: readonly Treatment[] };
 
-/** The tables by the first letters of their names, made at the first question and kept: most variables are in none of the lists. */
-let table: Map<string, Entry[]> | undefined;
-const FIRST_LETTERS = 3;
+/** Made at the first question and kept. */
+let spoken: Spoken | undefined;
 
-const index = (): Map<string, Entry[]> => {
-  const made = new Map<string, Entry[]>();
-  const add = (pattern: string, treatment: Treatment | undefined): void => {
-    const open = pattern.endsWith('*');
-    const name = open ? pattern.slice(0, -1) : pattern;
-    const letters = name.slice(0, FIRST_LETTERS);
-    const list = made.get(letters) ?? [];
-    // Whole names first: the rule for one may be another than for all that begin so.
-    if (open) list.push({ name, open, treatment });
-    else list.unshift({ name, open, treatment });
-    made.set(letters, list);
+/** All host variables that are not simply passed in, as the tables have them. */
+export const spokenOf = (): Spoken => {
+  if (spoken !== undefined) return spoken;
+  const words: string[] = [];
+  const treatments: Treatment[] = [];
+  const add = (word: string, treatment: Treatment): void => {
+    words.push(word);
+    treatments.push(treatment);
   };
+  // The first word that names a variable counts: what is an exception to another comes before it.
+  for (const name of HARMLESS) add(name, { kind: 'passed' });
+  for (const name of DEFAULTED) add(name, { kind: 'given' });
   for (const rule of ENV_RULES) for (const name of rule.names) add(name, { kind: 'outside', rule });
   for (const { name, kind } of PATH_VARIABLES) add(name, { kind: 'path', shown: kind });
   for (const name of LOCALE_VARIABLES) add(name, { kind: 'locale' });
-  for (const name of OWN) add(name, { kind: 'own' });
-  for (const name of HARMLESS) add(name, undefined);
-  return made;
-};
-
-/** Undefined for a host variable that is passed in as it is. */
-export const treatmentOf = (name: string): Treatment | undefined => {
-  table ??= index();
-  const list = table.get(name.slice(0, FIRST_LETTERS));
-  if (list === undefined) return undefined;
-  for (let at = 0; at < list.length; at++) {
-    const entry = list[at] as Entry;
-    if (entry.open ? name.startsWith(entry.name) : name === entry.name) return entry.treatment;
-  }
-  return undefined;
+  spoken = { words: wordsOf(words), treatments };
+  return spoken;
 };
 
 /** True when a list of names, some with `*` at the end, names `name`. */

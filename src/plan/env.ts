@@ -6,13 +6,13 @@ import { parseEnvFile } from '../request/env-spec.ts';
 import { PREFIXES } from '../request/from-env.ts';
 import { errnoText } from '../util/errno.ts';
 import { EXIT_TSRUN, TsrunError } from '../util/errors.ts';
-import { failed } from '../util/host.ts';
+import { failed, type Host } from '../util/host.ts';
 import { isWithin, nameOf, resolveFrom } from '../util/paths.ts';
-import { CLEAN_NAMES, namesMatch, type Treatment, treatmentOf } from './env-rules.ts';
+import { CLEAN_NAMES, namesMatch, spokenOf, type Treatment } from './env-rules.ts';
 import { hidesImage } from './image-tree.ts';
-import { fitLocale } from './locale.ts';
-import { type MountTable, mountAt, put, showsHost } from './mount-table.ts';
-import { type Assigned, reasonOf, textOf, type Variable } from './ops.ts';
+import { fitLocale, LOCALE_VARIABLES } from './locale.ts';
+import { isHosts, type MountTable, mountAt, put } from './mount-table.ts';
+import type { Variable } from './ops.ts';
 import type { Situation } from './situation.ts';
 
 export const DEFAULT_PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
@@ -21,8 +21,10 @@ export const LIBS_DIRECTORY = '/.singularity.d/libs';
 const MAX_ENV_FILE = 1024 * 1024;
 
 export type PlannedEnv = {
-  /** From the host, after all rules. */
-  readonly host: Map<string, Assigned>;
+  /** The host's variables that are not passed as they are: all others are. undefined: none is passed. */
+  readonly outside: readonly string[] | undefined;
+  /** The host's, in the form that the rules have given them. */
+  readonly given: Map<string, Variable>;
   readonly image: ReadonlyMap<string, Variable>;
   /** TSRUNENV_, APPTAINERENV_, --env-file, --env; the strongest of each name. */
   readonly explicit: ReadonlyMap<string, Variable>;
@@ -41,64 +43,72 @@ export type PlannedEnv = {
 // --- from the host
 
 type FromHost = {
-  readonly passed: Map<string, Assigned>;
-  /** Of them, those that hold a path, and what has to be there. */
-  readonly paths: { readonly name: string; readonly shown: 'directory' | 'file' }[];
-  /** Of them, those that name a locale. */
-  readonly locales: string[];
+  readonly given: Map<string, Variable>;
+  readonly outside: string[];
+  /** Of those that hold a path, the paths that are in the run. */
+  readonly shown: string[];
   readonly leftOut: string[];
   readonly leftOutPython: string[];
 };
 
-/** One walk over the caller's variables: there are fifty of them in a usual login. */
-const passHost = (situation: Situation): FromHost => {
-  const { environment, request } = situation;
-  const passed = new Map<string, Assigned>();
-  const from: FromHost = { passed, paths: [], locales: [], leftOut: [], leftOutPython: [] };
+/** What speaks against the host's variables, besides the tables. */
+type Against = { readonly table: MountTable; readonly image: ReadonlyMap<string, Variable>; readonly imageHasLocale: boolean };
+
+/** Of fifty variables of a usual login the tables speak of a few, and only those are looked at here. Binds what path variables name. */
+const passHost = (situation: Situation, against: Against): FromHost => {
+  const { host, environment, request } = situation;
+  const from: FromHost = { given: new Map(), outside: [], shown: [], leftOut: [], leftOutPython: [] };
   if (request.cleanEnv) {
     for (const name of CLEAN_NAMES) {
       const value = environment.get(name);
-      if (value !== undefined) passed.set(name, { value, why: 'host (kept by --cleanenv)' });
+      if (value !== undefined) from.given.set(name, { value, why: 'host (kept by --cleanenv)' });
     }
     return from;
   }
-  environment.forEach((value, name) => {
-    const treatment = treatmentOf(name);
-    if (treatment === undefined) passed.set(name, value);
-    else if (treatment.kind !== 'own') treat(situation, from, name, value, treatment);
-  });
+  const { words, treatments } = spokenOf();
+  const found = host.environ(words);
+  for (let at = 0; at < found.length; at += 3)
+    treat(situation, against, from, found[at + 1] as string, found[at + 2] as string, treatments[found[at] as number] as Treatment);
   return from;
 };
 
-const treat = (situation: Situation, from: FromHost, name: string, value: string, treatment: Treatment): void => {
-  if (treatment.kind !== 'outside') {
-    from.passed.set(name, value);
-    if (treatment.kind === 'locale') from.locales.push(name);
-    if (treatment.kind === 'path') from.paths.push({ name, shown: treatment.shown });
-    return;
+const treat = (situation: Situation, against: Against, from: FromHost, name: string, value: string, treatment: Treatment): void => {
+  switch (treatment.kind) {
+    case 'outside': {
+      const { rule } = treatment;
+      const python = rule.python === true;
+      if (isKept(situation, name, python)) {
+        from.given.set(name, { value, why: 'host (kept as asked)' });
+        return;
+      }
+      from.outside.push(name);
+      if (rule.tell) (python ? from.leftOutPython : from.leftOut).push(name);
+      return;
+    }
+    case 'path':
+      if (!(against.image.has(name) || isShown(situation, against.table, from.shown, name, value, treatment.shown)))
+        from.outside.push(name);
+      return;
+    case 'locale': {
+      // An image that sets its locale must not have it overruled by the host's LC_ALL.
+      const fitting = against.imageHasLocale ? undefined : fitLocale(situation.image.facts, value);
+      if (fitting === undefined) from.outside.push(name);
+      else if (fitting !== value) from.given.set(name, { value: fitting, why: `host has ${value}, which the image lacks` });
+      return;
+    }
+    case 'passed':
+      return;
+    case 'given':
+      from.given.set(name, { value, why: 'host' });
+      return;
   }
-  const { python = false, tell } = treatment.rule;
-  if (isKept(situation, name, python)) from.passed.set(name, { value, why: 'host (kept as asked)' });
-  else if (tell) (python ? from.leftOutPython : from.leftOut).push(name);
 };
 
-const isKept = ({ request }: Situation, name: string, python: boolean): boolean => {
+const isKept = ({ own, request }: Situation, name: string, python: boolean): boolean => {
   if (request.hostEnv === 'none' && !(python && request.hostPython)) return false;
-  if (PREFIXES.some((prefix) => name.startsWith(`${prefix}_`) || name.startsWith(`${prefix}ENV_`))) return false;
+  if (own.has(name)) return false;
   if (python && request.hostPython) return true;
   return request.hostEnv === 'all' || (request.hostEnv !== 'none' && namesMatch(request.hostEnv, name));
-};
-
-/** Variables that hold a path: visible at the same path, shown there now, or left out. */
-const showPaths = (situation: Situation, table: MountTable, { passed, paths }: FromHost): void => {
-  for (const { name, shown } of paths) {
-    const variable = passed.get(name);
-    if (variable === undefined || situation.image.facts.env.some((entry) => entry.startsWith(`${name}=`))) continue;
-    const value = textOf(variable);
-    const path = name === 'KRB5CCNAME' ? cachePath(value) : value;
-    if (path === null) continue;
-    if (path === undefined || !showPath(situation, table, path, shown, name)) passed.delete(name);
-  }
 };
 
 /**
@@ -113,17 +123,34 @@ const cachePath = (value: string): string | null | undefined => {
   return value.startsWith('DIR::') ? (match[2] ?? '').replace(/\/[^/]*$/, '') : match[2];
 };
 
+/** Variables that hold a path: visible at the same path, shown there now, or left out. Many name the same file: that is decided once. */
+const isShown = (
+  situation: Situation,
+  table: MountTable,
+  shown: string[],
+  name: string,
+  value: string,
+  kind: 'directory' | 'file',
+): boolean => {
+  const path = name === 'KRB5CCNAME' ? cachePath(value) : value;
+  if (path === null || (path !== undefined && shown.includes(path))) return true;
+  if (path === undefined || !showPath(situation, table, path, kind, name)) return false;
+  shown.push(path);
+  return true;
+};
+
 /** Where distributions put their own things. */
 const SYSTEM = ['/etc', '/usr'];
 
 const showPath = (situation: Situation, table: MountTable, path: string, kind: 'directory' | 'file', name: string): boolean => {
   if (!path.startsWith('/')) return false;
   const clean = resolveFrom('/', path);
-  if (showsHost(table, clean)) return true;
+  const mount = mountAt(table, clean);
+  if (mount !== undefined && isHosts(mount)) return true;
   const { host, image, request } = situation;
   // The image's own certificates are as good as a directory of the distribution's; a single file may be the site's.
   if (kind === 'directory' && SYSTEM.some((directory) => isWithin(clean, directory))) return false;
-  if (request.contain || clean === '/' || mountAt(table, clean) !== undefined || hidesImage(image.facts, clean)) return false;
+  if (request.contain || clean === '/' || mount !== undefined || hidesImage(image.facts, clean)) return false;
   const stat = host.stat(clean);
   if (
     failed(stat) ||
@@ -154,7 +181,10 @@ const imageVariables = (situation: Situation): Map<string, Variable> => {
 const explicitVariables = (situation: Situation): Map<string, Variable> => {
   const { environment, own, request } = situation;
   const variables = new Map<string, Variable>();
-  const asked = own.filter((name) => name.includes('ENV_'));
+  const asked: string[] = [];
+  own.forEach((_, name) => {
+    if (name.includes('ENV_')) asked.push(name);
+  });
   if (asked.length + request.configEnv.length + request.envFiles.length + request.env.length === 0) return variables;
   const set = (name: string, value: string | undefined, why: string): void => {
     const actual = value ?? environment.get(name);
@@ -164,7 +194,7 @@ const explicitVariables = (situation: Situation): Map<string, Variable> => {
   for (const prefix of PREFIXES.toReversed()) {
     const start = `${prefix}ENV_`;
     for (const name of asked) {
-      if (name.startsWith(start) && name.length > start.length) set(name.slice(start.length), environment.get(name), name);
+      if (name.startsWith(start) && name.length > start.length) set(name.slice(start.length), own.get(name), name);
     }
   }
   for (const { text, origin } of request.envFiles) {
@@ -212,24 +242,14 @@ const takeAround = (explicit: Map<string, Variable>, nv: boolean): PlannedEnv['a
 /** Decides every variable; binds what path variables name. `nv`: driver libraries are in LIBS_DIRECTORY. */
 export const planEnv = (situation: Situation, table: MountTable, home: string, pwd: string, nv: boolean): PlannedEnv => {
   // Maps are walked by forEach here: a start pays for every pair that a loop over entries makes.
-  const { request, image } = situation;
-  const from = passHost(situation);
-  const { passed: host, leftOut, leftOutPython } = from;
-  showPaths(situation, table, from);
+  const { environment, request, image } = situation;
   const fromImage = imageVariables(situation);
-  const explicit = explicitVariables(situation);
-
-  // An image that sets its locale must not have it overruled by the host's LC_ALL.
   let imageHasLocale = false;
   fromImage.forEach((_, name) => {
-    imageHasLocale ||= treatmentOf(name)?.kind === 'locale';
+    imageHasLocale ||= LOCALE_VARIABLES.includes(name);
   });
-  for (const name of from.locales) {
-    const value = textOf(host.get(name) ?? '');
-    const fitting = imageHasLocale ? undefined : fitLocale(image.facts, value);
-    if (fitting === undefined) host.delete(name);
-    else if (fitting !== value) host.set(name, { value: fitting, why: `host has ${value}, which the image lacks` });
-  }
+  const { given, outside, leftOut, leftOutPython } = passHost(situation, { table, image: fromImage, imageHasLocale });
+  const explicit = explicitVariables(situation);
 
   const around = explicit.size === 0 && !nv ? [] : takeAround(explicit, nv);
   for (let at = 0; explicit.size > 0 && at < AROUND.length; at++) {
@@ -246,23 +266,34 @@ export const planEnv = (situation: Situation, table: MountTable, home: string, p
   if (request.cleanEnv && !imageHasLocale) defaults.set('LANG', { value: fitLocale(image.facts, 'C.UTF-8') ?? 'C', why: '--cleanenv' });
   if (request.verb === 'shell') defaults.set('PS1', { value: prompt(image.reference, image.facts.bash !== ''), why: 'names the image' });
 
-  const name = nameOf(image.path);
   const why = 'tsrun';
+  const container = { value: image.path, why };
+  const name = { value: nameOf(image.path), why };
   const own = new Map<string, Variable>();
   if (!explicit.has('HOME')) own.set('HOME', { value: home, why });
   own.set('PWD', { value: pwd, why });
-  own.set('APPTAINER_CONTAINER', { value: image.path, why });
-  own.set('APPTAINER_NAME', { value: name, why });
-  own.set('SINGULARITY_CONTAINER', { value: image.path, why });
-  own.set('SINGULARITY_NAME', { value: name, why });
+  own.set('APPTAINER_CONTAINER', container);
+  own.set('APPTAINER_NAME', name);
+  own.set('SINGULARITY_CONTAINER', container);
+  own.set('SINGULARITY_NAME', name);
   own.set('TSRUN_IMAGE', { value: image.reference, why });
   if (request.app !== undefined) {
     // Scripts of the image look at these, and set what the app wants.
     for (const key of ['APPTAINER_APPNAME', 'SINGULARITY_APPNAME']) own.set(key, { value: request.app.text, why: request.app.origin });
   }
-  if (request.hostname !== undefined && host.has('HOSTNAME'))
+  if (request.hostname !== undefined && !request.cleanEnv && environment.get('HOSTNAME') !== undefined)
     own.set('HOSTNAME', { value: request.hostname.text, why: request.hostname.origin });
-  return { host, image: fromImage, explicit, defaults, own, around, leftOut, leftOutPython };
+  return {
+    outside: request.cleanEnv ? undefined : outside,
+    given,
+    image: fromImage,
+    explicit,
+    defaults,
+    own,
+    around,
+    leftOut,
+    leftOutPython,
+  };
 };
 
 /** Image names can hold anything; a prompt is expanded by the shell. */
@@ -277,9 +308,9 @@ export const prompt = (reference: string, bash: boolean): string => {
 export const surround = (value: string, before: string, after: string): string =>
   [before, value, after].filter((part) => part !== '').join(':');
 
-/** All of it as one environment, for programs that are started directly. The host's variables become it. */
-export const finalEnv = (env: PlannedEnv): Map<string, Assigned> => {
-  const all = env.host;
+/** All that the plan gives, for programs that are started directly. `given` becomes it. */
+export const finalEnv = (env: PlannedEnv): Map<string, Variable> => {
+  const all = env.given;
   const add = (variable: Variable, name: string): void => {
     all.set(name, variable);
   };
@@ -292,11 +323,23 @@ export const finalEnv = (env: PlannedEnv): Map<string, Assigned> => {
   for (const { name, before, after } of env.around) {
     if (before === '' && after === '') continue;
     const old = all.get(name) ?? { value: '', why: 'tsrun' };
-    const value = surround(textOf(old), before, after);
-    if (value !== textOf(old))
-      all.set(name, { value, why: `${reasonOf(old)}, with ${[before, after].filter((part) => part !== '').join(' and ')}` });
+    const value = surround(old.value, before, after);
+    if (value !== old.value)
+      all.set(name, { value, why: `${old.why}, with ${[before, after].filter((part) => part !== '').join(' and ')}` });
   }
   return all;
+};
+
+/** Of the host's variables those that an `environ` op passes: neither left out nor among what the plan gives. */
+export const inherited = (host: Host, leftOut: string, given: ReadonlyMap<string, Variable>): Map<string, Variable> => {
+  const outside = leftOut.split('=');
+  const passed = new Map<string, Variable>();
+  const found = host.environ('');
+  for (let at = 0; at < found.length; at += 3) {
+    const name = found[at + 1] as string;
+    if (!(outside.includes(name) || given.has(name))) passed.set(name, { value: found[at + 2] as string, why: 'host' });
+  }
+  return passed;
 };
 
 /** Names for the one line that says what was left out. */

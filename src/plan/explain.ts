@@ -2,7 +2,8 @@
 
 import { printable } from '../util/printable.ts';
 import type { Read } from '../util/recording-host.ts';
-import { OPS, type Op, type OpOf, type Plan, reasonOf, textOf } from './ops.ts';
+import { inherited } from './env.ts';
+import { OPS, type Op, type Plan, type Variable } from './ops.ts';
 import type { Situation } from './situation.ts';
 
 const columns = (rows: readonly (readonly [string, string, string])[]): string[] => {
@@ -25,9 +26,12 @@ const fieldWords = (op: Op): string =>
     .filter((word) => word !== '')
     .join(' ');
 
-/** As the launcher gets them. */
-const assignments = ({ op, variables }: OpOf<'env'>): readonly object[] =>
-  [...variables].map(([name, variable]) => ({ op, assignment: `${name}=${textOf(variable)}`, why: reasonOf(variable) }));
+/** Each variable for itself, also what the launcher passes of its own environment. */
+const variablesOf = ({ host }: Situation, plan: Plan, op: Op): readonly [string, Variable][] => {
+  if (op.op === 'env') return [...op.variables];
+  const given = plan.ops.find((each) => each.op === 'env');
+  return op.op === 'environ' && given !== undefined ? [...inherited(host, op.leftOut, given.variables)] : [];
+};
 
 const imageRows = ({ image }: Situation): [string, string, string][] => {
   const { facts } = image;
@@ -59,8 +63,8 @@ export const explainText = (situation: Situation, plan: Plan, reads: readonly Re
   const environment: [string, string, string][] = [];
   const ops: [string, string, string][] = [];
   for (const op of plan.ops) {
-    if (op.op === 'env')
-      for (const [name, variable] of op.variables) environment.push(['', `${name}=${textOf(variable)}`, reasonOf(variable)]);
+    if (op.op === 'env' || op.op === 'environ')
+      for (const [name, { value, why }] of variablesOf(situation, plan, op)) environment.push(['', `${name}=${value}`, why]);
     else ops.push([op.op, fieldWords(op), op.why]);
   }
   const sections: [string, string[]][] = [
@@ -76,6 +80,10 @@ export const explainText = (situation: Situation, plan: Plan, reads: readonly Re
 export const explainJson = (situation: Situation, plan: Plan, reads: readonly Read[]): string => {
   const { request, image, identity, home, cwd } = situation;
   const { given, ...asked } = request;
-  const ops = plan.ops.flatMap((op) => (op.op === 'env' ? assignments(op) : [op]));
+  const ops = plan.ops.flatMap((op): readonly object[] =>
+    op.op === 'env' || op.op === 'environ'
+      ? variablesOf(situation, plan, op).map(([name, { value, why }]) => ({ op: 'env', assignment: `${name}=${value}`, why }))
+      : [op],
+  );
   return `${JSON.stringify({ request: asked, given, image, identity, home, cwd, plan: ops, reads }, null, 1)}\n`;
 };

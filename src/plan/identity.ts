@@ -10,7 +10,7 @@ const asLines = (text: string): string => {
   return clean === '' || clean.endsWith('\n') ? clean : `${clean}\n`;
 };
 
-/** Fields cannot hold the characters that part them. */
+/** Fields cannot hold the characters that part them. (Those of an Identity do not.) */
 const field = (text: string): string => (isPlain(text) ? text : text.replace(/[:\n\0]/g, ' '));
 
 /** The caller's shell where the image is known to have it. */
@@ -38,29 +38,12 @@ export const passwdText = (facts: ImageFacts, identity: Identity, home: string):
   if (own !== undefined) {
     const [name = '', password = 'x', , gid = '', gecos = '', , shell = ''] = own;
     const isRoot = uid === '0';
-    const line = [
-      isRoot ? name : field(identity.name),
-      password,
-      uid,
-      gid,
-      isRoot ? gecos : field(identity.gecos),
-      field(home),
-      shell,
-    ].join(':');
-    return replaceLine(text, own, `${line}\n`);
+    const who = isRoot ? { name, gecos } : identity;
+    return replaceLine(text, own, `${who.name}:${password}:${uid}:${gid}:${who.gecos}:${field(home)}:${shell}\n`);
   }
   const sameName = findLine(text, 0, identity.name);
   if (sameName !== undefined) text = replaceLine(text, sameName, '');
-  const line = [
-    field(identity.name),
-    'x',
-    uid,
-    String(identity.ids.egid),
-    field(identity.gecos),
-    field(home),
-    shellFor(identity, facts),
-  ].join(':');
-  return `${text}${line}\n`;
+  return `${text}${identity.name}:x:${uid}:${identity.ids.egid}:${identity.gecos}:${field(home)}:${shellFor(identity, facts)}\n`;
 };
 
 /**
@@ -73,7 +56,7 @@ export const groupText = (facts: ImageFacts, identity: Identity): string => {
     if (findLine(text, 2, String(gid)) !== undefined) return;
     const sameName = findLine(text, 0, name);
     if (sameName !== undefined) text = replaceLine(text, sameName, '');
-    text += `${field(name)}:x:${gid}:${field(member)}\n`;
+    text += `${name}:x:${gid}:${member}\n`;
   };
   const { ids, name, groupName, otherGroups } = identity;
   add(groupName === '' ? `group${ids.egid}` : groupName, ids.egid, name);

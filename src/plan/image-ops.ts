@@ -43,7 +43,7 @@ export const planImage = (situation: Situation): Op[] => {
     const refusal = failed(noFuse) ? `/dev/fuse cannot be used (${errnoText(noFuse)})` : 'the kernel refused to mount it by FUSE';
     if (request.record !== undefined)
       throw recordError(request.record.text, refusal, 'record on a machine where the image is served over FUSE');
-    const directory = `${placesOf(situation).local.path}/extracted/${image.key}`;
+    const directory = `${placesOf(situation).local.path}/extracted/${image.identity().key}`;
     return [
       alone,
       {

@@ -27,10 +27,9 @@ const isMount = (entry: TableEntry): entry is MountOp => entry.op !== 'directory
 export const put = (table: MountTable, entry: TableEntry, isFile = false): void => {
   const { entries, files } = table;
   const { target } = entry;
-  entries.delete(target);
+  if (entries.delete(target)) files.delete(target);
   entries.set(target, entry);
   if (isFile) files.add(target);
-  else files.delete(target);
 };
 
 /** The mount that decides what is at `path`; undefined: the image does. */
@@ -45,10 +44,13 @@ export const mountAt = (table: MountTable, path: string): MountOp | undefined =>
 /** The mount in which `target` itself lies. */
 export const mountAround = (table: MountTable, target: string): MountOp | undefined => mountAt(table, parentOf(target));
 
+/** True for a mount that shows in the run what the host has at the same path. */
+export const isHosts = (mount: MountOp): boolean => mount.op === 'bind_cwd' || (mount.op === 'bind' && mount.source === mount.target);
+
 /** True when `path` shows in the run what it shows on the host. */
 export const showsHost = (table: MountTable, path: string): boolean => {
   const mount = mountAt(table, path);
-  return mount !== undefined && (mount.op === 'bind_cwd' || (mount.op === 'bind' && mount.source === mount.target));
+  return mount !== undefined && isHosts(mount);
 };
 
 /** What has to be made on a tmpfs of this run so that `target` can be mounted on; the launcher makes other missing targets, or the host has them. */

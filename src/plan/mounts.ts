@@ -88,17 +88,18 @@ export const putHome = (table: MountTable, situation: Situation): HomePlace => {
     return { path, why: 'not there' };
   }
   if (real === '/' || hidesImage(image.facts, path)) return { path, why: 'not shown: the image has its own directory there' };
+  const why = `${HOME_DIRECTORY} (${home.origin})`;
   for (const target of real === path ? [path] : [real, path]) {
-    if (showsHost(table, target) || hidesImage(image.facts, target)) continue;
+    if (showsHost(table, target) || (target !== path && hidesImage(image.facts, target))) continue;
     put(table, {
       op: 'bind',
       source: target,
       target,
       flags: RECURSIVE,
-      why: target === path ? `${HOME_DIRECTORY} (${home.origin})` : `${HOME_DIRECTORY}, behind its symbolic links`,
+      why: target === path ? why : `${HOME_DIRECTORY}, behind its symbolic links`,
     });
   }
-  return { path, why: `${HOME_DIRECTORY} (${home.origin})` };
+  return { path, why };
 };
 
 /**

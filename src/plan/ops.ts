@@ -3,7 +3,7 @@
  * against each other. Kinds of fields: S byte string, P path on the host, T target inside the run (absolute, clean), N number, F flags, H handle.
  */
 
-export const PLAN_VERSION = 3;
+export const PLAN_VERSION = 4;
 
 export const OPS = {
   scope: { dir: 'P', key: 'S', uid: 'N', gid: 'N', lingerMs: 'N', cacheBytes: 'N' },
@@ -38,6 +38,7 @@ export const OPS = {
   ids: { uid: 'N', gid: 'N', groups: 'S' },
   notice: { text: 'S' },
   chdir: { path: 'T' },
+  environ: { leftOut: 'S' },
   env: { assignment: 'S' },
   arg: { text: 'S' },
   exec: { file: 'S' },
@@ -62,14 +63,8 @@ type Fields<Name extends OpName> = {
 
 export type Variable = { readonly value: string; readonly why: string };
 
-/** A bare string is what the host has, as it is: most variables by far, and a start pays for each object. */
-export type Assigned = string | Variable;
-
-export const textOf = (assigned: Assigned): string => (typeof assigned === 'string' ? assigned : assigned.value);
-export const reasonOf = (assigned: Assigned): string => (typeof assigned === 'string' ? 'host' : assigned.why);
-
-/** The whole environment is one op here, since a start pays for each: many values, each with its own reason. The launcher gets an `env` for each. */
-type Environment = { readonly variables: ReadonlyMap<string, Assigned> };
+/** All that a plan gives of the environment is one op here, since a start pays for each: many values, each with its own reason. The launcher gets an `env` for each. */
+type Environment = { readonly variables: ReadonlyMap<string, Variable> };
 
 /** `why` is for --explain; it is not sent to the launcher. */
 export type OpOf<Name extends OpName> = { readonly op: Name; readonly why: string } & (Name extends 'env' ? Environment : Fields<Name>);

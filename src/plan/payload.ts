@@ -5,10 +5,12 @@
 import { isVariableName } from '../request/env-spec.ts';
 import type { Request } from '../request/request.ts';
 import { EXIT_TSRUN, TsrunError } from '../util/errors.ts';
+import type { Host } from '../util/host.ts';
 import { nameOf } from '../util/paths.ts';
-import { DEFAULT_PATH, finalEnv, isBelowEnvScripts, type PlannedEnv } from './env.ts';
+import { DEFAULT_PATH, finalEnv, inherited, isBelowEnvScripts, type PlannedEnv } from './env.ts';
+import { OWN_VARIABLES } from './env-rules.ts';
 import type { MountTable } from './mount-table.ts';
-import { type Assigned, type Op, textOf, type Variable } from './ops.ts';
+import type { Op, Variable } from './ops.ts';
 import type { Situation } from './situation.ts';
 
 const RUNSCRIPT = '/.singularity.d/runscript';
@@ -159,39 +161,53 @@ const needsSourcing = ({ image, request }: Situation, table: MountTable): boolea
   return mounted;
 };
 
-const assignments = (variables: ReadonlyMap<string, Assigned>, skip: ReadonlyMap<string, Variable>): string[] => {
+const assignments = (variables: ReadonlyMap<string, Variable>, skip: ReadonlyMap<string, Variable>): string[] => {
   const list: string[] = [];
-  for (const [name, variable] of variables) if (isVariableName(name) && !skip.has(name)) list.push(`${name}=${textOf(variable)}`);
+  for (const [name, variable] of variables) if (isVariableName(name) && !skip.has(name)) list.push(`${name}=${variable.value}`);
   return list;
 };
 
-const envOp = (variables: ReadonlyMap<string, Assigned>): Op => ({ op: 'env', variables, why: 'the environment' });
+const envOp = (variables: ReadonlyMap<string, Variable>): Op => ({ op: 'env', variables, why: 'the environment' });
 
 const argOps = (args: readonly string[], why: string): Op[] => args.map((text) => ({ op: 'arg', text, why }));
 
-/** env, arg and exec ops. */
+/** environ, env, arg and exec ops. */
 export const planPayload = (situation: Situation, table: MountTable, env: PlannedEnv): Op[] => {
   const command = chooseCommand(situation);
   const { facts, reference } = situation.image;
-  if (!needsSourcing(situation, table)) return direct(command, env);
+  if (!needsSourcing(situation, table)) return direct(situation.host, command, env);
   if (facts.sh === '') {
     situation.warnings.push(`the environment scripts of ${reference} were not read: it has no /bin/sh`);
-    return direct(command, env);
+    return direct(situation.host, command, env);
   }
-  return sourced(command, env, facts.sh, situation.request.app === undefined ? SOURCING_SCRIPT : APP_SCRIPT + SOURCING_SCRIPT);
+  return sourced(
+    situation.host,
+    command,
+    env,
+    facts.sh,
+    situation.request.app === undefined ? SOURCING_SCRIPT : APP_SCRIPT + SOURCING_SCRIPT,
+  );
 };
 
-const direct = (command: Command, env: PlannedEnv): Op[] => [
-  envOp(finalEnv(env)),
+const direct = (host: Host, command: Command, env: PlannedEnv): Op[] => [
+  ...environmentOps(host, env),
   ...argOps(command.args, command.why),
   { op: 'exec', file: command.file, why: command.why },
 ];
+
+const environmentOps = (host: Host, env: PlannedEnv): Op[] => {
+  const variables = finalEnv(env);
+  const leftOut = env.outside?.join('=');
+  if (leftOut === undefined) return [envOp(variables)];
+  if (!host.isLauncher) return [envOp(new Map([...inherited(host, leftOut, variables), ...variables]))];
+  return [{ op: 'environ', leftOut, why: 'host variables that nothing speaks against' }, envOp(variables)];
+};
 
 /** A shell's exec gives the program its own path as name; what has many names (busybox) has to be called by the right one. */
 const fileFor = ({ file, args }: Command): string =>
   (args[0] === 'sh' || args[0] === 'bash') && nameOf(file) !== args[0] ? `/bin/${args[0]}` : file;
 
-const sourced = (command: Command, env: PlannedEnv, sh: string, script: string): Op[] => {
+const sourced = (host: Host, command: Command, env: PlannedEnv, sh: string, script: string): Op[] => {
   const first = new Map([...env.defaults, ...env.image, ...env.own]);
   for (const { name, before, after } of env.around) {
     const key = name === 'PATH' ? 'PATH' : 'LIBS';
@@ -199,15 +215,17 @@ const sourced = (command: Command, env: PlannedEnv, sh: string, script: string):
     if (after !== '') first.set(`TSRUN_${key}_AFTER`, { value: after, why: 'for the sourcing script' });
   }
   const why = "the image's shell, to read its environment scripts";
-  const host = assignments(env.host, env.own);
+  const { outside, given } = env;
+  const passed = outside === undefined ? given : new Map([...inherited(host, [...outside, ...OWN_VARIABLES].join('='), given), ...given]);
+  const fromHost = assignments(passed, env.own);
   const explicit = assignments(env.explicit, new Map());
   const args = [
     'sh',
     '-c',
     script,
     'tsrun',
-    String(host.length),
-    ...host,
+    String(fromHost.length),
+    ...fromHost,
     String(explicit.length),
     ...explicit,
     fileFor(command),

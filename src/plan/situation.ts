@@ -12,8 +12,8 @@ export type Situation = {
   readonly request: Request;
   readonly image: Image;
   readonly environment: Environment;
-  /** Names in it that begin as ours and Apptainer's do. */
-  readonly own: readonly string[];
+  /** Of them, those that begin as ours and Apptainer's do. */
+  readonly own: ReadonlyMap<string, string>;
   readonly identity: Identity;
   readonly home: Home;
   readonly cwd: Cwd;

@@ -9,7 +9,8 @@ import type { Situation } from './situation.ts';
  * another one.
  * @param local the node-local place of the user
  */
-export const stageOps = (where: 'local' | 'memory', { identity }: Situation, { key, device = '0' }: SquashImage, local: string): Op[] => {
+export const stageOps = (where: 'local' | 'memory', { identity }: Situation, image: SquashImage, local: string): Op[] => {
+  const { key, device } = image.identity();
   const memory = where === 'memory';
   const directory = memory ? stagedInMemory(identity.ids.euid) : stagedIn(local);
   const flags = memory ? ['memory'] : [];

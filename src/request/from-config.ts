@@ -4,6 +4,7 @@
  * silently without effect. YAML is parsed only when a file is there.
  */
 import { loadAll } from 'js-yaml';
+import { contains } from '../util/contains.ts';
 import { errnoText } from '../util/errno.ts';
 import { TsrunError } from '../util/errors.ts';
 import { failed, type Host } from '../util/host.ts';
@@ -31,11 +32,14 @@ const refuse: (file: string, why: string, hint?: string) => never = (file, why, 
 };
 
 /** Strings inside plain data as byte strings. Depth is bounded by the parser's own limit. */
-const toBytes = (value: unknown): unknown => {
-  if (typeof value === 'string') return encodeUtf8(value);
-  if (Array.isArray(value)) return value.map(toBytes);
+const toBytes = (file: string, value: unknown): unknown => {
+  if (typeof value === 'string') {
+    if (contains(value, '\0')) refuse(file, 'a text in it holds a NUL, which no path and no variable can', 'take the \\0 out');
+    return encodeUtf8(value);
+  }
+  if (Array.isArray(value)) return value.map((each) => toBytes(file, each));
   if (typeof value !== 'object' || value === null) return value;
-  return Object.fromEntries(Object.entries(value).map(([key, each]) => [encodeUtf8(key), toBytes(each)]));
+  return Object.fromEntries(Object.entries(value).map(([key, each]) => [toBytes(file, key), toBytes(file, each)]));
 };
 
 const parseYaml = (file: string, bytes: string): Record<string, unknown> => {
@@ -51,7 +55,7 @@ const parseYaml = (file: string, bytes: string): Record<string, unknown> => {
   if (data === undefined || data === null) return {};
   if (typeof data !== 'object' || Array.isArray(data))
     refuse(file, 'it is not a list of keys and values', 'write lines such as "bind: [/gpfs]"');
-  return toBytes(data) as Record<string, unknown>;
+  return toBytes(file, data) as Record<string, unknown>;
 };
 
 const scalar = (file: string, key: string, value: unknown): string => {

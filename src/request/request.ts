@@ -68,6 +68,8 @@ const NO_MOUNT_NAMES = ['home', 'cwd', 'tmp', 'dev', 'proc', 'sys', 'bind-paths'
 /** More than any site or workflow has; each costs a few system calls, and the kernel's table of mounts has an end (fs.mount-max). */
 const MAX_BINDS = 5000;
 const DEFAULT_LINGER_MS = 10_000;
+/** Of linger_ms in native/plan.c. */
+const MAX_LINGER_MS = 2 ** 31 - 1;
 /** The image server decides, by the memory there is. */
 const DEFAULT_CACHE_BYTES = 0;
 /** One name of a directory: anything else would lead out of /scif/apps. */
@@ -93,24 +95,27 @@ const siteSettings = (rest: Config['rest']): SiteSettings => {
       `write ${key}: /path (~ and variables are not expanded there)`,
     );
   };
-  const amount = (key: 'linger' | 'cache-memory', usual: number, factor: (text: string) => number): number => {
+  const amount = (key: 'linger' | 'cache-memory', usual: number, most: number, factor: (text: string) => number): number => {
     const entry = rest[key];
     if (entry === undefined || entry.value === null) return usual;
     const value = factor(String(entry.value));
-    if (Number.isSafeInteger(value) && value >= 0) return value;
+    const isAmount = Number.isSafeInteger(value) && value >= 0;
+    if (isAmount && value <= most) return value;
     const file = entry.origin.startsWith('/');
     return refuse(
       'E_CONFIG',
       file ? `cannot use the config file ${entry.origin}` : `cannot use ${entry.origin}=${String(entry.value)}`,
-      file ? `the value of "${key}" is no amount` : 'it is no amount',
+      `${file ? `the value of "${key}"` : 'it'} is ${isAmount ? 'too large' : 'no amount'}`,
       `write ${file ? `${key}: ` : `${entry.origin}=`}${key === 'linger' ? '10 (seconds)' : '64M'}`,
     );
   };
   return {
     store: path('store'),
     local: path('local'),
-    lingerMs: amount('linger', DEFAULT_LINGER_MS, (text) => (/^\d+(\.\d+)?$/.test(text) ? Math.round(Number(text) * 1000) : -1)),
-    cacheBytes: amount('cache-memory', DEFAULT_CACHE_BYTES, (text) => {
+    lingerMs: amount('linger', DEFAULT_LINGER_MS, MAX_LINGER_MS, (text) =>
+      /^\d+(\.\d+)?$/.test(text) ? Math.round(Number(text) * 1000) : -1,
+    ),
+    cacheBytes: amount('cache-memory', DEFAULT_CACHE_BYTES, Number.MAX_SAFE_INTEGER, (text) => {
       const match = /^(\d{1,12})([KMG]?)(?:i?B)?$/i.exec(text);
       return match === null ? -1 : Number(match[1]) * 1024 ** ' KMG'.indexOf((match[2] || ' ').toUpperCase());
     }),

@@ -1,4 +1,5 @@
 /** The numbers of native/host.def and the forms of its answers, for both ends that are not C. test/contract/hosts.test.ts compares the table. */
+import { findLine } from '../facts/identity.ts';
 import type { DirectoryEntry, Fields, FileKind, Ids, Stat } from '../util/host.ts';
 
 export const CALLS = {
@@ -9,7 +10,7 @@ export const CALLS = {
   uname: 5,
   self_exe: 6,
   isatty: 7,
-  names: 8,
+  accounts: 9,
   stat: 10,
   lstat: 11,
   access: 12,
@@ -17,7 +18,7 @@ export const CALLS = {
   readlink: 14,
   readdir: 15,
   read: 16,
-  lines: 17,
+  real_path: 18,
   open_keep: 20,
   pread: 21,
   fstat: 22,
@@ -28,6 +29,7 @@ export const CALLS = {
   fnv64: 34,
   json: 35,
   member: 36,
+  getenv: 37,
 } as const;
 
 /** From st_mode (inode(7)). */
@@ -87,9 +89,26 @@ export const idsOf = (ids: readonly number[]): Ids => ({
   groups: ids.slice(4),
 });
 
-/** Of environ's answer, the names that begin with one of the words. */
-export const namesIn = (environ: readonly string[], words: string): string[] =>
-  environ.filter((name, at) => at % 2 === 0 && words.split(' ').some((word) => name.startsWith(word)));
+/** What accounts answers, of the texts of /etc/passwd and /etc/group. */
+export const accountsIn = (passwd: string, group: string, { euid, egid, groups }: Ids, name: string): Fields => {
+  const [own = '', , , , gecos = '', home = '', shell = ''] = findLine(passwd, 2, String(euid)) ?? [];
+  const known = name !== '' && findLine(passwd, 0, name) !== undefined;
+  return [own, gecos, home, shell, known ? 1 : 0, ...[egid, ...groups].map((gid) => findLine(group, 2, String(gid))?.[0] ?? '')];
+};
+
+/** What environ answers, of variables whose names are there once. */
+export const environWith = (variables: ReadonlyMap<string, string>, words: string): Fields => {
+  const wanted: { readonly name: string; readonly open: boolean }[] = [];
+  for (let at = 0, end: number; at < words.length; at = end) {
+    end = at + 1 + words.charCodeAt(at);
+    const open = words[end - 1] === '*';
+    wanted.push({ name: words.slice(at + 1, open ? end - 1 : end), open });
+  }
+  return [...variables].flatMap(([name, value]) => {
+    const number = words === '' ? 0 : wanted.findIndex((word) => (word.open ? name.startsWith(word.name) : name === word.name));
+    return number < 0 ? [] : [number, name, value];
+  });
+};
 
 /** A letter for the kind, and the name. */
 export const entryOf = (entry: string): DirectoryEntry => ({ kind: LETTERS[entry[0] ?? ''] ?? 'unknown', name: entry.slice(1) });

@@ -27,10 +27,14 @@ export const engineHost = (door: { readonly __host: HostCall }): Host => {
   const uname = (field: number): string => must(list<string>(door.__host(CALLS.uname)))[field] ?? '';
   return {
     args: () => must(list<string>(door.__host(CALLS.args))),
-    environ: () => must(list<string>(door.__host(CALLS.environ))),
-    names: (words) => must(list<string>(door.__host(CALLS.names, words))),
+    getenv: (name) => {
+      const answer = door.__host(CALLS.getenv, name);
+      return typeof answer === 'string' ? answer : undefined;
+    },
+    environ: (words) => must(list(door.__host(CALLS.environ, words))),
     getcwd: () => text(door.__host(CALLS.getcwd)),
     ids: () => idsOf(must(list<number>(door.__host(CALLS.ids)))),
+    accounts: (name) => must(list(door.__host(CALLS.accounts, name))),
     machine: () => uname(3),
     hostname: () => uname(1),
     selfExe: () => text(door.__host(CALLS.self_exe)),
@@ -48,12 +52,12 @@ export const engineHost = (door: { readonly __host: HostCall }): Host => {
       return failed(entries) ? entries : entries.map(entryOf);
     },
     read: (path, offset, limit) => text(door.__host(CALLS.read, path, offset, limit)),
-    lines: (path, values) => text(door.__host(CALLS.lines, path, values.join(':'))),
+    realPath: (path) => text(door.__host(CALLS.real_path, path)),
     openKeep: (path) => number(door.__host(CALLS.open_keep, path)),
     pread: (handle, offset, length) => text(door.__host(CALLS.pread, handle, offset, length)),
     fstat: (handle) => stat(door.__host(CALLS.fstat, handle)),
     unpack: (handle, offset, layout) => list(door.__host(CALLS.unpack, handle, offset, layout)),
-    keepsHandles: true,
+    isLauncher: true,
     getent: (database, key) => text(door.__host(CALLS.getent, database, key)),
     json: (value, names) => list(door.__host(CALLS.json, value, names)),
     member: (object, name) => text(door.__host(CALLS.member, object, name)),

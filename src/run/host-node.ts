@@ -4,17 +4,16 @@ import * as fs from 'node:fs';
 import { hostname, machine } from 'node:os';
 import { isatty } from 'node:tty';
 import { fnv64 } from '../util/fnv.ts';
-import { type DirectoryEntry, EINVAL, EIO, EISDIR, type Errno, failed, type Host, type Stat } from '../util/host.ts';
+import { type DirectoryEntry, EINVAL, EIO, EISDIR, type Errno, failed, type Host, type Ids, type Stat } from '../util/host.ts';
 import { jsonMember, jsonMembers } from '../util/json-members.ts';
 import { printableLine } from '../util/printable.ts';
 import { sizeOfLayout, unpack } from '../util/unpack.ts';
-import { kindOfMode, namesIn } from './host-calls.ts';
+import { accountsIn, environWith, kindOfMode } from './host-calls.ts';
 
 const EOVERFLOW = -75;
 const ENOTSUP = -95;
 const ENOSYS = -38;
 const ENOENT = -2;
-const EFBIG = -27;
 const ENODATA = -61;
 const READ_MAX = 4 * 1024 * 1024;
 const GETENT_MS = 5000;
@@ -109,10 +108,10 @@ const handedOver = (environment: NodeJS.ProcessEnv): [string, string][] => {
   });
 };
 
-const environOf = (environment: NodeJS.ProcessEnv): string[] => [
-  ...Object.entries(environment).flatMap(([name, value]) => (name === 'TSRUN_HOST_ENV' ? [] : [toBytes(name), toBytes(value ?? '')])),
-  ...handedOver(environment).flat(),
-];
+const environOf = (environment: NodeJS.ProcessEnv): ReadonlyMap<string, string> => {
+  const own = Object.entries(environment).filter(([name]) => name !== 'TSRUN_HOST_ENV');
+  return new Map([...own.map(([name, value = '']): [string, string] => [toBytes(name), toBytes(value)]), ...handedOver(environment)]);
+};
 
 export type NodeHostOptions = {
   /** argv of the command, the program's own name first. */
@@ -130,25 +129,27 @@ const readPlain = (path: string, offset: number, limit: number): string => {
   }
 };
 
-const linesWith = (text: string, values: readonly string[]): string =>
-  text
-    .split('\n')
-    .filter((line) => line.split(':').some((field) => values.includes(field)))
-    .map((line) => `${line}\n`)
-    .join('');
+/** '' where it cannot be read, or is too long to be looked through. */
+const accountText = (path: string): string => {
+  const text = attempt(() => readPlain(path, 0, READ_MAX));
+  return failed(text) || text.length === READ_MAX ? '' : text;
+};
+
+const idsOfProcess = (): Ids => ({
+  uid: process.getuid?.() ?? 0,
+  euid: process.geteuid?.() ?? 0,
+  gid: process.getgid?.() ?? 0,
+  egid: process.getegid?.() ?? 0,
+  groups: supplementaryGroups(),
+});
 
 export const nodeHost = ({ args, environment = process.env }: NodeHostOptions): Host => ({
   args: () => args.map(toBytes),
-  environ: () => environOf(environment),
-  names: (words) => namesIn(environOf(environment), words),
+  getenv: (name) => environOf(environment).get(name),
+  environ: (words) => environWith(environOf(environment), words),
   getcwd: () => attempt(() => toBytes(process.cwd())),
-  ids: () => ({
-    uid: process.getuid?.() ?? 0,
-    euid: process.geteuid?.() ?? 0,
-    gid: process.getgid?.() ?? 0,
-    egid: process.getegid?.() ?? 0,
-    groups: supplementaryGroups(),
-  }),
+  ids: idsOfProcess,
+  accounts: (name) => accountsIn(accountText('/etc/passwd'), accountText('/etc/group'), idsOfProcess(), name),
   machine: () => machine(),
   hostname: () => toBytes(hostname()),
   selfExe: () => attempt(() => fs.readlinkSync('/proc/self/exe', 'latin1')),
@@ -162,6 +163,7 @@ export const nodeHost = ({ args, environment = process.env }: NodeHostOptions): 
     }),
   fileSystemType: (path) => attempt(() => Number(fs.statfsSync(toPath(path)).type)),
   readlink: (path) => attempt(() => fs.readlinkSync(toPath(path), 'latin1')),
+  realPath: (path) => attempt(() => fs.realpathSync.native(toPath(path), 'latin1')),
   readdir: (path, limit) =>
     attempt<readonly DirectoryEntry[] | Errno>(() => {
       const entries = fs.readdirSync(toPath(path), { withFileTypes: true, encoding: 'buffer' });
@@ -170,11 +172,6 @@ export const nodeHost = ({ args, environment = process.env }: NodeHostOptions): 
         : entries.map((entry) => ({ kind: kindOfEntry(entry), name: entry.name.toString('latin1') }));
     }),
   read: (path, offset, limit) => attempt<string | Errno>(() => (limit > READ_MAX ? EINVAL : readPlain(path, offset, limit))),
-  lines: (path, values) =>
-    attempt<string | Errno>(() => {
-      const text = readPlain(path, 0, READ_MAX);
-      return text.length === READ_MAX ? EFBIG : linesWith(text, values);
-    }),
   openKeep: (path) => attempt(() => openPlain(path, true)),
   pread: (handle, offset, length) => attempt(() => readUpTo(handle, offset, length)),
   fstat: (handle) => attempt(() => toStat(fs.fstatSync(handle, { bigint: true }))),
@@ -183,7 +180,7 @@ export const nodeHost = ({ args, environment = process.env }: NodeHostOptions): 
     const bytes = attempt(() => readUpTo(handle, offset, size));
     return failed(bytes) ? bytes : bytes.length < size ? ENODATA : unpack(bytes, layout);
   },
-  keepsHandles: false,
+  isLauncher: false,
   getent: (database, key) => {
     const { status, stdout, error } = spawnSync('getent', [database, key], {
       encoding: 'latin1',

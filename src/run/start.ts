@@ -12,7 +12,7 @@ import { makePlan } from '../plan/make.ts';
 import type { Answer, Plan } from '../plan/ops.ts';
 import type { Situation } from '../plan/situation.ts';
 import { givenByConfig } from '../request/from-config.ts';
-import { givenByEnvironment, ownNames, parseEnviron } from '../request/from-env.ts';
+import { type Environment, givenByEnvironment, ownVariables } from '../request/from-env.ts';
 import { parseCommandLine } from '../request/parse.ts';
 import { makeRequest, type Request } from '../request/request.ts';
 import { EXIT_TSRUN, formatError, TsrunError } from '../util/errors.ts';
@@ -30,10 +30,10 @@ export const plan = (machine: Host, input: string): Answer => {
 
   const reads: Read[] = [];
   const host = line.given.some((each) => each.flag === 'explain') ? recordingHost(machine, reads) : machine;
-  const environment = parseEnviron(host.environ());
-  const own = ownNames(host);
+  const environment: Environment = { get: host.getenv };
+  const own = ownVariables(host);
   const config = givenByConfig(host, environment);
-  const request = makeRequest(line, config.given.concat(givenByEnvironment(environment, own), line.given), config.rest);
+  const request = makeRequest(line, config.given.concat(givenByEnvironment(own), line.given), config.rest);
 
   const situation = look(host, request, environment, own, input);
   if ('prepare' in situation) return { kind: 'prepare', args: situation.prepare };
@@ -51,13 +51,7 @@ export const plan = (machine: Host, input: string): Answer => {
 const kept: { situation?: Situation | undefined } = {};
 
 /** What the machine and the image say. */
-const look = (
-  host: Host,
-  request: Request,
-  environment: ReadonlyMap<string, string>,
-  own: readonly string[],
-  input: string,
-): Situation | Prepare => {
+const look = (host: Host, request: Request, environment: Environment, own: Situation['own'], input: string): Situation | Prepare => {
   const identity = identifyCaller(host, environment);
   const cwd = findCwd(host, environment);
   const image = openImage(host, request.image, {

@@ -8,7 +8,7 @@ import { DATA_OFFSET, DATA_TYPES, DESCRIPTOR_SIZE, TABLE_OFFSET, TABLE_SLOTS } f
 import { EINVAL, ENOENT, type Fields, type Host } from '../util/host.ts';
 import { jsonMember, jsonMembers } from '../util/json-members.ts';
 import { unpack } from '../util/unpack.ts';
-import { CALLS, namesIn } from './host-calls.ts';
+import { CALLS, environWith } from './host-calls.ts';
 import type { HostAnswer, HostCall } from './host-engine.ts';
 import { failure, forget } from './start.ts';
 
@@ -140,8 +140,6 @@ const statFields = (type: number, size: number): Fields => [
 const inventedCall = (facts: ImageFacts, cwd: string, environ: readonly string[], args: readonly string[]): HostCall => {
   const image = invented(facts);
   const texts: Readonly<Record<string, string>> = {
-    '/etc/passwd': 'root:x:0:0:root:/root:/bin/bash\nuser:x:1000:1000:User,,,:/home/user:/bin/bash\n',
-    '/etc/group': 'root:x:0:\nuser:x:1000:\nproject:x:2000:user\n',
     '/etc/resolv.conf': 'nameserver 10.0.0.1\n',
     '/proc/self/cgroup': '0::/system.slice/slurmstepd.scope/job_1/step_0/user/task_0\n',
   };
@@ -149,7 +147,7 @@ const inventedCall = (facts: ImageFacts, cwd: string, environ: readonly string[]
     '/proc/self/ns/user': 'user:[4026531837]',
     '/proc/self/ns/pid': 'pid:[4026531836]',
   };
-  const variables = environ.flatMap((entry) => entry.split(/=(.*)/s).slice(0, 2));
+  const variables = new Map(environ.map((entry) => entry.split(/=(.*)/s).slice(0, 2) as [string, string]));
   const answers = new Map<string, HostAnswer>();
   /** The native program finds these: how it is done here is nothing that a start does. */
   const once = (question: string, make: () => HostAnswer): HostAnswer => {
@@ -161,14 +159,16 @@ const inventedCall = (facts: ImageFacts, cwd: string, environ: readonly string[]
     switch (number) {
       case CALLS.args:
         return args;
+      case CALLS.getenv:
+        return variables.get(String(first)) ?? ENOENT;
       case CALLS.environ:
-        return variables;
-      case CALLS.names:
-        return namesIn(variables, String(first));
+        return once(`environ ${first}`, () => environWith(variables, String(first)));
       case CALLS.getcwd:
         return cwd;
       case CALLS.ids:
         return [1000, 1000, 1000, 1000, 1000, 2000];
+      case CALLS.accounts:
+        return ['user', 'User,,,', '/home/user', '/bin/bash', 1, 'user', 'user', 'project'];
       case CALLS.uname:
         return ['Linux', 'node', '6.1.0', 'x86_64'];
       case CALLS.self_exe:
@@ -188,7 +188,8 @@ const inventedCall = (facts: ImageFacts, cwd: string, environ: readonly string[]
         return 16914836;
       case CALLS.readlink:
         return links[first] ?? EINVAL;
-      case CALLS.lines:
+      case CALLS.real_path:
+        return first;
       case CALLS.read:
         return texts[first] ?? ENOENT;
       case CALLS.unpack:

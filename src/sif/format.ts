@@ -55,7 +55,9 @@ export const ARCHITECTURES = [
 ] as const;
 export type SifArch = (typeof ARCHITECTURES)[number][1];
 
-export const archOfCode = (code: string): SifArch => ARCHITECTURES.find((entry) => entry[0] === code)?.[1] ?? 'unknown';
+const ARCHITECTURE_OF: ReadonlyMap<string, SifArch> = new Map(ARCHITECTURES);
+
+export const archOfCode = (code: string): SifArch => ARCHITECTURE_OF.get(code) ?? 'unknown';
 export const codeOfArch = (arch: SifArch): string => ARCHITECTURES.find((entry) => entry[1] === arch)?.[0] ?? '00';
 
 /** Indexed by the number in the file; `''` is a number the format does not use. */

@@ -52,15 +52,26 @@ export const EISDIR = -21;
 export const EINVAL = -22;
 export const ELOOP = -40;
 
+/** Words as Host.environ takes them: of 1 to 255 chars, each behind a char that is its length. */
+export const wordsOf = (words: readonly string[]): string => words.map((word) => String.fromCharCode(word.length) + word).join('');
+
 export type Host = {
   /** argv, the program's own name first. */
   args(): readonly string[];
-  /** Name, value, name, value … */
-  environ(): readonly string[];
-  /** Names of variables of the environment that begin with one of the words, which have a space between them. */
-  names(words: string): readonly string[];
+  /** Of a variable that is there twice the first counts, here and in environ(). */
+  getenv(name: string): string | undefined;
+  /**
+   * Number, name, value, number, name, value … of the variables that one of the words names (wordsOf): whole names, or with `*` at the end all that begin so.
+   * The number is that of the first such word. Without a word: all variables, with 0.
+   */
+  environ(words: string): Fields;
   getcwd(): string | Errno;
   ids(): Ids;
+  /**
+   * Of /etc/passwd: name, gecos, home and shell in the first line of the effective uid; 1 when there is a line for `name`, else 0. Of /etc/group: the name of
+   * the effective gid, then of each supplementary group, in the order of ids(). '' where there is none.
+   */
+  accounts(name: string): Fields;
   /** `uname -m`. */
   machine(): string;
   hostname(): string;
@@ -75,15 +86,12 @@ export type Host = {
   /** The file system's magic number (statfs f_type). */
   fileSystemType(path: string): number | Errno;
   readlink(path: string): string | Errno;
+  /** Where an absolute path leads, its symbolic links followed. */
+  realPath(path: string): string | Errno;
   /** Unordered; a directory of more than `limit` entries is refused with EOVERFLOW. */
   readdir(path: string, limit: number): readonly DirectoryEntry[] | Errno;
   /** Up to `limit` bytes (at most 4 MiB) of a regular file from `offset`; less only at its end. */
   read(path: string, offset: number, limit: number): string | Errno;
-  /**
-   * Of a file of colon-separated fields (passwd(5), group(5)), of less than 4 MiB: the lines, each with its newline, that have one of `values` as a field.
-   * A value holds no colon and is not empty. Big files of many accounts are looked through where they are read.
-   */
-  lines(path: string, values: readonly string[]): string | Errno;
 
   /** Opens a regular file or directory and keeps it open for the launcher: a handle. */
   openKeep(path: string): number | Errno;
@@ -91,8 +99,8 @@ export type Host = {
   fstat(handle: number): Stat | Errno;
   /** Little-endian fields by a layout (native/host.def), at most 64 KiB of them. */
   unpack(handle: number, offset: number, layout: string): Fields | Errno;
-  /** False where handles mean nothing to the launcher (Node): the plan then names the path. */
-  readonly keepsHandles: boolean;
+  /** The launcher is this process: it has the handles, and the environment. Else (Node) the plan names the path, and every variable. */
+  readonly isLauncher: boolean;
 
   /** One line of getent(1). */
   getent(database: 'passwd' | 'group', key: string): string | Errno;

@@ -25,7 +25,10 @@ export const resolveFrom = (base: string, path: string): string => cleanPath(pat
 export const isWithin = (path: string, directory: string): boolean =>
   path.startsWith(directory) && (path.length === directory.length || directory === '/' || path.charCodeAt(directory.length) === 47);
 
-export const parentOf = (path: string): string => path.slice(0, Math.max(1, path.lastIndexOf('/')));
+export const parentOf = (path: string): string => {
+  const last = path.lastIndexOf('/');
+  return last > 0 ? path.slice(0, last) : '/';
+};
 
 export const nameOf = (path: string): string => path.slice(path.lastIndexOf('/') + 1);
 

@@ -1,9 +1,9 @@
 /** Little-endian fields of bytes by a layout, as native/host.def says it of `unpack`: for hosts that are not the native program. */
 
-const SIZES: Readonly<Record<string, number>> = { x: 1, s: 1, B: 1, H: 2, I: 4, Q: 8 };
+const SIZES: Readonly<Record<string, number>> = { x: 1, s: 1, B: 1, H: 2, I: 4, E: 4, Q: 8 };
 
 const parts = (layout: string): { readonly letter: string; readonly count: number }[] =>
-  [...layout.matchAll(/(\d*)([xsBHIQ])/g)].map(([, count, letter = '']) => ({ letter, count: Number(count) || 1 }));
+  [...layout.matchAll(/(\d*)([xsBHIEQ])/g)].map(([, count, letter = '']) => ({ letter, count: Number(count) || 1 }));
 
 /** In bytes. */
 export const sizeOfLayout = (layout: string): number =>
@@ -17,7 +17,13 @@ export const unpack = (bytes: string, layout: string): (string | number)[] => {
     const size = SIZES[letter] ?? 0;
     const all = bytes.slice(at, at + size * count);
     if (letter === 's') fields.push(all.split('\0')[0] ?? '');
-    else if (letter !== 'x') for (let field = 0; field < count; field++) fields.push(numberOf(all.slice(field * size, (field + 1) * size)));
+    else if (letter !== 'x') {
+      for (let field = 0; field < count; field++) {
+        const value = numberOf(all.slice(field * size, (field + 1) * size));
+        if (value === 0 && letter === 'E') return fields;
+        fields.push(value);
+      }
+    }
     at += size * count;
   }
   return fields;

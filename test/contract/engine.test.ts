@@ -5,8 +5,10 @@ import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
+import { CALLS } from '../../src/run/host-calls.ts';
 import { nodeHost } from '../../src/run/host-node.ts';
 import { failure, start } from '../../src/run/start.ts';
+import { jsonMember, jsonMembers } from '../../src/util/json-members.ts';
 
 const top = resolve(import.meta.dirname, '../..');
 const test = suite('engine and Node');
@@ -86,11 +88,69 @@ test('the same answer for a failure of the launcher', () => {
   );
 });
 
+/** Facts of an image that anybody may have written: what they are, and what is asked for. */
+const OBJECTS: readonly (readonly [text: string, names: string])[] = [
+  [readFileSync(join(top, 'test/native/corpus/host_json/facts'), 'latin1'), 'nversion\nlenv\nbrunscript\notree\nsos.id\nslibc.kind'],
+  [readFileSync(join(top, 'test/native/corpus/host_json/odd'), 'latin1'), 'sarch\nlenv'],
+  ['{"a":"x","b":"y","a":"z"}', 'sa'],
+  ['{"a":"x","b":"y","\\u0061":"z"}', 'sa'],
+  ['{"a":"x","b":"y","a":"z"}', 'sb'],
+  ['{"o":{"p":"x"},"o":{"p":"y"}}', 'so.p'],
+  ['{"o":{"q":"x"},"o":{"p":"y"}}', 'so.p'],
+  ['{"o":{"p":"y"},"o":1}', 'so.p'],
+  ['{"o":1,"\\u006f":{"p":"y"}}', 'so.p'],
+  ['{"o":{"p":"x","p":"y"}}', 'so.p'],
+  ['{"o":{"p":"x","q":{"p":1}},"p":2,"l":[{"p":3},{"p":4}]}', 'so.p\nnp'],
+  ['{"o.p":"x"}', 'so.p'],
+  ['{"o.p":"x","o":{"p":"y"}}', 'so.p'],
+  ['{"o":{"p":{"q":"x"}}}', 'so.p.q'],
+  ['{"o":[{"p":"x"}]}', 'so.p'],
+  ['{"a":"x"}', 'sb'],
+  ['{"a":"x"}', 'na'],
+  ['{"a":["\\u0000"]}', 'la'],
+  ['{"a":"\\u0100"}', 'sa'],
+  ['{"__proto__":{"a":"x"}}', 'sa'],
+  ['{"__proto__":"x"}', 's__proto__'],
+  [`{"a":${'['.repeat(16)}${']'.repeat(16)},"b":1}`, 'nb'],
+  [`{"a":${'['.repeat(17)}${']'.repeat(17)},"b":1}`, 'nb'],
+  ['{"a":"x"}]', 'sa'],
+  ['{"a":"x",}', 'sa'],
+  ['{"a":"x"', 'sa'],
+  ['["a"]', 'sa'],
+  ['', 'sa'],
+];
+const TREES: readonly (readonly [text: string, name: string])[] = [
+  ['{"/a":"d","/b":"f","/a":"lx"}', '/a'],
+  ['{"/a":1,"/a":"lx"}', '/a'],
+  ['{"/x":{"/a":"d"},"/b":",\\"/a\\":\\"f\\""}', '/a'],
+  ['{"/b":",\\"/a\\":\\"f\\""}', '/a'],
+  ['{"/\\u00e9\\"\\u007f":"d"}', '/\xe9"\x7f'],
+  ['{"/a":"\\u00ff"}', '/a'],
+  ['{"/a":"\\u0100"}', '/a'],
+  ['{"/a":"', '/a'],
+  ['{}', '/a'],
+];
+
+test('members of JSON objects are the same for the native program and for Node, also where a name is there twice', () => {
+  const bundle = join(scratch, 'ask.js');
+  writeFileSync(bundle, 'globalThis.tsrunStart = (input) => JSON.stringify(JSON.parse(input).map((question) => __host(...question)));');
+  const questions = [...OBJECTS.map((each) => [CALLS.json, ...each]), ...TREES.map((each) => [CALLS.member, ...each])];
+  const asked = spawnSync(join(top, 'build/engine_run'), [bundle, 'tsrunStart'], {
+    input: Buffer.from(JSON.stringify(questions).replace(/[\x7f-\xff]/g, (char) => `\\u00${char.charCodeAt(0).toString(16)}`)),
+  });
+  assert.is(asked.status, 0, asked.stderr.toString());
+  const native: unknown[] = JSON.parse(asked.stdout.toString('latin1'));
+  const node = [...OBJECTS.map((each) => jsonMembers(...each)), ...TREES.map((each) => jsonMember(...each))];
+  for (const [at, question] of questions.entries()) assert.equal(native[at], node[at], JSON.stringify(question));
+  assert.ok(node.filter((answer) => typeof answer !== 'number').length > 10);
+});
+
 if (process.env['TSRUN_TEST_CHILD'] === '1') {
   const [entry, ...args] = process.argv.slice(2);
   const input = readFileSync(0, 'latin1');
   const { TSRUN_TEST_CHILD: _, ...rest } = process.env;
-  const host = nodeHost({ args, environment: rest });
+  // As the engine is in it: else the plan would name every variable.
+  const host = { ...nodeHost({ args, environment: rest }), isLauncher: true };
   const fields = entry === 'tsrunStart' ? start(host, input) : failure(host, input);
   process.stdout.write(
     Buffer.from(

@@ -14,7 +14,7 @@ import { CALLS } from '../../src/run/host-calls.ts';
 import { engineHost, type HostAnswer, type HostCall } from '../../src/run/host-engine.ts';
 import { nodeHost } from '../../src/run/host-node.ts';
 import { failure, start } from '../../src/run/start.ts';
-import { type Errno, type FileKind, failed, type Host, type Stat } from '../../src/util/host.ts';
+import { type Errno, type FileKind, failed, type Host, type Stat, wordsOf } from '../../src/util/host.ts';
 import { directory, file, link, machine } from '../helpers/machine.ts';
 import { type World, worldOf } from '../helpers/planning.ts';
 import { skip } from '../helpers/skip.ts';
@@ -61,8 +61,9 @@ const statFields = (stat: Stat | Errno): HostAnswer => {
 const callsOf = (host: Host): HostCall => {
   const byNumber: Readonly<Record<number, (a: string, b: number, c: number) => HostAnswer>> = {
     [CALLS.args]: () => host.args(),
-    [CALLS.environ]: () => host.environ(),
-    [CALLS.names]: (words) => host.names(String(words)),
+    [CALLS.accounts]: (name) => host.accounts(name),
+    [CALLS.getenv]: (name) => host.getenv(name) ?? -2,
+    [CALLS.environ]: (words) => host.environ(words),
     [CALLS.getcwd]: () => host.getcwd(),
     [CALLS.ids]: () => {
       const { uid, euid, gid, egid, groups } = host.ids();
@@ -76,12 +77,12 @@ const callsOf = (host: Host): HostCall => {
     [CALLS.access]: (path, mode) => host.access(path, mode),
     [CALLS.statfs]: (path) => host.fileSystemType(path),
     [CALLS.readlink]: (path) => host.readlink(path),
+    [CALLS.real_path]: (path) => host.realPath(path),
     [CALLS.readdir]: (path, limit) => {
       const entries = host.readdir(path, limit);
       return failed(entries) ? entries : entries.map((entry) => `${LETTERS[entry.kind]}${entry.name}`);
     },
     [CALLS.read]: (path, offset, limit) => host.read(path, offset, limit),
-    [CALLS.lines]: (path, values) => host.lines(path, String(values).split(':')),
     [CALLS.open_keep]: (path) => host.openKeep(path),
     [CALLS.pread]: (handle, offset, length) => host.pread(Number(handle), offset, length),
     [CALLS.fstat]: (handle) => statFields(host.fstat(Number(handle))),
@@ -221,26 +222,31 @@ test('Node finds the same answers for what is odd: pipes, devices, missing and u
   assert.is(host.read('/dev/zero', 0, 10), -95);
   assert.is(host.read('/', 0, 10), -21);
   assert.is(host.readlink('/'), -22);
+  assert.equal(
+    [host.realPath('/proc/self/../../etc/./passwd'), host.realPath('/'), host.realPath('/nonexistent')],
+    ['/etc/passwd', '/', -2],
+  );
   assert.is(host.readdir('/etc', 1), -75);
   assert.is(host.read('/etc/passwd', 0, 5 * 1024 * 1024), -22);
   assert.is(host.openKeep('/dev/null'), -95);
   assert.is(failed(host.getent('passwd', '0')), false);
   assert.is(host.getent('passwd', '4000000000'), -2);
-  const scratch = mkdtempSync(join(tmpdir(), 'tsrun-hosts-'));
-  writeFileSync(join(scratch, 'accounts'), 'a:x:10:1\nb::11:10\n10:y:12:\n\nc:x:10');
-  assert.is(host.lines(join(scratch, 'accounts'), ['11', '10']), 'a:x:10:1\nb::11:10\n10:y:12:\nc:x:10\n');
-  assert.is(host.lines(join(scratch, 'accounts'), ['1']), 'a:x:10:1\n');
-  rmSync(scratch, { recursive: true });
-  assert.is(host.lines('/nonexistent', ['0']), -2);
-  assert.is(host.lines('/dev/zero', ['0']), -95);
   const proc = host.read('/proc/self/cgroup', 0, 1000);
   assert.ok(!failed(proc) && proc.includes(':'));
 });
 
 test('what the native program kept from Node is part of the environment again', () => {
   const host = nodeHost({ args: [], environment: { A: '1', TSRUN_HOST_ENV: 'LD_PRELOAD=/x%0Ay%25\nNODE_OPTIONS=%FF' } });
-  assert.equal(host.environ(), ['A', '1', 'LD_PRELOAD', '/x\ny%', 'NODE_OPTIONS', '\xff']);
-  assert.equal(host.names('X NODE LD_'), ['LD_PRELOAD', 'NODE_OPTIONS']);
+  assert.equal(host.environ(''), [0, 'A', '1', 0, 'LD_PRELOAD', '/x\ny%', 0, 'NODE_OPTIONS', '\xff']);
+  assert.equal(host.environ(wordsOf(['X*', 'NODE', 'LD_*', 'LD_PRELOAD', 'NODE_*'])), [
+    2,
+    'LD_PRELOAD',
+    '/x\ny%',
+    4,
+    'NODE_OPTIONS',
+    '\xff',
+  ]);
+  assert.equal([host.getenv('NODE_OPTIONS'), host.getenv('TSRUN_HOST_ENV')], ['\xff', undefined]);
 });
 
 test('an invented machine follows links as Linux does', () => {

@@ -26,6 +26,10 @@ const withoutCheckout = (argv: readonly string[]): string[] => [
   ...asTestUser(argv, { TSRUN_LINGER: '0' }),
 ];
 
+test('the program says nothing of the directory it was built in: elsewhere the same source gives the same bytes', () => {
+  assert.not.ok(readFileSync(join(top, 'bin/tsrun')).includes(top));
+});
+
 test('it builds an image and runs it where nothing else is installed, and runs it without its Node', async () => {
   if (!isRoot()) return skip('hiding the checkout needs root');
   const place = userDirectory('dist');

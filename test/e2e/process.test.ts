@@ -4,8 +4,9 @@ import { closeSync, openSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { oneProcessor } from '../helpers/processes.ts';
+import { childrenOf, field, oneProcessor } from '../helpers/processes.ts';
 import { environmentOf, makeBusyboxImage, run, scratch, tsrun, tsrunOk, tsrunPath } from '../helpers/product.ts';
+import { endOf, runtimeIn, startStaying, until } from '../helpers/servers.ts';
 import { testUser } from '../helpers/user.ts';
 
 const test = suite('the payload is the process');
@@ -121,6 +122,24 @@ test('--pid: the program sees only its own processes, and its status comes throu
 test('--hostname sets the name inside only', () => {
   assert.is(tsrunOk(['exec', '--hostname', 'inside', image, 'hostname']), 'inside\n');
   assert.is.not(run('hostname', []).stdout, 'inside\n');
+});
+
+test('--pid: a program that was stopped with all around it goes on when all are told to, and its end is seen', async () => {
+  const child = await startStaying(runtimeIn(place, 'suspended'), ['--pid', image, 'sh', '-c', 'echo ready; read line; echo over']);
+  const launcher = child.pid ?? 0;
+  const [init = 0] = childrenOf(launcher);
+  const [payload = 0] = childrenOf(init);
+  const isStopped = (pid: number) => (): boolean => (field(pid, 'State') ?? '').startsWith('T');
+  const switches = (): string => `${field(init, 'voluntary_ctxt_switches')} ${field(init, 'State')}`;
+  const before = switches();
+  process.kill(launcher, 'SIGSTOP');
+  await until(isStopped(launcher));
+  process.kill(payload, 'SIGSTOP');
+  await until(isStopped(payload));
+  await until(() => switches() !== before && switches().endsWith('(sleeping)'), 'PID 1 has seen it, and told the launcher');
+  for (const pid of [launcher, payload]) process.kill(pid, 'SIGCONT');
+  child.stdin?.end('\n');
+  assert.equal([await endOf(child), child.text()], [0, 'ready\nover\n']);
 });
 
 test('on a terminal, Ctrl-C interrupts the program and Ctrl-Z stops it like any other', () => {

@@ -4,8 +4,9 @@ import { chownSync, existsSync, mkdirSync, readdirSync, readlinkSync, renameSync
 import { join } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
+import { isBefore } from '../helpers/kernels.ts';
 import { runsInOwnMounts } from '../helpers/own-mounts.ts';
-import { childrenOf, nameOf } from '../helpers/processes.ts';
+import { childrenOf, nameOf, neighboursOf, textOf } from '../helpers/processes.ts';
 import { environmentOf, makeBusyboxImage, type Ran, run, scratch, tsrunOk, tsrunPath } from '../helpers/product.ts';
 import { endOf, processesOf, runtimeIn, servingOf, startStaying, until } from '../helpers/servers.ts';
 import { skip } from '../helpers/skip.ts';
@@ -132,16 +133,16 @@ test('what does not fit into such a root is mounted the long way, with the same 
   );
   assert.is(look([...at('/srv/a'), '--bind', `${bound}:/srv/a/below`], 'ls /srv/a/below'), 'below\nnote\ntmp\n');
   const refused = ran(['exec', '--bind', `${join(bound, 'note')}:/etc`, image, 'true'], scope);
-  assert.match(refused.stderr, /cannot mount|is a directory|not/);
+  assert.match(refused.stderr, /cannot mount \S+\/note on \/etc: the target is a directory, the source a file \(E_BIND_TARGET\)/);
   assert.is(refused.status, 125);
   const missing = ran(['exec', ...at('/srv/a'), '--bind', `${bound}:/srv/a/none`, image, 'true'], scope);
+  assert.match(missing.stderr, /cannot mount \S+ on \/srv\/a\/none: .* has no none to mount on \(E_BIND_TARGET\)/);
   assert.is(missing.status, 125);
 });
 
-test('a link of the image on the way to a target is followed as ever', () => {
+test('a link of the image on the way to a target is followed', () => {
   const tree = join(place, 'linked');
-  spawnSync('cp', ['-a', join(place, 'tree'), tree]);
-  if (!existsSync(tree)) return skip('the image has no tree');
+  assert.is(spawnSync('cp', ['-a', join(place, 'tree'), tree]).status, 0);
   symlinkSync('/srv', join(tree, 'link'));
   const scope = scopeOf('links');
   const linked = join(place, 'linked.sif');
@@ -271,6 +272,35 @@ test('nothing is left when nobody needs them, or when the server is killed', asy
       await endOf(staying);
     }
   }
+});
+
+test('a scope that is asked nothing does not run: neither its server, nor who serves, nor who makes roots ahead', async () => {
+  if (!isRoot()) return skip('needs root to look into the server');
+  const scope = scopeOf('idle');
+  const stays = await startStaying(scope.runtime, [image, 'sh', '-c', 'echo ready; read line']);
+  if (spares) assert.ok(untilSpares(scope));
+  const processes = neighboursOf(stays.pid ?? 0).filter((pid) => nameOf(pid).startsWith('tsrun-'));
+  const names = processes.map(nameOf);
+  for (const name of ['tsrun-server', 'tsrun-image', ...(spares ? ['tsrun-spare'] : [])]) assert.ok(names.includes(name), String(names));
+  /** How often a thread of theirs has been given a processor or has given it up. */
+  const switches = (): number =>
+    processes
+      .flatMap((pid) => readdirSync(`/proc/${pid}/task`).map((thread) => textOf(`/proc/${pid}/task/${thread}/status`)))
+      .flatMap((status) => status.match(/(?<=ctxt_switches:\s*)\d+/g) ?? [])
+      .reduce((sum, count) => sum + Number(count), 0);
+  // What is done once after the last request is; who looked again each second would be seen in all windows. Before Linux 5.3 the server does: nobody tells it
+  // that a run has ended.
+  const atMost = isBefore('5.3') ? 4 : 0;
+  const ran: number[] = [];
+  while ((ran.at(-1) ?? Number.POSITIVE_INFINITY) > atMost && ran.length < 10) {
+    const before = switches();
+    assert.ok(before > 0);
+    await new Promise((end) => setTimeout(end, 1200));
+    ran.push(switches() - before);
+  }
+  assert.ok((ran.at(-1) ?? Number.NaN) <= atMost, `switches in 1.2 s each: ${ran}`);
+  stays.stdin?.end('\n');
+  await endOf(stays);
 });
 
 test.run();

@@ -5,7 +5,7 @@
  *
  * Directories above what is named are there too. Every call is counted, so that tests can say what a start may cost.
  */
-import { namesIn } from '../../src/run/host-calls.ts';
+import { accountsIn, environWith } from '../../src/run/host-calls.ts';
 import { fnv64 } from '../../src/util/fnv.ts';
 import {
   type DirectoryEntry,
@@ -57,7 +57,7 @@ export type MachineOptions = {
   readonly getent?: Readonly<Record<string, string>>;
   /** File system magic by path; others are tmpfs. */
   readonly fileSystems?: Readonly<Record<string, number>>;
-  readonly keepsHandles?: boolean;
+  readonly isLauncher?: boolean;
 };
 
 export type Machine = Host & {
@@ -87,6 +87,7 @@ export const machine = (options: MachineOptions = {}): Machine => {
   const { args = ['tsrun'], env = {}, cwd = '/', uid = 1000, gid = 1000, groups = [1000], terminal = false, arch = 'x86_64' } = options;
   const tree = treeOf(options.files ?? {});
   const numbers = new Map([...tree.keys()].map((path, at) => [path, at + 100]));
+  const variables = new Map(Object.entries(env));
   const calls: string[] = [];
   const logged: string[] = [];
   const kept: string[] = [];
@@ -155,6 +156,12 @@ export const machine = (options: MachineOptions = {}): Machine => {
     return found.entry.closed && uid !== 0 ? EACCES : found;
   };
 
+  const ids = { uid, euid: uid, gid, egid: gid, groups };
+  const textAt = (path: string): string => {
+    const found = open(path);
+    return failed(found) ? '' : found.entry.text;
+  };
+
   const asked = <T>(call: string, about: string, answer: T): T => {
     calls.push(`${call} ${about}`);
     return answer;
@@ -164,10 +171,11 @@ export const machine = (options: MachineOptions = {}): Machine => {
     calls,
     logged,
     args: () => args,
-    environ: () => Object.entries(env).flat(),
-    names: (words) => namesIn(Object.entries(env).flat(), words),
+    getenv: (name) => variables.get(name),
+    environ: (words) => environWith(variables, words),
     getcwd: () => (cwd === null ? ENOENT : cwd),
-    ids: () => ({ uid, euid: uid, gid, egid: gid, groups }),
+    ids: () => ids,
+    accounts: (name) => asked('accounts', name, accountsIn(textAt('/etc/passwd'), textAt('/etc/group'), ids, name)),
     machine: () => arch,
     hostname: () => 'node1',
     selfExe: () => '/opt/tsrun/bin/tsrun',
@@ -184,6 +192,7 @@ export const machine = (options: MachineOptions = {}): Machine => {
       if (failed(found)) return found;
       return found.entry.kind === 'link' ? found.entry.text : EINVAL;
     },
+    realPath: (path) => asked('realpath', path, walk(path, true)),
     readdir: (path, limit): readonly DirectoryEntry[] | Errno => {
       const found = asked('readdir', path, open(path));
       if (failed(found)) return found;
@@ -197,13 +206,6 @@ export const machine = (options: MachineOptions = {}): Machine => {
       if (failed(found)) return found;
       if (found.entry.kind === 'directory') return EISDIR;
       return found.entry.kind === 'file' ? found.entry.text.slice(offset, offset + limit) : -95;
-    },
-    lines: (path, values) => {
-      const found = asked('lines', path, open(path));
-      if (failed(found)) return found;
-      if (found.entry.kind !== 'file') return found.entry.kind === 'directory' ? EISDIR : -95;
-      const lines = found.entry.text.split('\n').filter((line) => line.split(':').some((field) => values.includes(field)));
-      return lines.map((line) => `${line}\n`).join('');
     },
     openKeep: (path) => {
       const found = asked('open', path, open(path));
@@ -224,7 +226,7 @@ export const machine = (options: MachineOptions = {}): Machine => {
       if (entry.kind === 'directory') return EISDIR;
       return bytes.length < sizeOfLayout(layout) ? -61 : unpack(bytes, layout);
     },
-    keepsHandles: options.keepsHandles ?? true,
+    isLauncher: options.isLauncher ?? true,
     getent: (database, key) => asked('getent', `${database} ${key}`, options.getent?.[`${database} ${key}`] ?? ENOENT),
     json: jsonMembers,
     member: jsonMember,

@@ -5,11 +5,14 @@ import { environmentOf, type Ran, type RunOptions, run } from './product.ts';
 import { until } from './servers.ts';
 import { isRoot, testUser } from './user.ts';
 
-/** Runs a program as the test user in a namespace that lasts as long as the test. Without root it is that of everybody else. */
-export const runsInOwnMounts = async (): Promise<(program: string, args: readonly string[], options?: RunOptions) => Ran> => {
+/**
+ * Runs a program as the test user in a namespace that lasts as long as the test. Without root it is that of everybody else.
+ * @param prepare a script that root runs there first: what it mounts, only these runs see.
+ */
+export const runsInOwnMounts = async (prepare = ':'): Promise<(program: string, args: readonly string[], options?: RunOptions) => Ran> => {
   if (!isRoot()) return run;
   // Ends with this process, which holds its input open.
-  const holder = spawn('unshare', ['-m', 'cat'], { stdio: ['pipe', 'ignore', 'inherit'] });
+  const holder = spawn('unshare', ['-m', 'sh', '-ec', `${prepare}\nexec cat`], { stdio: ['pipe', 'ignore', 'inherit'] });
   holder.unref();
   await until(() => nameOf(holder.pid ?? 0) === 'cat', 'a mount namespace');
   const user = testUser();

@@ -3,7 +3,8 @@
 import { factsJson } from '../../src/image/compute.ts';
 import { IMAGE_FACTS_VERSION, type ImageFacts } from '../../src/image/facts.ts';
 import { fileKey } from '../../src/image/identity.ts';
-import { type Op, type OpName, type OpOf, textOf } from '../../src/plan/ops.ts';
+import { inherited } from '../../src/plan/env.ts';
+import type { Op, OpName, OpOf } from '../../src/plan/ops.ts';
 import { plan } from '../../src/run/start.ts';
 import { failed } from '../../src/util/host.ts';
 import { device, directory, type Entry, file, link, type Machine, type MachineOptions, machine, type Tree } from './machine.ts';
@@ -139,8 +140,12 @@ export const mountedAt = (run: Planned, target: string): string | undefined => {
 
 export const fileAt = (run: Planned, target: string): string | undefined => opsOf(run, 'file').find((op) => op.target === target)?.content;
 
-export const envOf = (run: Planned): Readonly<Record<string, string>> =>
-  Object.fromEntries([...only(run, 'env').variables].map(([name, variable]) => [name, textOf(variable)]));
+/** Of the program that is started, with what the launcher passes of its own. */
+export const envOf = (run: Planned): Readonly<Record<string, string>> => {
+  const { variables } = only(run, 'env');
+  const passed = opsOf(run, 'environ').flatMap(({ leftOut }) => [...inherited(run.machine, leftOut, variables)]);
+  return Object.fromEntries([...passed, ...variables].map(([name, { value }]) => [name, value]));
+};
 
 export const argsOf = (run: Planned): readonly string[] => opsOf(run, 'arg').map((op) => op.text);
 

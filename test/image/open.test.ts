@@ -7,7 +7,7 @@ import { HOT_LIST_OBJECT, type Image, type Prepare } from '../../src/image/image
 import { openImage } from '../../src/image/open.ts';
 import { quickFacts } from '../../src/image/quick-facts.ts';
 import { parseFacts } from '../../src/image/read-facts.ts';
-import { readUsualSif } from '../../src/image/usual-sif.ts';
+import { readUsualSif, type UsualSif } from '../../src/image/usual-sif.ts';
 import { entryAt, hidesImage, linkAt } from '../../src/plan/image-tree.ts';
 import {
   codeOfArch,
@@ -43,6 +43,8 @@ type SifParts = {
   readonly role?: number;
   /** The bytes of a hot list. */
   readonly hot?: string;
+  /** The facts lie before the root, as no converter puts them. */
+  readonly factsFirst?: boolean;
 };
 
 /** A SIF with a facts object (unless '') and a root file system. */
@@ -53,6 +55,7 @@ const sif = ({
   root = squash(),
   role = 2,
   hot = '',
+  factsFirst = false,
 }: SifParts = {}): string => {
   const descriptor = (type: number, id: number, offset: number, size: number, name: string, extra: string): string =>
     le(type, 4) +
@@ -66,13 +69,16 @@ const sif = ({
     le(0, 32) +
     name.padEnd(128, '\0') +
     extra.padEnd(384, '\0');
-  const rootAt = Math.ceil((DATA_OFFSET + text.length) / 4096) * 4096;
+  const rootAt = Math.ceil((DATA_OFFSET + (factsFirst ? text.length : 0)) / 4096) * 4096;
+  const factsAt = factsFirst ? DATA_OFFSET : rootAt + root.length;
+  const hotAt = rootAt + root.length + (factsFirst ? 0 : text.length);
   const code = `${codeOfArch(arch)}\0`;
-  const objects = [
-    ...(text === '' ? [] : [descriptor(DATA_TYPES['generic-json'], 1, DATA_OFFSET, text.length, IMAGE_FACTS_OBJECT, '')]),
-    descriptor(DATA_TYPES.partition, 2, rootAt, root.length, 'root', le(FILE_SYSTEMS.indexOf(fileSystem), 4) + le(role, 4) + code),
-    ...(hot === '' ? [] : [descriptor(DATA_TYPES.generic, 3, rootAt + root.length, hot.length, HOT_LIST_OBJECT, '')]),
+  const objects: ((id: number) => string)[] = [
+    (id) => descriptor(DATA_TYPES.partition, id, rootAt, root.length, 'root', le(FILE_SYSTEMS.indexOf(fileSystem), 4) + le(role, 4) + code),
   ];
+  const theFacts = (id: number): string => descriptor(DATA_TYPES['generic-json'], id, factsAt, text.length, IMAGE_FACTS_OBJECT, '');
+  if (text !== '') objects.splice(factsFirst ? 0 : 1, 0, theFacts);
+  if (hot !== '') objects.push((id) => descriptor(DATA_TYPES.generic, id, hotAt, hot.length, HOT_LIST_OBJECT, ''));
   const header =
     '#!/usr/bin/env run-singularity\n'.padEnd(32, '\0') +
     'SIF_MAGIC\0' +
@@ -86,7 +92,8 @@ const sif = ({
     le(TABLE_SLOTS * DESCRIPTOR_SIZE, 8) +
     le(DATA_OFFSET, 8) +
     le(4096, 8);
-  return (header.padEnd(TABLE_OFFSET, '\0') + objects.join('')).padEnd(DATA_OFFSET, '\0').concat(text).padEnd(rootAt, '\0') + root + hot;
+  const head = (header.padEnd(TABLE_OFFSET, '\0') + objects.map((object, index) => object(index + 1)).join('')).padEnd(DATA_OFFSET, '\0');
+  return factsFirst ? head.concat(text).padEnd(rootAt, '\0') + root + hot : head.padEnd(rootAt, '\0') + root + text + hot;
 };
 
 const STORE = '/store';
@@ -111,13 +118,27 @@ const factsAt = (files: Tree, path: string, store = STORE): string => {
   return failed(stat) ? '' : `${store}/facts/${fileKey(stat)}.json`;
 };
 
-test('a SIF with its facts is opened with one open, one fstat and two reads', () => {
+test('a SIF with its facts is opened with one open and two reads', () => {
   const host = machine({ files: { '/x.sif': sif() } });
   const opened = openImage(host, '/x.sif', { stores: () => [STORE], prepared: false, cwd: '/' });
   assert.ok(!('prepare' in opened) && opened.kind === 'squashfs');
   assert.equal(
     host.calls.map((call) => call.split(' ')[0]),
-    ['open', 'fstat', 'unpack', 'pread'],
+    ['open', 'unpack', 'pread'],
+  );
+});
+
+test('where much lies behind the facts, they are not read to its end: the length is asked for', () => {
+  const files = { '/x.sif': sif({ factsFirst: true }) };
+  const host = machine({ files });
+  openImage(host, '/x.sif', { stores: () => [STORE], prepared: false, cwd: '/' });
+  assert.equal(
+    host.calls.map((call) => call.split(' ')[0]),
+    ['open', 'unpack', 'fstat', 'pread'],
+  );
+  assert.is(
+    codeOf(() => open('/x.sif', { '/x.sif': files['/x.sif'].slice(0, -1) })),
+    'E_SIF_TRUNCATED',
   );
 });
 
@@ -132,7 +153,7 @@ test('the image tells where its SquashFS lies', () => {
 });
 
 test('where handles mean nothing the plan names the path', () => {
-  const opened = image('/x.sif', { '/x.sif': sif() }, { keepsHandles: false });
+  const opened = image('/x.sif', { '/x.sif': sif() }, { isLauncher: false });
   assert.is(opened.kind === 'squashfs' && opened.handle, -1);
 });
 
@@ -147,7 +168,7 @@ test('a relative path starts at the current directory; .. is left to the kernel'
 });
 
 /** What the full reader says of root and facts; undefined when it refuses the file. */
-const readFully = (text: string): ReturnType<typeof readUsualSif> => {
+const readFully = (text: string): Omit<UsualSif, 'end'> | undefined => {
   try {
     const whole = readSif(bytesSource(bytesOf(text)));
     const root = primaryPartition(whole);
@@ -164,9 +185,12 @@ const readFully = (text: string): ReturnType<typeof readUsualSif> => {
   }
 };
 
-const readQuickly = (text: string): ReturnType<typeof readUsualSif> => {
+const readQuickly = (text: string): Omit<UsualSif, 'end'> | undefined => {
   const host = machine({ files: { '/x.sif': text } });
-  return readUsualSif(host, host.openKeep('/x.sif'), text.length);
+  const found = readUsualSif(host, host.openKeep('/x.sif'));
+  if (found === undefined || found.end > text.length) return undefined;
+  const { root, facts, hot } = found;
+  return { root, facts, hot };
 };
 
 test('the quick look at a SIF finds what the full reader finds', () => {
@@ -280,6 +304,7 @@ const REFUSED: readonly [string, Tree, string, RegExp][] = [
   ['a cut SquashFS', { '/x.sif': squash(8192).slice(0, 5000) }, 'E_IMAGE_TRUNCATED', /8192 bytes, the file only 5000/],
   ['a SquashFS cut in its superblock', { '/x.sif': squash().slice(0, 50) }, 'E_IMAGE_TRUNCATED', /superblock/],
   ['a cut SIF', { '/x.sif': sif().slice(0, -100) }, 'E_SIF_TRUNCATED', /ends at/],
+  ['a SIF of which the last byte is missing', { '/x.sif': sif({ hot: 'a list' }).slice(0, -1) }, 'E_SIF_TRUNCATED', /ends at/],
   ['a SIF cut in its header', { '/x.sif': sif().slice(0, 100) }, 'E_SIF_NOT', /./],
   ['an encrypted SIF', { '/x.sif': sif({ fileSystem: 'encrypted-squashfs' }) }, 'E_IMAGE_ENCRYPTED', /encrypted/],
   ['a gocryptfs SIF', { '/x.sif': sif({ fileSystem: 'gocryptfs-squashfs' }) }, 'E_IMAGE_ENCRYPTED', /encrypted/],

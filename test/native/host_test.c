@@ -1,5 +1,5 @@
 /* The host calls, each against the real machine. */
-#include "../../native/host.h"
+#include "../../native/host_internal.h"
 #include "check.h"
 
 #include <fcntl.h>
@@ -98,7 +98,7 @@ static void make_file(const char *name, const char *content, size_t len)
 static void what_the_process_was_given(void)
 {
 	static char *const argv[] = {(char *)"tsrun", (char *)"", (char *)"a\xff", NULL};
-	static char *const envp[] = {(char *)"A=1", (char *)"=odd", (char *)"B=x\ny=z", (char *)"bare", NULL};
+	static char *const envp[] = {(char *)"A=1", (char *)"=odd", (char *)"B=x\ny=z", (char *)"bare", (char *)"BB=", (char *)"B=again", NULL};
 	char expected[2048], cwd[256];
 	gid_t groups[64];
 	int count = getgroups(64, groups);
@@ -108,11 +108,17 @@ static void what_the_process_was_given(void)
 	host.argv = argv;
 	host.envp = envp;
 	CHECK("arguments come as they are, empty ones too", listed(ask_plain(HOST_args), "tsrun||a\xff|"));
-	CHECK("so does the environment, name by name; what has none is left out", listed(ask_plain(HOST_environ), "A|1|B|x\ny=z|"));
-	CHECK("names are those that begin with a word", listed(ASK(HOST_names, text("AB B")), "B|") && listed(ASK(HOST_names, text("B A")), "A|B|"));
-	CHECK("what has no value is no name, nor is a longer word", listed(ASK(HOST_names, text("bare A=1 =")), ""));
+	CHECK("so does the environment, name by name; what has none is left out", listed(ASK(HOST_environ, text("")), "0|A|1|0|B|x\ny=z|0|BB||"));
+	CHECK("variables that a word names come with its number", listed(ASK(HOST_environ, text("\2AB\1B")), "1|B|x\ny=z|") && listed(ASK(HOST_environ, text("\1B\1A")), "1|A|1|0|B|x\ny=z|"));
+	CHECK("the first word that names one counts", listed(ASK(HOST_environ, text("\2B*\2BB\1B")), "0|B|x\ny=z|0|BB||") && listed(ASK(HOST_environ, text("\2BB\2B*")), "1|B|x\ny=z|0|BB||"));
+	CHECK("a star alone names all", listed(ASK(HOST_environ, text("\2BB\1*")), "1|A|1|1|B|x\ny=z|0|BB||"));
+	CHECK("what has no value is no variable, nor is a longer word", listed(ASK(HOST_environ, text("\4bare\3A=1\1=\4BBB*")), ""));
+	CHECK("a variable's value, of a doubled one the first", answered(ASK(HOST_getenv, text("B")), "x\ny=z") && answered(ASK(HOST_getenv, text("BB")), ""));
+	CHECK("what is none", ASK(HOST_getenv, text("bare")) == -ENOENT && ASK(HOST_getenv, text("")) == -ENOENT && ASK(HOST_getenv, text("B=x")) == -ENOENT);
 	host.envp = NULL;
-	CHECK("an empty list is one", listed(ask_plain(HOST_environ), ""));
+	CHECK("an empty list is one", listed(ASK(HOST_environ, text("")), "") && listed(ASK(HOST_environ, text("\1A")), ""));
+	CHECK("words that end too early", ASK(HOST_environ, text("\1A\2B")) == -EINVAL && ASK(HOST_environ, text("\1")) == -EINVAL);
+	CHECK("nothing is in it", ASK(HOST_getenv, text("A")) == -ENOENT);
 	CHECK("getcwd", getcwd(cwd, sizeof cwd) != NULL && answered(ask_plain(HOST_getcwd), cwd));
 	snprintf(expected, sizeof expected, "%u|%u|%u|%u|", getuid(), geteuid(), getgid(), getegid());
 	for (int i = 0; i < count; i++)
@@ -124,6 +130,38 @@ static void what_the_process_was_given(void)
 	CHECK("self_exe is this program", ask_plain(HOST_self_exe) == 0 && strstr(reply.data, "host_test") != NULL);
 	CHECK("fnv64", answered(ASK(HOST_fnv64, text("")), "cbf29ce484222325") && answered(ASK(HOST_fnv64, text("foobar")), "85944171f73967e8"));
 	CHECK("isatty takes 0 to 2 only", ASK(HOST_isatty, number(3)) == -EINVAL && ASK(HOST_isatty, number(-1)) == -EINVAL);
+}
+
+static struct chars chars(const char *text)
+{
+	return (struct chars){text, text + strlen(text)};
+}
+
+static bool account(const char *text, int64_t uid, const char *name, const char *expected)
+{
+	host_reply_clear(&reply);
+	return listed(host_list_account(chars(text), uid, name, strlen(name), &reply), expected);
+}
+
+static bool groups(const char *text, gid_t first, gid_t second, const char *expected)
+{
+	host_reply_clear(&reply);
+	return listed(host_list_groups(chars(text), (const gid_t[]){first, second}, 2, &reply), expected);
+}
+
+static void accounts(void)
+{
+	static const char passwd[] = "root:x:0:0:root:/root:/bin/sh\n\n:::\nme:x:10:1:Me,,:/home/me:/bin/bash\nother:x:10:1:::\n10:x:11:10:10:10:10\nlast:x:12:1:a:/b";
+
+	CHECK("the fields of the first line of a uid", account(passwd, 10, "", "me|Me,,|/home/me|/bin/bash|0|"));
+	CHECK("an id is matched in its field, as a whole", account(passwd, 1, "", "||||0|") && account(passwd, 11, "", "10|10|10|10|0|"));
+	CHECK("a last line without its end, or all its fields", account(passwd, 12, "", "last|a|/b||0|"));
+	CHECK("a name that has a line is known, a part of one is not", account(passwd, 99, "other", "||||1|") && account(passwd, 99, "othe", "||||0|") && account(passwd, 99, "x", "||||0|"));
+	CHECK("a name known behind the caller's own line", account(passwd, 0, "last", "root|root|/root|/bin/sh|1|"));
+	CHECK("ids as nobody writes them are none", account("a:x:010:0:::\nb:x:+10:\nc:x::\nd:x:99999999999:\ne:x:1 0:\n", 10, "", "||||0|"));
+	CHECK("no text", account("", 0, "a", "||||0|") && groups("", 1, 2, "||"));
+	CHECK("names of groups, in the order asked, the first of each", groups("b:x:2:me\na:x:1:\nc:x:1:\nd:x:3", 1, 2, "a|b|") && groups("b:x:2\nd:x:3", 3, 2, "d|b|") && groups("b:x:2:\n", 2, 7, "b||"));
+	CHECK("this machine's are asked", ASK(HOST_accounts, text("root")) == 0 && reply.list);
 }
 
 static void a_deleted_directory(void)
@@ -154,13 +192,12 @@ static void files(void)
 	CHECK("lstat sees the link, stat what it leads to",
 	      ASK(HOST_lstat, text(in_directory("link"))) == 0 && first_number() == 0120777 &&
 		      ASK(HOST_stat, text(in_directory("link"))) == -ENOENT);
-	make_file("accounts", "a:x:10:1\nb::11:10\n10:y:12:\n\nc:x:10", 34);
-	CHECK("lines are those with one of the fields", answered(ASK(HOST_lines, text(in_directory("accounts")), text("11:10")), "a:x:10:1\nb::11:10\n10:y:12:\nc:x:10\n"));
-	CHECK("a field is matched as a whole", answered(ASK(HOST_lines, text(in_directory("accounts")), text("1")), "a:x:10:1\n"));
-	CHECK("lines may be none", answered(ASK(HOST_lines, text(in_directory("accounts")), text("0:2:xx")), ""));
-	CHECK("lines of a file that is not there", ASK(HOST_lines, text(in_directory("missing")), text("1")) == -ENOENT);
 	CHECK("readlink", answered(ASK(HOST_readlink, text(in_directory("link"))), "no\xffwhere"));
 	CHECK("readlink of a file is -EINVAL", ASK(HOST_readlink, text(in_directory("file"))) == -EINVAL);
+	symlink(".", in_directory("here"));
+	symlink("round", in_directory("round"));
+	CHECK("a real path has no link in it, and is there", answered(ASK(HOST_real_path, text(in_directory("here/./here/file"))), in_directory("file")) &&
+		ASK(HOST_real_path, text(in_directory("link"))) == -ENOENT && ASK(HOST_real_path, text(in_directory("round"))) == -ELOOP);
 	CHECK("access", ASK(HOST_access, text(in_directory("file")), number(R_OK)) == 0 &&
 				ASK(HOST_access, text(in_directory("file")), number(X_OK)) == -EACCES &&
 				ASK(HOST_access, text(in_directory("file")), number(8)) == -EINVAL);
@@ -179,6 +216,8 @@ static void files(void)
 						ASK(HOST_open_keep, text("/dev/zero")) == -ENOTSUP);
 	CHECK("mkfifo", mkfifo(in_directory("pipe"), 0600) == 0);
 	CHECK("a named pipe neither, and nothing waits for it", ASK(HOST_read, text(in_directory("pipe")), number(0), number(1)) == -ENOTSUP);
+	CHECK("what is kept is looked at by fstat", ASK(HOST_fstat, number(ASK(HOST_open_keep, text(in_directory("pipe"))))) == -ENOTSUP);
+	host_release(&host);
 	CHECK("a missing file is -ENOENT", ASK(HOST_read, text(in_directory("missing")), number(0), number(1)) == -ENOENT);
 }
 
@@ -226,6 +265,7 @@ static void kept_files(void)
 	CHECK("fields are unpacked by a layout", listed(ASK(HOST_unpack, number(fields), number(0), text("B3x8s2QH")), "1|name|9007199254740991|-1|65408|"));
 	CHECK("numbers are little-endian, a text may fill its field", listed(ASK(HOST_unpack, number(fields), number(0), text("HH3s")), "513|1027|nam|"));
 	CHECK("from an offset", listed(ASK(HOST_unpack, number(fields), number(2), text("2B")), "3|4|"));
+	CHECK("a number that is 0 where it must not be ends the list", listed(ASK(HOST_unpack, number(fields), number(0), text("HHEEB")), "513|1027|1701667182|"));
 	CHECK("fields behind the end are -ENODATA", ASK(HOST_unpack, number(fields), number(0), text("31s")) == -ENODATA &&
 	                                                ASK(HOST_unpack, number(fields), number(29), text("H")) == -ENODATA);
 	CHECK("what is no layout is -EINVAL", ASK(HOST_unpack, number(fields), number(0), text("2")) == -EINVAL &&
@@ -257,10 +297,15 @@ static int64_t not_json(const char *object, const char *names)
 static void members(void)
 {
 	static const char object[] = " {\"a\" : \"x\", \"n\":12,\"yes\":true,\"no\":false, \"l\":[\"p\",\"\", \"q r\"],\"none\":[],"
-				     "\"o\":{\"}\":[\"]\"]},\"esc\":\"\\\"\\\\\\/\\n\\u00e9\",\"k\\u00e9\\\\y\":\"e\",\"a\":\"second\"}\n";
+				     "\"o\":{\"}\":[\"]\"]},\"esc\":\"\\\"\\\\\\/\\n\\u00e9\",\"k\\u00e9\\\\y\":\"e\"}\n";
 
 	CHECK("members in the order in which they are asked for", json(object, "nn\nsa\nbyes\nbno", "12|x|1|0|"));
-	CHECK("the first of a name counts", json(object, "sa", "x|"));
+	CHECK("a name that is there twice is -EBADMSG, since others might take the other one",
+	      not_json("{\"a\":\"x\",\"a\":\"y\"}", "sa") == -EBADMSG && not_json("{\"a\":\"x\",\"\\u0061\":\"y\"}", "sa") == -EBADMSG &&
+		      not_json("{\"o\":{\"p\":\"x\"},\"o\":1}", "so.p") == -EBADMSG && not_json("{\"o\":{},\"\\u006f\":{\"p\":\"x\"}}", "so.p") == -EBADMSG &&
+		      not_json("{\"o\":{\"p\":\"x\",\"p\":\"x\"}}", "so.p") == -EBADMSG);
+	CHECK("one that nobody asked for may be", json("{\"b\":1,\"b\":2,\"o\":{\"p\":\"x\",\"q\":{\"p\":1}},\"p\":1,\"a\":\"y\"}", "sa\nso.p", "y|x|"));
+	CHECK("bytes behind the object are -EBADMSG", not_json("{\"a\":\"x\"}}", "sa") == -EBADMSG && not_json("{\"a\":\"x\"} x", "sa") == -EBADMSG);
 	CHECK("escapes are decoded", json(object, "sesc", "\"\\/\n\xe9|"));
 	CHECK("also in names", json(object, "sk\xe9\\y", "e|"));
 	CHECK("an object is its text", json(object, "oo", "{\"}\":[\"]\"]}|"));
@@ -311,7 +356,7 @@ static void the_rest(void)
 	CHECK("never the same again", ASK(HOST_random, number(64)) == 0 && memcmp(reply.data, reply.data + 64, 64) != 0);
 	CHECK("at most 64", ASK(HOST_random, number(65)) == -EINVAL);
 
-	CHECK("an unknown call is -ENOSYS", ask_plain(9) == -ENOSYS && ask_plain(1000000) == -ENOSYS);
+	CHECK("an unknown call is -ENOSYS", ask_plain(33) == -ENOSYS && ask_plain(1000000) == -ENOSYS);
 }
 
 /* What a log line looks like on stderr. */
@@ -338,6 +383,7 @@ int main(void)
 	if (mkdtemp(directory) == NULL)
 		return 1;
 	what_the_process_was_given();
+	accounts();
 	a_deleted_directory();
 	files();
 	a_shells_pipe();

@@ -37,7 +37,7 @@ static size_t make_plan(char *out, bool own_pids, const char *script)
 
 	snprintf(ids[0], sizeof ids[0], "%u", geteuid());
 	snprintf(ids[1], sizeof ids[1], "%u", getegid());
-	for (const char *const *each = (const char *const[]){"plan", "3", "userns", ids[0], ids[1], "image_directory", image, "unshare",
+	for (const char *const *each = (const char *const[]){"plan", "4", "userns", ids[0], ids[1], "image_directory", image, "unshare",
 	                                                     own_pids ? "mount,pid" : "mount", "root", "", "0", NULL};
 	     *each != NULL; each++)
 		at = append(out, at, *each);

@@ -46,16 +46,16 @@ static bool refused(const char *text, const char *because)
 	return strstr(err.detail, because) != NULL;
 }
 
-#define BEGIN "plan|3|userns|1000|1000|image_directory|/image|unshare|mount|"
+#define BEGIN "plan|4|userns|1000|1000|image_directory|/image|unshare|mount|"
 #define END "pivot|arg|a|exec|/a|end"
 
 static void reads_every_op(void)
 {
 	CHECK("a plan with every op is read",
-	      read_text("plan|3|scope|/run/x|key|1|2|3|4|image_mount|5|/a.sif|6|7|unshare|mount,pid,ipc,uts,net|directory|/d|493|file|/f|420|text|"
+	      read_text("plan|4|scope|/run/x|key|1|2|3|4|image_mount|5|/a.sif|6|7|unshare|mount,pid,ipc,uts,net|directory|/d|493|file|/f|420|text|"
 	                "symlink|/l|to|root|writable|8|uncovered|/usr|bind|/s|/t|ro,recursive|bind_cwd|/c|optional|tmpfs|/tmp|1023|9|proc|/proc|sysfs|/sys|"
-	                "devpts|/pts|mqueue|/mq|file|/tmp/x|0||pivot|hostname|box|no_new_privs|notice|hello|chdir|/c|env|A=b=c|arg|end|arg||exec|sh|end") == 0);
-	if (!CHECK("its ops are counted", answer.plan.count == 25))
+	                "devpts|/pts|mqueue|/mq|file|/tmp/x|0||pivot|hostname|box|no_new_privs|notice|hello|chdir|/c|environ|X=Y|env|A=b=c|arg|end|arg||exec|sh|end") == 0);
+	if (!CHECK("its ops are counted", answer.plan.count == 26))
 		return;
 	const struct op *ops = answer.plan.ops;
 	CHECK("strings, numbers and paths are in their fields", strcmp(ops[0].scope.dir, "/run/x") == 0 && strcmp(ops[0].scope.key, "key") == 0 &&
@@ -65,17 +65,17 @@ static void reads_every_op(void)
 	CHECK("flags are bits", ops[2].unshare.flags == (FLAG_unshare_mount | FLAG_unshare_pid | FLAG_unshare_ipc | FLAG_unshare_uts | FLAG_unshare_net));
 	CHECK("flags of one op are not those of another", ops[8].bind.flags == (FLAG_bind_ro | FLAG_bind_recursive) &&
 	                                                      ops[9].bind_cwd.flags == FLAG_bind_cwd_optional);
-	CHECK("an empty string is a string", ops[15].file.content[0] == '\0' && ops[23].arg.text[0] == '\0');
-	CHECK("an argument may be 'end'", strcmp(ops[22].arg.text, "end") == 0);
+	CHECK("an empty string is a string", ops[15].file.content[0] == '\0' && ops[24].arg.text[0] == '\0');
+	CHECK("an argument may be 'end'", strcmp(ops[23].arg.text, "end") == 0);
 	CHECK("op_target finds the target whatever its place", strcmp(op_target(&ops[8]), "/t") == 0 && strcmp(op_target(&ops[3]), "/d") == 0 &&
 	                                                           op_target(&ops[16]) == NULL);
 	answer_free(&answer);
-	CHECK("no handle is -1", read_text("plan|3|scope|/r|k|1|1|0|0|image_mount|-1|/a|0|0|unshare|mount|root||0|" END) == 0 &&
+	CHECK("no handle is -1", read_text("plan|4|scope|/r|k|1|1|0|0|image_mount|-1|/a|0|0|unshare|mount|root||0|" END) == 0 &&
 	                             answer.plan.ops[1].image_mount.handle == -1);
 	answer_free(&answer);
 }
 
-#define RANGES "plan|3|userns_ranges|/usr/bin/newuidmap||0 1000 1 1 100000 65536|0 1000 1|image_directory|/image|"
+#define RANGES "plan|4|userns_ranges|/usr/bin/newuidmap||0 1000 1 1 100000 65536|0 1000 1|image_directory|/image|"
 
 static void reads_build_steps(void)
 {
@@ -83,12 +83,12 @@ static void reads_build_steps(void)
 	      read_text(RANGES "layer|/a|layer|/b|upper|/u|/w|unshare|mount,pid|root|suid|0|pivot|owners|/t|devices|ids|33|34|5 6|arg|a|exec|/a|end") == 0);
 	CHECK("the ranges have no gid map program", answer.plan.ops[0].userns_ranges.newgidmap[0] == '\0');
 	answer_free(&answer);
-	CHECK("a map of two numbers", refused("plan|3|userns_ranges|||0 1|0 1 1|", "triples of ids"));
-	CHECK("a map with a word", refused("plan|3|userns_ranges|||0 1 x|0 1 1|", "triples of ids"));
-	CHECK("a map with two blanks", refused("plan|3|userns_ranges|||0  1 1|0 1 1|", "triples of ids"));
-	CHECK("a map with a blank at its end", refused("plan|3|userns_ranges|||0 1 1 |0 1 1|", "triples of ids"));
-	CHECK("an empty map", refused("plan|3|userns_ranges|||0 1 1||", "triples of ids"));
-	CHECK("a map program by name", refused("plan|3|userns_ranges|newuidmap||0 1 1|0 1 1|", "not absolute"));
+	CHECK("a map of two numbers", refused("plan|4|userns_ranges|||0 1|0 1 1|", "triples of ids"));
+	CHECK("a map with a word", refused("plan|4|userns_ranges|||0 1 x|0 1 1|", "triples of ids"));
+	CHECK("a map with two blanks", refused("plan|4|userns_ranges|||0  1 1|0 1 1|", "triples of ids"));
+	CHECK("a map with a blank at its end", refused("plan|4|userns_ranges|||0 1 1 |0 1 1|", "triples of ids"));
+	CHECK("an empty map", refused("plan|4|userns_ranges|||0 1 1||", "triples of ids"));
+	CHECK("a map program by name", refused("plan|4|userns_ranges|newuidmap||0 1 1|0 1 1|", "not absolute"));
 	CHECK("groups that are none", refused(RANGES "unshare|mount|root||0|pivot|ids|1|1|a|", "groups are not ids"));
 	CHECK("more groups than there can be", ({
 		char text[8192] = RANGES "unshare|mount|root||0|pivot|ids|1|1|";
@@ -103,7 +103,7 @@ static void reads_build_steps(void)
 	CHECK("owner with one id", refused(BEGIN "root||0|tmpfs|/t|0|0|owner|/t|1|1|" END, "needs userns_ranges"));
 	CHECK("owner of no id", refused(RANGES "unshare|mount|root||0|tmpfs|/t|0|0|owner|/t|4294967295|1|" END, "uid"));
 	CHECK("in_place with a layer", refused(RANGES "layer|/l|unshare|mount|root|in_place|0|" END, "image_directory alone"));
-	CHECK("in_place of an extracted image", refused("plan|3|userns|1|1|image_extracted|-1|/a|0|0|/d|unshare|mount|root|in_place|0|" END, "image_directory alone"));
+	CHECK("in_place of an extracted image", refused("plan|4|userns|1|1|image_extracted|-1|/a|0|0|/d|unshare|mount|root|in_place|0|" END, "image_directory alone"));
 	CHECK("set-id bits without ranges", refused(BEGIN "root|suid|0|" END, "suid needs userns_ranges"));
 	CHECK("owners without a launcher that stays", refused(BEGIN "root||0|pivot|owners|/t||arg|a|exec|/a|end", "needs unshare pid"));
 	CHECK("owners twice", refused(RANGES "unshare|mount,pid|root||0|pivot|owners|/t||owners|/t|devices|arg|a|exec|/a|end", "is there already"));
@@ -117,10 +117,10 @@ static void refuses_encodings(void)
 	CHECK("an unknown answer", refused("plane|1|end", "unknown answer"));
 	CHECK("another version, which it names", refused("plan|1|end", "version 1"));
 	CHECK("no version", refused("plan", "no version"));
-	CHECK("an unknown op, which it names", refused("plan|3|userns|1|1|mount_all|/|end", "unknown op 'mount_all'"));
+	CHECK("an unknown op, which it names", refused("plan|4|userns|1|1|mount_all|/|end", "unknown op 'mount_all'"));
 	CHECK("a missing end", refused(BEGIN "root||0|pivot|arg|a|exec|/a", "no end"));
 	CHECK("bytes after the end", refused(BEGIN "root||0|" END "|x", "after its end"));
-	CHECK("an op cut off in its fields", refused("plan|3|userns|1", "gid is not a field"));
+	CHECK("an op cut off in its fields", refused("plan|4|userns|1", "gid is not a field"));
 	CHECK("an answer that is too long", ({
 		char *big = calloc(1, PLAN_MAX_BYTES + 1);
 		bool result = answer_read(big, PLAN_MAX_BYTES + 1, &answer, &err) == -EPROTO && strstr(err.detail, "limit") != NULL;
@@ -136,7 +136,7 @@ static void refuses_fields(void)
 	char text[8192];
 
 	for (size_t i = 0; i < ARRAY_LEN(bad_numbers); i++) {
-		snprintf(text, sizeof text, "plan|3|userns|%s|1|image_directory|/i|unshare|mount|root||0|" END, bad_numbers[i]);
+		snprintf(text, sizeof text, "plan|4|userns|%s|1|image_directory|/i|unshare|mount|root||0|" END, bad_numbers[i]);
 		CHECK(bad_numbers[i], refused(text, "op 0 (userns): uid is not a number in range"));
 	}
 	for (size_t i = 0; i < ARRAY_LEN(bad_targets); i++) {
@@ -168,6 +168,7 @@ static void refuses_fields(void)
 	CHECK("an empty flag", refused(BEGIN "root||0|bind|/s|/t|ro,|" END, "flags is not flags"));
 	CHECK("an assignment without =", refused(BEGIN "root||0|pivot|env|A|arg|a|exec|/a|end", "NAME=value"));
 	CHECK("an assignment without a name", refused(BEGIN "root||0|pivot|env|=A|arg|a|exec|/a|end", "NAME=value"));
+	CHECK("the environment twice", refused(BEGIN "root||0|pivot|environ||environ||arg|a|exec|/a|end", "there already"));
 	CHECK("an empty file to exec", refused(BEGIN "root||0|pivot|arg|a|exec||end", "no file"));
 	CHECK("a directory is uncovered before anything is mounted", read_text(BEGIN "root||0|uncovered|/usr|uncovered|/opt|bind|/s|/usr/x||" END) == 0);
 	answer_free(&answer);
@@ -175,22 +176,22 @@ static void refuses_fields(void)
 	CHECK("uncovered, the root", refused(BEGIN "root||0|uncovered|/|" END, "right below the root"));
 	CHECK("uncovered, deeper down", refused(BEGIN "root||0|uncovered|/usr/lib|" END, "right below the root"));
 	CHECK("a mount over the root", refused(BEGIN "root||0|bind|/s|/||" END, "target is the root"));
-	CHECK("neither handle nor path", refused("plan|3|scope|/r|k|1|1|0|0|image_mount|-1||0|0|unshare|mount|root||0|" END, "neither"));
+	CHECK("neither handle nor path", refused("plan|4|scope|/r|k|1|1|0|0|image_mount|-1||0|0|unshare|mount|root||0|" END, "neither"));
 }
 
 static void refuses_orders(void)
 {
-	CHECK("no user namespace", refused("plan|3|image_directory|/i|unshare|mount|root||0|" END, "before any scope or userns"));
-	CHECK("two user namespaces", refused("plan|3|userns|1|1|userns|1|1|image_directory|/i|unshare|mount|root||0|" END, "already a scope"));
-	CHECK("no image", refused("plan|3|userns|1|1|unshare|mount|root||0|" END, "before any image"));
-	CHECK("two images", refused("plan|3|userns|1|1|image_directory|/i|image_directory|/i|unshare|mount|root||0|" END, "already a image"));
+	CHECK("no user namespace", refused("plan|4|image_directory|/i|unshare|mount|root||0|" END, "before any scope or userns"));
+	CHECK("two user namespaces", refused("plan|4|userns|1|1|userns|1|1|image_directory|/i|unshare|mount|root||0|" END, "already a scope"));
+	CHECK("no image", refused("plan|4|userns|1|1|unshare|mount|root||0|" END, "before any image"));
+	CHECK("two images", refused("plan|4|userns|1|1|image_directory|/i|image_directory|/i|unshare|mount|root||0|" END, "already a image"));
 	CHECK("what is recorded, read ahead or staged belongs to an image mount",
-	      refused("plan|3|userns|1|1|record|/r|image_directory|/i|unshare|mount|root||0|" END, "no image mount"));
-	CHECK("a record without a path", refused("plan|3|scope|/r|k|1|1|0|0|record||image_mount|3|/a|0|0|unshare|mount|root||0|" END, "not an absolute path"));
-	CHECK("a relative place for a copy", refused("plan|3|scope|/r|k|1|1|0|0|stage|x/y||image_mount|3|/a|0|0|unshare|mount|root||0|" END, "stage"));
-	CHECK("they come before it", refused("plan|3|scope|/r|k|1|1|0|0|image_mount|3|/a|0|0|hot|1|2|unshare|mount|root||0|" END, "later stage"));
-	CHECK("an image mount without a scope", refused("plan|3|userns|1|1|image_mount|3|/a|0|0|unshare|mount|root||0|" END, "needs a scope"));
-	CHECK("unshare without mount", refused("plan|3|userns|1|1|image_directory|/i|unshare|pid|root||0|" END, "mount is missing"));
+	      refused("plan|4|userns|1|1|record|/r|image_directory|/i|unshare|mount|root||0|" END, "no image mount"));
+	CHECK("a record without a path", refused("plan|4|scope|/r|k|1|1|0|0|record||image_mount|3|/a|0|0|unshare|mount|root||0|" END, "not an absolute path"));
+	CHECK("a relative place for a copy", refused("plan|4|scope|/r|k|1|1|0|0|stage|x/y||image_mount|3|/a|0|0|unshare|mount|root||0|" END, "stage"));
+	CHECK("they come before it", refused("plan|4|scope|/r|k|1|1|0|0|image_mount|3|/a|0|0|hot|1|2|unshare|mount|root||0|" END, "later stage"));
+	CHECK("an image mount without a scope", refused("plan|4|userns|1|1|image_mount|3|/a|0|0|unshare|mount|root||0|" END, "needs a scope"));
+	CHECK("unshare without mount", refused("plan|4|userns|1|1|image_directory|/i|unshare|pid|root||0|" END, "mount is missing"));
 	CHECK("no root", refused(BEGIN END, "before any root"));
 	CHECK("two roots", refused(BEGIN "root||0|root||0|" END, "already a root"));
 	CHECK("a mount before the root", refused(BEGIN "tmpfs|/t|0|0|root||0|" END, "before any root"));
@@ -202,7 +203,7 @@ static void refuses_orders(void)
 	CHECK("no exec", refused(BEGIN "root||0|pivot|arg|a|end", "no exec"));
 	CHECK("no arg", refused(BEGIN "root||0|pivot|exec|/a|end", "no arg"));
 	CHECK("a host name without its namespace", refused(BEGIN "root||0|pivot|hostname|h|arg|a|exec|/a|end", "needs unshare uts"));
-	CHECK("an empty plan", refused("plan|3|end", "no exec"));
+	CHECK("an empty plan", refused("plan|4|end", "no exec"));
 }
 
 static void bounds_the_number_of_ops(void)

@@ -4,6 +4,7 @@
 
 #include "../../native/server_internal.h"
 
+#include <dirent.h>
 #include <elf.h>
 #include <poll.h>
 
@@ -89,6 +90,25 @@ static void wait_for_bytes(const struct squash *squash, uint64_t bytes)
 		poll(NULL, 0, 1);
 }
 
+static unsigned thread_count(void)
+{
+	DIR *tasks = opendir("/proc/self/task");
+	unsigned count = 0;
+
+	if (tasks == NULL)
+		sample_fail("/proc/self/task");
+	while (readdir(tasks) != NULL)
+		count++;
+	closedir(tasks);
+	return count;
+}
+
+static void wait_for_threads(unsigned count)
+{
+	for (int waited = 0; thread_count() > count && waited < PATIENCE_MS; waited++)
+		poll(NULL, 0, 1);
+}
+
 /* In the image the blocks of a file lie one behind the other. */
 static void test_order(void)
 {
@@ -112,8 +132,10 @@ int main(void)
 	/* Never freed: the thread may be about to end. */
 	static struct squash_cache *cache;
 	static struct squash *squash;
+	static _Atomic bool asked;
 	struct err err = { 0 };
 	uint64_t loads;
+	unsigned threads = thread_count();
 	const char *image;
 	int fd;
 
@@ -127,16 +149,23 @@ int main(void)
 		sample_fail("opening the image");
 
 	squash_trace(squash, note_load, NULL);
-	program_ahead(squash, "program", "/none::/bin");
+	program_ahead(squash, "program", "/none::/bin", &asked);
 	wait_for_bytes(squash, ALL_BYTES);
 	CHECK("a program that is found by its search path is decoded with its loader and the C library beside that", squash_cache_use(squash).bytes >= ALL_BYTES);
 	test_order();
 	loads = squash_cache_use(squash).loads;
 	CHECK("all can be read", reads(squash, "/bin/program", PROGRAM_BYTES) && reads(squash, "/lib/loader", LOADER_BYTES) && reads(squash, "/lib/libc.so.6", LIBC_BYTES));
 	CHECK("without anything being loaded again", squash_cache_use(squash).loads == loads);
-	program_ahead(squash, "/bin/wrong", "");
+	program_ahead(squash, "/bin/wrong", "", &asked);
 	wait_for_bytes(squash, ALL_BYTES + PROGRAM_BYTES);
 	CHECK("one with a head that is wrong is decoded, too", squash_cache_use(squash).bytes >= ALL_BYTES + PROGRAM_BYTES);
+	wait_for_threads(threads);
+	squash_trace(squash, note_load, NULL);
+	loaded_count = 0;
+	asked = true;
+	program_ahead(squash, "program", "/bin", &asked);
+	wait_for_threads(threads);
+	CHECK("when a run asks itself for what it wants, nothing is", loaded_count == 0);
 	sample_run("rm -rf %s", top);
 	return check_end();
 }

@@ -1,6 +1,6 @@
 #!/bin/sh
 # run.sh FUZZ-SECONDS PROGRAM…: runs native test programs one after the other, and beside them fuzz targets, and adds up their last lines. A program that
-# ends badly without counting a failure itself is one more failure. Fuzz targets run for FUZZ-SECONDS each on test/native/corpus/NAME/.
+# ends badly without counting a failure itself is one more failure, also when it is a process of its own that a sanitizer has something to say of. Fuzz targets run for FUZZ-SECONDS each on test/native/corpus/NAME/.
 seconds=$1
 shift
 passed=0 failed=0 skipped=0
@@ -29,6 +29,7 @@ for program; do
 		;;
 	esac
 	status=$(cat "$place/$name.status")
+	grep -qE 'WARNING: ThreadSanitizer|ERROR: (Address|Leak)Sanitizer|: runtime error: ' "$place/$name" && status=1
 	counts=$(tail -n 1 "$place/$name" | sed -n 's/^\([0-9]*\) passed, \([0-9]*\) failed, \([0-9]*\) skipped$/\1 \2 \3/p')
 	# shellcheck disable=SC2086
 	set -- ${counts:-0 0 0}

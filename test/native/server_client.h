@@ -109,7 +109,8 @@ __attribute__((unused)) static pid_t start_as_user(int (*what)(void *), void *ct
 
 /* --- waiting without sleeping: for files of the runtime directory to go, and for processes to end --- */
 
-__attribute__((unused)) static pid_t server_pid(const char *key)
+/* And asks nothing. *pid: the server's; 0: there is none. */
+__attribute__((unused)) static int connect_to(const char *key, pid_t *pid)
 {
 	int sock = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
@@ -119,8 +120,16 @@ __attribute__((unused)) static pid_t server_pid(const char *key)
 	snprintf(address.sun_path, sizeof address.sun_path, "%.80s/%.16s.%d.sock", runtime, key, WIRE_PROTOCOL);
 	if (connect(sock, (struct sockaddr *)&address, sizeof address) == 0)
 		getsockopt(sock, SOL_SOCKET, SO_PEERCRED, &peer, &len);
-	close(sock);
-	return peer.pid;
+	*pid = peer.pid;
+	return sock;
+}
+
+__attribute__((unused)) static pid_t server_pid(const char *key)
+{
+	pid_t pid;
+
+	close(connect_to(key, &pid));
+	return pid;
 }
 
 __attribute__((unused)) static bool ends_within(pid_t pid, int milliseconds)

@@ -6,7 +6,7 @@
 #undef imagefs_answer
 void imagefs_answer(struct imagefs_worker *worker, size_t len);
 #define WATCH_TICK_MS 250
-#include "../../native/supervisor.c"
+#include "../../native/supervisor_watch.c"
 
 #include "server_client.h"
 
@@ -14,7 +14,10 @@ void imagefs_answer(struct imagefs_worker *worker, size_t len);
 #include <sys/mman.h>
 
 #define READERS 64
-#define STOPS_AT_START "stops-at-start" /* the key of a server that does so */
+/* Keys of servers that do so; of one whose first processes for the image are killed before they have opened it. */
+#define STOPS_AT_START "stops-at-start"
+#define KILLED_AT_START "killed-at-start"
+#define KILLED_FIRST 3u
 
 void imagefs_answer(struct imagefs_worker *worker, size_t len)
 {
@@ -396,6 +399,11 @@ static void test_stop_at_start(void)
 	CHECK("a server that is stopped before it listens goes on, and its runs with it", progresses() && failed_readers(8) == 0);
 }
 
+static void test_kills_at_start(void)
+{
+	CHECK("who is killed before it has opened the image has a successor", status_of(start(KILLED_AT_START, -1, look_for_nothing, 0)) == 0);
+}
+
 static void test_poison(void)
 {
 	pid_t server = start_readers("poisoned", read_until_told, 8);
@@ -562,10 +570,22 @@ static void test_ends(void)
 	CHECK("no file is left", rmdir(runtime) == 0);
 }
 
+static _Atomic unsigned *processes; /* that a server has started */
+
+static void die_if_among_the_first(void)
+{
+	if (atomic_fetch_add(processes, 1) < KILLED_FIRST)
+		raise(SIGKILL);
+}
+
 int main(int argc, char **argv)
 {
 	if (argc > 2 && strcmp(argv[2], STOPS_AT_START) == 0)
 		raise(SIGSTOP);
+	if (argc > 2 && strcmp(argv[2], KILLED_AT_START) == 0) {
+		processes = mmap(NULL, sizeof *processes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+		pthread_atfork(NULL, NULL, die_if_among_the_first);
+	}
 	be_server_if_asked(argc, argv);
 	if (!begin_server_test())
 		return check_end();
@@ -579,6 +599,7 @@ int main(int argc, char **argv)
 	test_stop();
 	test_stop_while_idle();
 	test_stop_at_start();
+	test_kills_at_start();
 	test_poison();
 	test_bad_luck();
 	test_hang();

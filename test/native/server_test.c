@@ -1,5 +1,4 @@
 /* The image server, for real: as an ordinary user, joined by processes that attach the image as the launcher does. */
-#include "locks.h"
 #include "server_client.h"
 
 static int join_image(const char *key)
@@ -323,9 +322,9 @@ static void test_races(void)
 	CHECK("runs that come while the server goes always find one", failed == 0);
 }
 
-static bool is_to_end(void *key)
+static int join_and_end(void *key)
 {
-	return lock_is_awaited(sample_text("%s/%s.%d.lock", runtime, (const char *)key, WIRE_PROTOCOL));
+	return join_image(key) < 0;
 }
 
 /* Whoever starts a server has the lock, and looks first whether there is one. */
@@ -338,11 +337,24 @@ static void test_last_moment(void)
 
 	close(stay.go[1]);
 	CHECK("its last run ends", lock >= 0 && status_of(keeper) == 0);
-	CHECK("a server that is to end waits for the lock", comes_true(is_to_end, key));
-	CHECK("who has it still finds the server", server_pid(key) == server && server > 0);
+	CHECK("a server that is to end is there as long as somebody has the lock", server > 0 && !ends_within(server, 10 * LINGER_MS));
+	CHECK("and answers who comes, should that one have been stopped", as_user(join_and_end, key) == 0 && server_pid(key) == server);
 	close(lock);
-	CHECK("which ends when nobody has it", ends_within(server, PATIENCE_MS));
+	CHECK("it ends when nobody has it", ends_within(server, PATIENCE_MS));
 	close(dir);
+}
+
+static void test_silence(void)
+{
+	char key[] = "silence", byte;
+	struct stay stay;
+	pid_t keeper = start_staying(&stay, key), server;
+	int silent = connect_to(key, &server);
+
+	close(stay.go[1]);
+	CHECK("who connects and asks nothing keeps no server", status_of(keeper) == 0 && ends_within(server, PATIENCE_MS));
+	CHECK("and is told so", recv(silent, &byte, sizeof byte, 0) == 0);
+	close(silent);
 }
 
 static int error_of(const char *dir, int fd, uint64_t offset, const char *key, const char *step, const char *detail)
@@ -490,6 +502,7 @@ int main(int argc, char **argv)
 	test_death();
 	test_races();
 	test_last_moment();
+	test_silence();
 	test_errors();
 
 	for (const char *const *key = (const char *const[]) { "tree", "bare", "race", "errors", "replaced", NULL }; *key != NULL; key++) {

@@ -1,7 +1,8 @@
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { ENV_RULES, treatmentOf } from '../../src/plan/env-rules.ts';
+import { ENV_RULES, spokenOf } from '../../src/plan/env-rules.ts';
 import { fitLocale } from '../../src/plan/locale.ts';
+import { environWith } from '../../src/run/host-calls.ts';
 import { device, directory, socket } from '../helpers/machine.ts';
 import { codeOf, envOf, facts, mountedAt, noticesOf, planned, type World } from '../helpers/planning.ts';
 
@@ -90,9 +91,13 @@ for (const name of [
 test('every rule says why, and no name is in two rules', () => {
   const names = ENV_RULES.flatMap((rule) => rule.names);
   assert.is(new Set(names).size, names.length);
+  const { words, treatments } = spokenOf();
   for (const rule of ENV_RULES) {
     assert.ok(rule.why.length > 10);
-    for (const name of rule.names) assert.equal(treatmentOf(name.replace('*', 'X')), { kind: 'outside', rule }, name);
+    for (const name of rule.names) {
+      const [number] = environWith(new Map([[name.replace('*', 'X'), '']]), words);
+      assert.equal(treatments[Number(number)], { kind: 'outside', rule }, name);
+    }
   }
 });
 
@@ -247,6 +252,27 @@ test('a certificate file is mounted, also over the one of the image', () => {
   assert.is(inside({ SSL_CERT_FILE: '/gone.pem' })['SSL_CERT_FILE'], undefined);
 });
 
+test('several variables that name one path are passed, or left out, alike', () => {
+  const names = ['SSL_CERT_FILE', 'CURL_CA_BUNDLE', 'REQUESTS_CA_BUNDLE', 'GIT_SSL_CAINFO'];
+  const env = Object.fromEntries(names.map((name) => [name, '/x/ca.pem']));
+  const shown = planned('exec IMG p', { env, files: { '/x/ca.pem': '' } });
+  assert.equal(
+    names.filter((name) => envOf(shown)[name] === '/x/ca.pem'),
+    names,
+  );
+  assert.is(mountedAt(shown, '/x/ca.pem'), '/x/ca.pem ro,optional');
+  const gone = inside(env);
+  assert.equal(
+    names.filter((name) => gone[name] !== undefined),
+    [],
+  );
+});
+
+test('a path that is left out for one variable is still shown for another', () => {
+  const found = inside({ TMPDIR: '/x/ca.pem', SSL_CERT_FILE: '/x/ca.pem' }, { files: { '/x/ca.pem': '' } });
+  assert.equal([found['TMPDIR'], found['SSL_CERT_FILE']], [undefined, '/x/ca.pem']);
+});
+
 test("a certificate directory of the host's distribution is left out: the image has its own", () => {
   assert.is(inside({ SSL_CERT_DIR: '/etc/ssl/certs' }, { files: { '/etc/ssl/certs/x': '' } })['SSL_CERT_DIR'], undefined);
 });
@@ -312,6 +338,14 @@ test('in a job the first rank says it, the others do not', () => {
     assert.is(notice({ env: { ...POISON, SLURM_JOB_ID: '1', [rank]: '3' }, terminal: true }), '', rank);
   }
   assert.match(notice({ env: { ...POISON, PBS_JOBID: '1' } }), /not passed in/);
+});
+
+test('of two ranks that of the inner launcher counts, and what is empty says nothing', () => {
+  const rank = (env: Record<string, string>): string => notice({ env: { ...POISON, SLURM_JOB_ID: '1', ...env } });
+  assert.match(rank({ SLURM_PROCID: '3', PMIX_RANK: '0' }), /not passed in/);
+  assert.is(rank({ SLURM_PROCID: '0', PMIX_RANK: '3' }), '');
+  assert.match(rank({ SLURM_PROCID: '0', PMIX_RANK: '' }), /not passed in/);
+  assert.is(notice({ env: { ...POISON, SLURM_JOB_ID: '' } }), '');
 });
 
 test('--quiet says nothing, and what does not matter is never said', () => {

@@ -45,7 +45,7 @@ test('ops come in the order of the contract', () => {
   const run = planned('exec --hostname h -B /data:/x IMG p', { files: { '/data/x': '' }, terminal: true, env: { PYTHONPATH: '/x' } });
   const names = run.ops.map((op) => op.op).filter((name, at, all) => name !== all[at - 1]);
   assert.equal(names.slice(0, 5), ['scope', 'image_mount', 'unshare', 'file', 'root']);
-  assert.equal(names.slice(-8), ['pivot', 'hostname', 'no_new_privs', 'notice', 'chdir', 'env', 'arg', 'exec']);
+  assert.equal(names.slice(-9), ['pivot', 'hostname', 'no_new_privs', 'notice', 'chdir', 'environ', 'env', 'arg', 'exec']);
 });
 
 const uncovered = (line: string, world: World = {}): string[] => opsOf(planned(line, world), 'uncovered').map((op) => op.target);
@@ -86,7 +86,7 @@ test('an encoded plan is version, ops with their fields in order, and an end', (
   ];
   assert.equal(strings(encodeAnswer({ kind: 'plan', plan: { ops } })), [
     'plan',
-    '3',
+    '4',
     'bind',
     '/a',
     '/b',
@@ -112,7 +112,7 @@ test('each op is sent with its fields in the order of the contract', () => {
 test('the environment is sent as an op for each variable', () => {
   const variables = new Map(['A', 'B'].map((name) => [name, { value: name.toLowerCase(), why: 'x' }]));
   const sent = strings(encodeAnswer({ kind: 'plan', plan: { ops: [{ op: 'env', variables, why: 'x' }] } }));
-  assert.equal(sent, ['plan', '3', 'env', 'A=a', 'env', 'B=b', 'end']);
+  assert.equal(sent, ['plan', '4', 'env', 'A=a', 'env', 'B=b', 'end']);
 });
 
 test('other answers have the forms the contract names', () => {

@@ -1,28 +1,16 @@
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { ofEachUser, parseConfig, userConfigPath } from '../../src/request/from-config.ts';
-import { givenByEnvironment, PREFIXES, parseEnviron } from '../../src/request/from-env.ts';
-import { namesIn } from '../../src/run/host-calls.ts';
+import { givenByEnvironment, ownVariables } from '../../src/request/from-env.ts';
+import { machine } from '../helpers/machine.ts';
 import { codeOf, envOf, errorOf, mountedAt, only, opsOf, planned } from '../helpers/planning.ts';
 
 const test = suite('environment and config');
 
 const byEnv = (...entries: string[]): string[] => {
-  const environ = entries.flatMap((entry) => entry.split(/=(.*)/s).slice(0, 2));
-  return givenByEnvironment(parseEnviron(environ), namesIn(environ, PREFIXES.join(' '))).map(
-    (each) => `${each.flag}=${each.text} (${each.origin})`,
-  );
+  const env = Object.fromEntries(entries.map((entry) => entry.split(/=(.*)/s).slice(0, 2)));
+  return givenByEnvironment(ownVariables(machine({ env }))).map((each) => `${each.flag}=${each.text} (${each.origin})`);
 };
-
-test('of a variable that is there twice the first counts, as for getenv', () => {
-  assert.equal(
-    [...parseEnviron(['A', '1', 'B', '3', 'A', '2'])],
-    [
-      ['A', '1'],
-      ['B', '3'],
-    ],
-  );
-});
 
 test('flags are read from TSRUN_, APPTAINER_ and SINGULARITY_ variables', () => {
   assert.equal(byEnv('TSRUN_NV=1'), ['nv=true (TSRUN_NV)']);
@@ -100,10 +88,34 @@ test('a config that is no YAML, no mapping, or of the wrong kind is refused', ()
   assert.equal(config('').given, []);
 });
 
+test('a config with a NUL in a name or a value is refused before anything is planned with it', () => {
+  for (const text of ['env: {A: "a\\0b"}\n', 'env: {"A\\0": b}\n', 'bind: ["/tm\\0p"]\n', 'home: "/h\\0"\n', 'store: "/s\\0"\n'])
+    assert.match(
+      errorOf(() => parseConfig('/c.yaml', text)),
+      /NUL/,
+    );
+});
+
 test('the user file lies in XDG_CONFIG_HOME or in ~/.config', () => {
-  assert.is(userConfigPath(parseEnviron(['XDG_CONFIG_HOME', '/c', 'HOME', '/h'])), '/c/tsrun/config.yaml');
-  assert.is(userConfigPath(parseEnviron(['XDG_CONFIG_HOME', 'c', 'HOME', '/h'])), '/h/.config/tsrun/config.yaml');
-  assert.is(userConfigPath(parseEnviron([])), undefined);
+  assert.is(
+    userConfigPath(
+      new Map([
+        ['XDG_CONFIG_HOME', '/c'],
+        ['HOME', '/h'],
+      ]),
+    ),
+    '/c/tsrun/config.yaml',
+  );
+  assert.is(
+    userConfigPath(
+      new Map([
+        ['XDG_CONFIG_HOME', 'c'],
+        ['HOME', '/h'],
+      ]),
+    ),
+    '/h/.config/tsrun/config.yaml',
+  );
+  assert.is(userConfigPath(new Map()), undefined);
 });
 
 const SITE = '/etc/tsrun/config.yaml';
@@ -233,6 +245,11 @@ test('TSRUN_LINGER and TSRUN_CACHE_MEMORY win over the config files', () => {
   assert.match(
     errorOf(() => scope({ TSRUN_LINGER: 'long' })),
     /cannot use TSRUN_LINGER=long: .*TSRUN_LINGER=10 \(seconds\)/s,
+  );
+  assert.is(scope({ TSRUN_LINGER: '2147483' }).lingerMs, 2_147_483_000);
+  assert.match(
+    errorOf(() => scope({ TSRUN_LINGER: '2147484' })),
+    /cannot use TSRUN_LINGER=2147484: it is too large/,
   );
 });
 

@@ -234,7 +234,7 @@ test('an answer that is no plan is printed, with its status', () => {
 });
 
 test('what is no answer at all is refused', () => {
-  const result = runBytes(Buffer.from('plan\x003\0launch\0end\0'));
+  const result = runBytes(Buffer.from('plan\x004\0launch\0end\0'));
   assert.equal([result.status, result.err], [125, "tsrun: cannot read the plan: op 0: unknown op 'launch': Protocol error (E_PLAN)\n"]);
 });
 
