@@ -10,10 +10,10 @@ import { spawnSync } from 'node:child_process';
 import { chownSync, mkdirSync, writeFileSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
-import { environmentOf } from '../../test/helpers/product.ts';
 import { machineFacts } from '../lib/machine.ts';
 import { median } from '../lib/measure.ts';
-import { compile, makePlace, OWN_TRUE } from './place.ts';
+import { settler } from '../lib/settle.ts';
+import { callersEnvironment, compile, makePlace, OWN_TRUE } from './place.ts';
 
 const { values } = parseArgs({ options: { rounds: { type: 'string', default: '200' }, out: { type: 'string' } } });
 const rounds = Number(values.rounds);
@@ -158,10 +158,15 @@ const mountGroups: readonly Group[] = [
   { title: MANY, rounds, before: moreMounts(300), cases: mountCases },
 ];
 const TURNS = 5;
-/** Of a warm start the one before was the same command, as in a loop and as other tools measure (hyperfine). */
-const IN_A_ROW = 2;
+/** Waited in all, at most. */
+const SETTLE_SECONDS = 60;
+/**
+ * A warm start is the last of so many of the same command, as in a loop and as other tools measure (hyperfine): what other programs have left in the processor's
+ * caches, and to the kernel as work, is nearly gone by then. The first of them tells what a start takes right after another program.
+ */
+const IN_A_ROW = 5;
 
-type Start = { readonly wall: number; readonly cpu: number };
+type Start = { readonly wall: number; readonly cpu: number; readonly wallAfterOthers: number };
 type Ratio = { readonly beside: string; readonly ratio: number; readonly goal?: number };
 type Result = {
   readonly group: string;
@@ -169,6 +174,8 @@ type Result = {
   readonly medianMs: number;
   readonly leastMs: number;
   readonly cpuMs: number;
+  /** Right after another program. */
+  readonly afterOthersMs?: number;
   /** Each the median of the rounds' ratios. */
   readonly ratios: readonly Ratio[];
 };
@@ -194,7 +201,7 @@ const runGroup = (group: Group, times: number): readonly (readonly Start[])[] =>
   const own = group.before !== undefined;
   const [program = '', ...args] = own ? surrounded(words, group) : words;
   const ran = spawnSync(program, args, {
-    env: environmentOf({ env: { TSRUN_LINGER: '5' } }),
+    env: callersEnvironment({ TSRUN_LINGER: '5' }),
     cwd: user.home,
     encoding: 'utf8',
     maxBuffer: 1 << 28,
@@ -202,9 +209,11 @@ const runGroup = (group: Group, times: number): readonly (readonly Start[])[] =>
   });
   if (ran.status !== 0) throw new Error(`${group.title}: ${ran.stderr}`);
   const starts = cases.map((): Start[] => []);
+  let wallAfterOthers = Number.NaN;
   for (const line of ran.stdout.trim().split('\n')) {
-    const [index = 0, wall = 0, userTime = 0, system = 0] = line.split(' ').map(Number);
-    starts[index]?.push({ wall, cpu: (userTime + system) * 1000 });
+    const [index = 0, wall = 0, userTime = 0, system = 0, turn = 0] = line.split(' ').map(Number);
+    if (turn === 0) wallAfterOthers = wall;
+    if (turn === inARow - 1) starts[index]?.push({ wall, cpu: (userTime + system) * 1000, wallAfterOthers });
   }
   // The first one of each warms caches and, for tsrun, starts the scope.
   return starts.map((each) => (group.cold === true ? each : each.slice(1)));
@@ -214,17 +223,22 @@ const resultsOf = (group: Group, counted: readonly (readonly Start[])[]): readon
   const cases = casesOf(group);
   return cases.map(({ name, goals = [] }, at) => {
     const taken = counted[at] ?? [];
+    const ofBoth = (other: readonly Start[], time: (start: Start) => number): number =>
+      hundredths(median(taken.map((start, round) => time(start) / (other[round] === undefined ? Number.NaN : time(other[round])))));
+    const afterOthers = ({ wallAfterOthers }: Start): number => wallAfterOthers;
     return {
       group: group.title,
       name,
       medianMs: milliseconds(median(taken.map(({ wall }) => wall))),
       leastMs: milliseconds(Math.min(...taken.map(({ wall }) => wall))),
       cpuMs: milliseconds(median(taken.map(({ cpu }) => cpu))),
+      ...(group.cold === true ? {} : { afterOthersMs: milliseconds(median(taken.map(afterOthers))) }),
       ratios: goals.flatMap(({ beside, times }): Ratio[] => {
         const other = counted[cases.findIndex((each) => each.name === beside)];
         if (other === undefined) return [];
-        const ratio = median(taken.map(({ wall }, round) => wall / (other[round]?.wall ?? Number.NaN)));
-        return [{ beside, ratio: hundredths(ratio), ...(times === undefined ? {} : { goal: times }) }];
+        const ratio = ofBoth(other, ({ wall }) => wall);
+        const more = group.cold === true ? {} : { afterOthers: ofBoth(other, afterOthers) };
+        return [{ beside, ratio, ...more, ...(times === undefined ? {} : { goal: times }) }];
       }),
     };
   });
@@ -233,10 +247,12 @@ const resultsOf = (group: Group, counted: readonly (readonly Start[])[]): readon
 const verdict = ({ ratio, goal }: Ratio): string => (goal === undefined ? '' : `goal ${goal}: ${ratio <= goal ? 'met' : 'NOT met'}`);
 
 const show = (result: Result): string => {
-  const figures = [result.medianMs, result.leastMs, result.cpuMs].map((value) => value.toFixed(2).padStart(8)).join('');
+  const figures = [result.medianMs, result.leastMs, result.cpuMs, result.afterOthersMs]
+    .map((value) => (value?.toFixed(2) ?? '').padStart(8))
+    .join('');
   const ratios = result.ratios.map((each) => `${each.ratio.toFixed(2)} x ${each.beside}`.padEnd(28) + verdict(each));
   const lines = ratios.length === 0 ? [''] : ratios;
-  return lines.map((text, at) => (at === 0 ? `  ${result.name.padEnd(22)}${figures}  ${text}` : `${' '.repeat(50)}${text}`)).join('\n');
+  return lines.map((text, at) => (at === 0 ? `  ${result.name.padEnd(22)}${figures}  ${text}` : `${' '.repeat(58)}${text}`)).join('\n');
 };
 
 mkdirSync(join(place.path, 'run'));
@@ -249,7 +265,7 @@ for (let round = 0; round < Math.min(rounds, 100); round++) {
 const machine = machineFacts();
 if (machine.load > machine.cores)
   process.stderr.write(`the load is ${machine.load} on ${machine.cores} cores: times mean little, ratios some\n`);
-process.stdout.write(`  ${'milliseconds'.padEnd(22)}${['median', 'least', 'CPU'].map((word) => word.padStart(8)).join('')}\n`);
+process.stdout.write(`  ${'milliseconds'.padEnd(22)}${['median', 'least', 'CPU', 'others'].map((word) => word.padStart(8)).join('')}\n`);
 const results: Result[] = [];
 const tell = (group: Group, counted: readonly (readonly Start[])[]): void => {
   process.stdout.write(`${group.title}\n`);
@@ -258,10 +274,14 @@ const tell = (group: Group, counted: readonly (readonly Start[])[]): void => {
     process.stdout.write(`${show(result)}\n`);
   }
 };
+/** What a group leaves behind (servers that linger, work for the kernel) is over before the next one begins. */
+const settling = settler(SETTLE_SECONDS);
 for (const group of groups) {
+  await settling.begin();
   if (group.before === undefined || process.getuid?.() === 0) tell(group, runGroup(group, group.rounds));
   else process.stdout.write(`${group.title}: left out, making mounts needs root\n`);
 }
+await settling.begin();
 if (process.getuid?.() === 0) {
   const turns = Array.from({ length: TURNS }, () => mountGroups.map((group) => runGroup(group, Math.ceil(group.rounds / TURNS) + 1)));
   for (const [at, group] of mountGroups.entries())
@@ -287,4 +307,7 @@ process.stdout.write(
 const mounts: Ratio = { beside: 'tsrun with few mounts', ratio: hundredths(medianOf(MANY, TSRUN) / medianOf(FEW, TSRUN)), goal: 1.1 };
 if (!Number.isNaN(mounts.ratio)) process.stdout.write(`  ${MANY}: ${mounts.ratio.toFixed(2)} x  ${verdict(mounts)}\n`);
 mkdirSync(dirname(out), { recursive: true });
-writeFileSync(out, `${JSON.stringify({ benchmark: 'launch', machine, rounds, results, differentCalls, mounts }, undefined, 2)}\n`);
+writeFileSync(
+  out,
+  `${JSON.stringify({ benchmark: 'launch', machine, waitedSeconds: settling.result().waitedSeconds, rounds, results, differentCalls, mounts }, undefined, 2)}\n`,
+);

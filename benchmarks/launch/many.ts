@@ -10,10 +10,9 @@ import { spawnSync } from 'node:child_process';
 import { chownSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
-import { environmentOf } from '../../test/helpers/product.ts';
 import { machineFacts } from '../lib/machine.ts';
 import { median } from '../lib/measure.ts';
-import { compile, makePlace } from './place.ts';
+import { callersEnvironment, compile, makePlace } from './place.ts';
 
 const { values } = parseArgs({
   options: { count: { type: 'string', default: '256' }, rounds: { type: 'string', default: '5' }, out: { type: 'string' } },
@@ -57,7 +56,7 @@ const measure = (words: readonly string[], cold: boolean): Sample => {
   if (process.getuid?.() === 0) chownSync(runtime, place.user.uid, place.user.gid);
   const start = (words: readonly string[], times: number): string => {
     const ran = spawnSync(spawner, [String(times), ...words], {
-      env: environmentOf({ env: { TSRUN_LINGER: cold ? '0' : '30', XDG_RUNTIME_DIR: runtime } }),
+      env: callersEnvironment({ TSRUN_LINGER: cold ? '0' : '30', XDG_RUNTIME_DIR: runtime }),
       cwd: place.user.home,
       encoding: 'utf8',
       ...(process.getuid?.() === 0 ? { uid: place.user.uid, gid: place.user.gid } : {}),

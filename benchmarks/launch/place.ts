@@ -2,7 +2,7 @@
 import { spawnSync } from 'node:child_process';
 import { chmodSync, chownSync, cpSync, existsSync, mkdirSync, readFileSync, realpathSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
-import { makeBusyboxImage, scratch, tsrunPath } from '../../test/helpers/product.ts';
+import { environmentOf, makeBusyboxImage, scratch, tsrunPath } from '../../test/helpers/product.ts';
 import { type TestUser, testUser } from '../../test/helpers/user.ts';
 
 export type Place = {
@@ -74,7 +74,23 @@ const makeBundle = (bundle: string, tree: string, { uid, gid }: TestUser): strin
   return bundle;
 };
 
+/** Whose names mean something to a tool that is measured, or belong to who runs the benchmark and not to `user`. */
+const NOT_PASSED = /^(TSRUN|APPTAINER|SINGULARITY|CH_|XDG_|SLURM|PMI|OMPI)/;
+
+/** All variables of who runs the benchmark, as far as they are no settings of a tool, with `user`'s login over them. */
+export const callersEnvironment = (more: Readonly<Record<string, string>>): NodeJS.ProcessEnv => ({
+  ...Object.fromEntries(Object.entries(process.env).filter(([name]) => !NOT_PASSED.test(name))),
+  ...environmentOf({ env: more }),
+});
+
 const installed = (program: string): boolean => existsSync(program);
+
+/**
+ * The files are as after a start of the machine: read from the disk by who uses them first. What has just been written lies in larger pieces of the page cache, and a
+ * program there is mapped faster (the bare one by a seventh), which nobody's programs are for long.
+ */
+const asReadFromDisk = (...paths: readonly string[]): void =>
+  must('sh', '-c', 'sync; find "$@" -type f -exec dd if={} iflag=nocache count=0 status=none ";"', 'sh', ...paths);
 
 export const makePlace = (name: string, program: Program = STATIC): Place => {
   const path = scratch(name);
@@ -91,7 +107,7 @@ export const makePlace = (name: string, program: Program = STATIC): Place => {
   const binds = ['--dev-bind', '/dev', '/dev', '--bind', '/proc', '/proc', '--ro-bind', '/sys', '/sys', '--bind', '/tmp', '/tmp'];
   const more = ['--bind', '/var/tmp', '/var/tmp', '--tmpfs', '/home', '--bind', home, home];
   const chRun = ['/usr/bin/ch-run', '--home', '--bind', '/var/tmp'];
-  return {
+  const place: Place = {
     path,
     user,
     image,
@@ -133,4 +149,6 @@ export const makePlace = (name: string, program: Program = STATIC): Place => {
     apptainer: installed('/usr/bin/apptainer') ? ['/usr/bin/apptainer', '--quiet', 'exec', tree, '/bin/true'] : undefined,
     chRunSquash: installed('/usr/bin/ch-run') && squash !== undefined ? [...chRun, squash, program.path] : undefined,
   };
+  asReadFromDisk(path, tsrunPath);
+  return place;
 };

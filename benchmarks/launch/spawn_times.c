@@ -3,13 +3,12 @@
  *   spawn_times ROUNDS [IN-A-ROW] -- COMMAND ARG… -- COMMAND ARG… …
  *
  * Each round has every command, so that what else the machine does meets all alike; in an order of its own (the same orders each time). A command is started
- * so many times in a row (1), of which the last one counts: a start is slower after some commands than after others, which leave other things in the processor's
- * caches, and work of theirs to the kernel. "%" in an argument becomes the number of the start: calls that all differ. Standard input and output are /dev/null. Prints one
- * line for each start that counts: COMMAND-NUMBER WALL-NS USER-US SYSTEM-US. A command that fails ends everything with status 1. It is C and small because
- * the fork of a big process is slow by itself. */
+ * so many times in a row (1): the first one meets what the command before has left, in the processor's caches and to the kernel as work; the last one hardly.
+ * "%" in an argument becomes the number of the start: calls that all differ. Standard input and output are /dev/null. Prints one line for each start:
+ * COMMAND-NUMBER WALL-NS USER-US SYSTEM-US TURN, where TURN counts those in a row from 0. A command that fails ends everything with status 1. It is C and small
+ * because the fork of a big process is slow by itself. */
 #define _GNU_SOURCE
 #include <fcntl.h>
-#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -48,7 +47,7 @@ static char *with_number(const char *text, int number)
 	return out;
 }
 
-static void start_once(int command, int number, bool counts)
+static void start_once(int command, int number, int turn)
 {
 	char *argv[MAX_ARGS + 1] = {NULL};
 	struct rusage usage;
@@ -68,8 +67,7 @@ static void start_once(int command, int number, bool counts)
 		perror("spawn_times");
 		exit(1);
 	}
-	if (counts)
-		printf("%d %lld %lld %lld\n", command, now() - begin, microseconds(usage.ru_utime), microseconds(usage.ru_stime));
+	printf("%d %lld %lld %lld %d\n", command, now() - begin, microseconds(usage.ru_utime), microseconds(usage.ru_stime), turn);
 	if (status != 0) {
 		fprintf(stderr, "spawn_times: %s: wait status %d\n", argv[0], status);
 		exit(1);
@@ -119,8 +117,8 @@ int main(int argc, char **argv)
 	for (int round = 0; round < rounds; round++) {
 		shuffle(order, count);
 		for (int i = 0; i < count; i++)
-			for (int turn = 1; turn <= in_a_row; turn++)
-				start_once(order[i], round * in_a_row + turn - 1, turn == in_a_row);
+			for (int turn = 0; turn < in_a_row; turn++)
+				start_once(order[i], round * in_a_row + turn, turn);
 	}
 	return fflush(stdout) == 0 ? 0 : 1;
 }

@@ -106,12 +106,19 @@ export const summarize = (name: string, samples: readonly Sample[]): Summary => 
   samples,
 });
 
-export const median = (values: readonly number[]): number => {
+export const median = (values: readonly number[]): number => spreadOf(values).median;
+
+/** What lies in the middle of so many values: their median, and between which two the middle half of them lies. */
+export type Spread = { readonly median: number; readonly lower: number; readonly upper: number };
+
+export const spreadOf = (values: readonly number[]): Spread => {
   const sorted = [...values].sort((a, b) => a - b);
-  const middle = sorted.length >> 1;
-  return sorted.length % 2 === 1
-    ? (sorted[middle] ?? Number.NaN)
-    : ((sorted[middle - 1] ?? Number.NaN) + (sorted[middle] ?? Number.NaN)) / 2;
+  const at = (part: number): number => {
+    const place = (sorted.length - 1) * part;
+    const [below = Number.NaN, above = below] = sorted.slice(Math.floor(place));
+    return below + (above - below) * (place % 1);
+  };
+  return { median: at(0.5), lower: at(0.25), upper: at(0.75) };
 };
 
 /** Median of the ratios of each round: both sides of a pair ran at nearly the same time. */

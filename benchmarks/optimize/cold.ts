@@ -13,7 +13,7 @@ import { join } from 'node:path';
 import { environmentOf, tsrunPath } from '../../test/helpers/product.ts';
 import { testUser } from '../../test/helpers/user.ts';
 import { slowDisk } from '../lib/slow-disk.ts';
-import { inTurn, keep, optionsOf, type Question, show } from '../read/report.ts';
+import { openBench } from '../read/report.ts';
 import { directory, dropCaches, IMPORT, kernelSquash, leave, makePlace, type Side, timeOfAll, tsrun } from '../read/sides.ts';
 
 const DELAY_MICROSECONDS = 2000;
@@ -41,41 +41,41 @@ const makeOptimized = (image: string, data: string): string => {
   return optimized;
 };
 
-const options = optionsOf('cold', 9, 'optimize');
-const data = join(options.data.tree, '..');
-const optimized = makeOptimized(options.data.image, data);
+const bench = await openBench('cold', { warm: 0, cold: 11 }, { warm: 0, cold: 7 }, 'optimize');
+const data = join(bench.data.tree, '..');
+const optimized = makeOptimized(bench.data.image, data);
 
-const compare = async (title: string, sides: readonly Side[], goal: number): Promise<Question> => {
-  const question: Question = {
+const compare = async (title: string, sides: readonly Side[], atMost: number): Promise<void> => {
+  await bench.ask({
     title,
-    unit: 'ms: median, least',
-    measured: await inTurn(sides, options.rounds, (side) => {
+    unit: 'ms',
+    sides,
+    rounds: bench.rounds.cold,
+    once: (side) => {
       side.renew();
       dropCaches();
       return 1000 * timeOfAll(place, side, IMPORT);
-    }),
-    goals: [{ of: 'tsrun, optimized', beside: 'directory', atMost: goal }],
-  };
-  show(question);
-  return question;
+    },
+    goals: [{ of: 'tsrun, optimized', beside: 'directory', atMost }],
+  });
 };
 
-const place = makePlace(options.data, 'optimize');
+const place = makePlace(bench.data, 'optimize');
 const local = [directory(place), kernelSquash(place), tsrun(place), tsrun(place, optimized, 'tsrun, optimized')];
-const questions = [await compare('import, cold, local disk', local, 0.85)];
+await compare('import, cold, local disk', local, 0.85);
 for (const side of local) side.end();
 
 const disk = slowDisk(join(data, 'slow-2'), DISK_MEGABYTES, DELAY_MICROSECONDS, (path) => {
-  execFileSync('cp', ['-a', options.data.tree, join(path, 'tree')]);
-  for (const image of [options.data.image, optimized]) execFileSync('cp', [image, path]);
+  execFileSync('cp', ['-a', bench.data.tree, join(path, 'tree')]);
+  for (const image of [bench.data.image, optimized]) execFileSync('cp', [image, path]);
 });
 try {
-  const there = { ...place, data: { ...options.data, tree: join(disk.path, 'tree'), image: join(disk.path, 'image.sif') } };
+  const there = { ...place, data: { ...bench.data, tree: join(disk.path, 'tree'), image: join(disk.path, 'image.sif') } };
   const far = [directory(there), kernelSquash(there), tsrun(there), tsrun(there, join(disk.path, 'optimized-2.sif'), 'tsrun, optimized')];
-  questions.push(await compare('import, cold, each read 2 ms later', far, 0.5));
+  await compare('import, cold, each read 2 ms later', far, 0.5);
   for (const side of far) side.end();
 } finally {
   disk.end();
 }
 leave(place, []);
-keep(options, questions);
+bench.finish();

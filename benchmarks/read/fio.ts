@@ -1,16 +1,16 @@
 /**
  * How fast is one large file read, in order and at random, by one and by eight processes? With fio, warm and cold.
  *
- *     node benchmarks/read/fio.ts [--short] [--rounds N] [--out FILE]
+ *     node benchmarks/read/fio.ts [--short] [--rounds N] [--only TEXT] [--out FILE]
  *
  * As root, see import.ts. Needs fio. Figures are microseconds for each megabyte read: smaller is better.
  */
 import { LARGE_FILE } from './data.ts';
-import { inTurn, keep, optionsOf, type Question, show } from './report.ts';
+import { openBench } from './report.ts';
 import { directory, dropCaches, kernelSquash, leave, makePlace, outputOf, type Side, squashfuse, tsrun } from './sides.ts';
 
-const options = optionsOf('fio', 7);
-const place = makePlace(options.data, 'fio');
+const bench = await openBench('fio', { warm: 15, cold: 9 }, { warm: 9, cold: 5 });
+const place = makePlace(bench.data, 'fio');
 const sides = [directory(place), kernelSquash(place), tsrun(place), squashfuse(place)].filter((side) => side !== undefined);
 
 type Pattern = {
@@ -28,11 +28,10 @@ const patterns: readonly Pattern[] = [true, false].flatMap((warm) =>
   ]),
 );
 
-/** What all jobs read: the whole file warm; cold in order each its part, at random 16 MiB in all. */
-const sizeOf = ({ way, jobs, warm }: Pattern): string => {
-  if (way === 'randread' && !warm) return `${(16 << 20) / jobs}`;
-  return `${(256 << 20) / jobs}`;
-};
+/** Cold: in order each job its part of the file, at random 16 MiB in all. */
+const coldBytes = ({ way, jobs }: Pattern): number => ((way === 'read' ? 256 : 16) << 20) / jobs;
+/** Warm: again and again for so long. fio's clock has milliseconds, and in memory the file is read in ten of them. */
+const WARM_TIME = ['--time_based', '--runtime=300ms'] as const;
 
 const command = (pattern: Pattern): readonly string[] => [
   '/usr/bin/fio',
@@ -42,10 +41,10 @@ const command = (pattern: Pattern): readonly string[] => [
   `--rw=${pattern.way}`,
   `--bs=${pattern.block}`,
   `--numjobs=${pattern.jobs}`,
-  `--io_size=${sizeOf(pattern)}`,
+  ...(pattern.warm ? WARM_TIME : [`--io_size=${coldBytes(pattern)}`]),
   // In order: each job has its own part of the file. At random: anywhere, and the same places on every side.
   ...(pattern.way === 'read'
-    ? [`--size=${sizeOf(pattern)}`, `--offset_increment=${sizeOf(pattern)}`]
+    ? [`--size=${(256 << 20) / pattern.jobs}`, `--offset_increment=${(256 << 20) / pattern.jobs}`]
     : ['--randrepeat=1', '--norandommap']),
   ...[
     '--readonly',
@@ -73,24 +72,23 @@ const microsecondsPerMegabyte = (side: Side, pattern: Pattern): number => {
 };
 
 for (const side of sides) side.renew();
-const questions: Question[] = [];
 for (const pattern of patterns) {
-  const question: Question = {
+  await bench.ask({
     title: `${pattern.name}, ${pattern.warm ? 'warm' : 'cold'}`,
-    unit: 'us per MB: median, least',
-    measured: await inTurn(sides, options.rounds, (side) => {
+    unit: 'us per MB',
+    sides,
+    rounds: pattern.warm ? bench.rounds.warm : bench.rounds.cold,
+    once: (side) => {
       if (!pattern.warm) {
         side.renew();
         outputOf(side, ['/bin/true']); // what the start costs is another question
         dropCaches();
       }
       return microsecondsPerMegabyte(side, pattern);
-    }),
+    },
     goals: [{ of: 'tsrun', beside: 'kernel SquashFS', atMost: pattern.warm ? 1.05 : 1.0 }],
-  };
-  questions.push(question);
-  show(question);
+  });
 }
 
 leave(place, sides);
-keep(options, questions);
+bench.finish();

@@ -8,11 +8,11 @@
  */
 import { existsSync, mkdirSync, readFileSync, rmdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { inTurn, keep, type Measured, optionsOf, type Question, show } from './report.ts';
+import { type Measured, openBench } from './report.ts';
 import { directory, dropCaches, IMPORT, kernelSquash, leave, makePlace, type Side, squashfuse, timeOfMany, tsrun } from './sides.ts';
 
-const options = optionsOf('many', 5);
-const place = makePlace(options.data, 'many');
+const bench = await openBench('many', { warm: 0, cold: 5 }, { warm: 0, cold: 3 });
+const place = makePlace(bench.data, 'many');
 const sides = [directory(place), kernelSquash(place), tsrun(place), squashfuse(place)].filter((side) => side !== undefined);
 const top = ['/sys/fs/cgroup/memory', '/sys/fs/cgroup'].find((path) => existsSync(join(path, 'cgroup.procs'))) ?? '';
 const usageFile = existsSync(join(top, 'memory.usage_in_bytes')) ? 'memory.usage_in_bytes' : 'memory.current';
@@ -34,45 +34,40 @@ const runMany = async (side: Side, count: number): Promise<Many> => {
 };
 
 /** One alone is what the memory of many is compared with. */
-const counts = options.counts ?? (options.short ? [1, 16] : [1, 16, 64]);
+const counts = bench.counts ?? (bench.short ? [1, 16] : [1, 16, 64]);
 const left: string[] = [];
-const questions: Question[] = [];
 const memory: Measured[] = [];
 
 for (const count of counts) {
   const used = new Map<string, number[]>();
-  const rounds = count > 16 ? Math.min(options.rounds, 3) : options.rounds;
-  const measured = await inTurn(sides, rounds, async (side) => {
-    const { seconds, megabytes } = await runMany(side, count);
-    used.set(side.name, [...(used.get(side.name) ?? []), megabytes]);
-    return seconds;
+  await bench.ask({
+    title: `${count} cold imports at once`,
+    unit: 's',
+    sides,
+    rounds: count > 16 ? Math.min(bench.rounds.cold, 3) : bench.rounds.cold,
+    once: async (side) => {
+      const { seconds, megabytes } = await runMany(side, count);
+      used.set(side.name, [...(used.get(side.name) ?? []), megabytes]);
+      return seconds;
+    },
+    goals: count === 1 ? [] : [{ of: 'tsrun', beside: 'directory', atMost: 1.1 }],
   });
   for (const { name } of sides) memory.push({ side: `${name}, ${count}`, samples: used.get(name) ?? [] });
-  const question: Question = {
-    title: `${count} cold imports at once`,
-    unit: 's: median, least',
-    measured,
-    goals: count === 1 ? [] : [{ of: 'tsrun', beside: 'directory', atMost: 1.1 }],
-  };
-  questions.push(question);
-  show(question);
 }
 
-const kept: Question = {
+bench.tell({
   title: 'memory of all when they have ended',
-  unit: 'MB: median, least',
+  unit: 'MB',
   measured: memory,
   goals: (counts.includes(1) ? counts.filter((count) => count > 1) : []).map((count) => ({
     of: `tsrun, ${count}`,
     beside: 'tsrun, 1',
     atMost: 1.3,
   })),
-};
-questions.push(kept);
-show(kept);
+});
 
 leave(place, sides);
-keep(options, questions);
+bench.finish();
 for (const group of left) {
   try {
     rmdirSync(group);

@@ -10,11 +10,11 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { nameOf, neighboursOf, textOf, ticksOf } from '../../test/helpers/processes.ts';
 import { environmentOf } from '../../test/helpers/product.ts';
 import { testUser } from '../../test/helpers/user.ts';
-import { inTurn, keep, optionsOf, type Question, show } from './report.ts';
-import { directory, IMPORT, leave, makePlace, type Side, timesWithin, tsrun } from './sides.ts';
+import { openBench, type Question } from './report.ts';
+import { directory, IMPORT, leave, makePlace, timeWithin, tsrun } from './sides.ts';
 
-const options = optionsOf('memory', 9);
-const place = makePlace(options.data, 'memory');
+const bench = await openBench('memory', { warm: 9, cold: 0 }, { warm: 3, cold: 0 });
+const place = makePlace(bench.data, 'memory');
 const served = tsrun(place);
 const beside = directory(place);
 const user = testUser();
@@ -45,24 +45,18 @@ const question = (
   goals: goal === undefined ? [] : [goal],
 });
 
-const questions: Question[] = [];
-const tell = (asked: Question): void => {
-  questions.push(asked);
-  show(asked);
-};
-
 served.renew();
 const fresh = await start('true');
 const servers = neighboursOf(fresh.pid ?? 0);
 const strangers = servers.filter((pid) => !nameOf(pid).startsWith('tsrun-'));
-tell(question('processes beside one payload', 'count', { server: servers.length - strangers.length, other: strangers.length }));
+bench.tell(question('processes beside one payload', 'count', { server: servers.length - strangers.length, other: strangers.length }));
 const sum = (): number => servers.reduce((total, pid) => total + megabytesOf(pid), 0);
 const atRest = sum();
 const quoted = IMPORT.map((word) => `'${word}'`).join(' ');
 const second = await start(
   `${quoted}; find /usr -size +100000k; cat /usr/lib/python3/dist-packages/*/*.py >/dev/null; cat /opt/large >/dev/null`,
 );
-tell(
+bench.tell(
   question(
     'memory of the server',
     'MB',
@@ -72,9 +66,15 @@ tell(
 );
 
 const JOB = ['/usr/bin/python3', '-I', '-S', '-c', 'sum(i * i for i in range(6_000_000))'];
-const alone: Side = { ...beside, name: 'job, with an idle server' };
 const before = servers.reduce((total, pid) => total + ticksOf(pid), 0);
-const idle = await inTurn([alone], options.rounds, (side) => timesWithin(side, JOB, 1)[0] ?? Number.NaN);
+await bench.ask({
+  title: 'a one-core job beside an idle server',
+  unit: 's',
+  sides: [{ ...beside, name: 'job, with an idle server' }],
+  rounds: bench.rounds.warm,
+  once: (side) => timeWithin(side, JOB),
+  goals: [],
+});
 const ticks = servers.reduce((total, pid) => total + ticksOf(pid), 0) - before;
 for (const run of [fresh, second]) {
   const ended = new Promise((done) => run.on('exit', done));
@@ -83,8 +83,7 @@ for (const run of [fresh, second]) {
   run.stdin?.end('\n');
   void ended;
 }
-tell({ title: 'a one-core job beside an idle server', unit: 's: median, least', measured: idle, goals: [] });
-tell(question('CPU time of the idle server meanwhile', 'hundredths of a second', { server: ticks }));
+bench.tell(question('CPU time of the idle server meanwhile', 'hundredths of a second', { server: ticks }));
 
 leave(place, [served, beside]);
-keep(options, questions);
+bench.finish();

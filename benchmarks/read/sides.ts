@@ -121,15 +121,6 @@ export const dropCaches = (): void => {
 
 const environment = (side: Side): NodeJS.ProcessEnv => environmentOf({ env: side.env() });
 
-export type Start = { readonly wall: number; readonly cpu: number };
-
-const parseTimes = (text: string): readonly Start[] =>
-  text
-    .trim()
-    .split('\n')
-    .map((line) => line.split(' ').map(Number))
-    .map(([, wall = Number.NaN, userTime = Number.NaN, system = Number.NaN]) => ({ wall: wall / 1e9, cpu: (userTime + system) / 1e6 }));
-
 const asUser = (words: readonly string[], side: Side): string => {
   const [program = '', ...args] = words;
   const ran = spawnSync(program, args, {
@@ -144,15 +135,21 @@ const asUser = (words: readonly string[], side: Side): string => {
   return ran.stdout;
 };
 
-/** Seconds of `command`, `times` times in a row within one start, after one that is not counted. */
-export const timesWithin = (side: Side, command: readonly string[], times: number): readonly number[] =>
-  parseTimes(asUser(side.enter([TIMER, String(times + 1), '--', ...command]), side))
-    .slice(1)
-    .map(({ wall }) => wall);
+/** As spawn_times.c prints it: the command's number, nanoseconds, and CPU times. */
+const secondsOf = (line: string): number => Number(line.split(' ')[1]) / 1e9;
+
+/** Seconds of `command` within one start, right after one that is not counted. */
+export const timeWithin = (side: Side, command: readonly string[]): number =>
+  secondsOf(asUser(side.enter([TIMER, '1', '2', '--', ...command]), side));
+
+const timeOfLast = (place: Place, side: Side, command: readonly string[], times: number): number =>
+  secondsOf(asUser([join(place.data.tree, TIMER), '1', `${times}`, '--', ...side.enter(command)], side));
 
 /** Seconds of the whole: the start of tsrun, its server and its mount too. */
-export const timeOfAll = (place: Place, side: Side, command: readonly string[]): number =>
-  parseTimes(asUser([join(place.data.tree, TIMER), '1', '--', ...side.enter(command)], side))[0]?.wall ?? Number.NaN;
+export const timeOfAll = (place: Place, side: Side, command: readonly string[]): number => timeOfLast(place, side, command, 1);
+
+/** The same of one that comes right after another, which is not counted. */
+export const timeOfAllAgain = (place: Place, side: Side, command: readonly string[]): number => timeOfLast(place, side, command, 2);
 
 /** What it prints. */
 export const outputOf = (side: Side, command: readonly string[]): string => asUser(side.enter(command), side);

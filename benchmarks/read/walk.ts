@@ -1,17 +1,16 @@
 /**
  * How long does it take to go through many small files? `find` with nothing to test, `find` that looks at every file, and `grep -r`, warm and cold.
  *
- *     node benchmarks/read/walk.ts [--short] [--rounds N] [--out FILE]
+ *     node benchmarks/read/walk.ts [--short] [--rounds N] [--only TEXT] [--out FILE]
  *
  * As root, see import.ts.
  */
-import { median } from '../lib/measure.ts';
 import { SMALL_FILES } from './data.ts';
-import { inTurn, keep, optionsOf, type Question, show } from './report.ts';
-import { directory, dropCaches, kernelSquash, leave, makePlace, squashfuse, timeOfAll, timesWithin, tsrun } from './sides.ts';
+import { openBench } from './report.ts';
+import { directory, dropCaches, kernelSquash, leave, makePlace, squashfuse, timeOfAll, timeWithin, tsrun } from './sides.ts';
 
-const options = optionsOf('walk', 9);
-const place = makePlace(options.data, 'walk');
+const bench = await openBench('walk', { warm: 41, cold: 11 }, { warm: 21, cold: 5 });
+const place = makePlace(bench.data, 'walk');
 const sides = [directory(place), kernelSquash(place), tsrun(place), squashfuse(place)].filter((side) => side !== undefined);
 
 const walks = [
@@ -21,36 +20,34 @@ const walks = [
 ] as const;
 
 for (const side of sides) side.renew();
-const milliseconds = (seconds: number): number => seconds * 1000;
-const questions: Question[] = [];
-const ask = async (question: Question): Promise<void> => {
-  questions.push(question);
-  show(question);
-};
 
 for (const { name, command, atMost } of walks) {
   // grep ends with 1 when it finds nothing.
   const words = name === 'grep -r' ? ['/bin/sh', '-c', '"$@"; test $? -le 1', 'sh', ...command] : command;
-  await ask({
+  await bench.ask({
     title: `${name}, warm`,
-    unit: 'ms: median, least',
-    measured: await inTurn(sides, options.rounds, (side) => milliseconds(median(timesWithin(side, words, 5)))),
+    unit: 'ms',
+    sides,
+    rounds: bench.rounds.warm,
+    once: (side) => 1000 * timeWithin(side, words),
     goals: [
       { of: 'tsrun', beside: 'directory', atMost },
       { of: 'tsrun', beside: 'kernel SquashFS', atMost: 1.05 },
     ],
   });
-  await ask({
+  await bench.ask({
     title: `${name}, cold`,
-    unit: 'ms: median, least',
-    measured: await inTurn(sides, Math.min(options.rounds, 5), (side) => {
+    unit: 'ms',
+    sides,
+    rounds: bench.rounds.cold,
+    once: (side) => {
       side.renew();
       dropCaches();
-      return milliseconds(timeOfAll(place, side, words));
-    }),
+      return 1000 * timeOfAll(place, side, words);
+    },
     goals: [{ of: 'tsrun', beside: 'kernel SquashFS', atMost: 1.0 }],
   });
 }
 
 leave(place, sides);
-keep(options, questions);
+bench.finish();
