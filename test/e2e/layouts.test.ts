@@ -1,11 +1,11 @@
 /** Runs that have the same mounted share one finished mount namespace, and nobody can tell: what changes on the host is seen, what is private stays so. */
 import { spawn, spawnSync } from 'node:child_process';
-import { chownSync, existsSync, mkdirSync, readdirSync, readlinkSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { chownSync, existsSync, mkdirSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { runsInOwnMounts } from '../helpers/own-mounts.ts';
-import { childrenOf, textOf } from '../helpers/processes.ts';
+import { childrenOf, openIn, textOf } from '../helpers/processes.ts';
 import { environmentOf, makeBusyboxImage, type Ran, run, scratch, tsrunOk, tsrunPath } from '../helpers/product.ts';
 import { endOf, processesOf, runtimeIn, startStaying, until } from '../helpers/servers.ts';
 import { skip } from '../helpers/skip.ts';
@@ -254,16 +254,7 @@ test('they end when nobody needs them, and the server keeps nothing of them', as
   const scope = scopeOf('ends', '1');
   const staying = await startStaying(scope.runtime, [image, 'sh', '-c', 'echo ready; read line; cat /opt/tool/data.txt']);
   const { server } = processesOf(staying.pid ?? 0);
-  const held = () =>
-    readdirSync(`/proc/${server}/fd`)
-      .map((fd) => {
-        try {
-          return readlinkSync(`/proc/${server}/fd/${fd}`);
-        } catch {
-          return '';
-        }
-      })
-      .filter((path) => path.startsWith('mnt:') || path.includes('mountinfo')).length;
+  const held = (): number => openIn(server).filter((path) => path.startsWith('mnt:') || path.includes('mountinfo')).length;
   for (let i = 0; i < 4; i++) inScope(scope, ['--bind', `${place}:/mnt/${i}`], 'true');
   await until(() => layoutsOf(scope) === 1, 'nobody has asked for the others for a while');
   await until(() => held() === 2, 'the namespace of the run that stays, and the list of mounts that it goes by');

@@ -1,11 +1,11 @@
 /** The image server's processes as they run: what they may do, where they run, that they are replaced when they die, and that they end. */
 import { createHash } from 'node:crypto';
-import { mkdirSync, readdirSync, readlinkSync, statSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import type { ServerStats } from '../../src/cli/image-stats.ts';
-import { allProcessors, field, oneProcessor, processorsOf, sessionOf, textOf } from '../helpers/processes.ts';
+import { allProcessors, field, oneProcessor, openIn, processorsOf, sessionOf, textOf } from '../helpers/processes.ts';
 import { run as asUser, makeBusyboxImage, scratch, tsrunOk, tsrunPath } from '../helpers/product.ts';
 import { endOf, processesOf, runtimeIn, type Staying, servingOf, startStaying, until } from '../helpers/servers.ts';
 import { skip } from '../helpers/skip.ts';
@@ -51,9 +51,7 @@ test('the process that reads the image is confined; neither it nor the server ha
     for (const limit of limits) assert.match(limit, /^Max .*?\s\s+(\S+)\s+\1(\s|$)/);
   }
   assert.is(textOf(`/proc/${serving}/oom_score_adj`), textOf(`/proc/${process.pid}/oom_score_adj`));
-  const openIn = (pid: number): readonly string[] =>
-    readdirSync(`/proc/${pid}/fd`).map((fd) => readlinkSync(`/proc/${pid}/fd/${fd}`).replace(/\[\d+\]|^\/dev(?=\/fuse)/, ''));
-  const open = openIn(serving);
+  const open = openIn(serving).map((target) => target.replace(/\[\d+\]|^\/dev(?=\/fuse)/, ''));
   assert.ok(openIn(run.pid ?? 0).includes('/etc/passwd') && !openIn(server).includes('/etc/passwd'));
   assert.equal([...new Set(open)].sort(), ['/dev/null', '/fuse', image, 'socket:'].sort());
   assert.is(open.filter((target) => target === 'socket:').length, 2);
@@ -106,7 +104,7 @@ test('who fetches the rest of blocks is confined, holds neither the image nor a 
   const run = await waiting('fetching', `${readPages(1)}; echo ready; while read page; do ${readPages('page')}; done`);
   await until(() => processesOf(run.pid ?? 0).fetching > 0);
   const { server, serving, fetching } = processesOf(run.pid ?? 0);
-  const open = readdirSync(`/proc/${fetching}/fd`).map((fd) => readlinkSync(`/proc/${fetching}/fd/${fd}`));
+  const open = openIn(fetching);
   assert.not.ok(
     open.some((target) => target.includes('fuse') || target === image),
     open.join(' '),
@@ -180,8 +178,7 @@ test('the server ends the mount namespaces of runs when they have ended, and kee
   const stay = (): Promise<Staying> => startStaying(runtimeOf(name), [...alone, 'sh', '-c', 'echo ready; read line']);
   const stays = await stay();
   const { server } = processesOf(stays.pid ?? 0);
-  const open = (kind: string): number =>
-    readdirSync(`/proc/${server}/fd`).filter((fd) => readlinkSync(`/proc/${server}/fd/${fd}`).includes(kind)).length;
+  const open = (kind: string): number => openIn(server).filter((target) => target.includes(kind)).length;
   const atRest = open('socket:');
   const ends = open('pidfd');
   const other = await stay();

@@ -1,12 +1,12 @@
 /** Calls that differ in a bind find a root with all the rest made ahead (native/spare.h); what they see is what they would have mounted themselves. */
 import { spawn, spawnSync } from 'node:child_process';
-import { chownSync, existsSync, mkdirSync, readdirSync, readlinkSync, renameSync, symlinkSync, writeFileSync } from 'node:fs';
+import { chownSync, existsSync, mkdirSync, readdirSync, renameSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { isBefore } from '../helpers/kernels.ts';
 import { runsInOwnMounts } from '../helpers/own-mounts.ts';
-import { childrenOf, nameOf, neighboursOf, textOf } from '../helpers/processes.ts';
+import { childrenOf, nameOf, neighboursOf, openIn, textOf } from '../helpers/processes.ts';
 import { environmentOf, makeBusyboxImage, type Ran, run, scratch, tsrunOk, tsrunPath } from '../helpers/product.ts';
 import { endOf, processesOf, runtimeIn, servingOf, startStaying, until } from '../helpers/servers.ts';
 import { skip } from '../helpers/skip.ts';
@@ -247,14 +247,7 @@ test('nothing is left when nobody needs them, or when the server is killed', asy
     const staying = await startStaying(scope.runtime, [image, 'sh', '-c', 'echo ready; read line']);
     const { server } = processesOf(staying.pid ?? 0);
     const children = (): readonly number[] => childrenOf(server).filter((pid) => nameOf(pid) === 'tsrun-spare');
-    const held = (): number =>
-      readdirSync(`/proc/${server}/fd`).filter((fd) => {
-        try {
-          return readlinkSync(`/proc/${server}/fd/${fd}`).includes('mnt:');
-        } catch {
-          return false;
-        }
-      }).length;
+    const held = (): number => openIn(server).filter((path) => path.includes('mnt:')).length;
     untilSpares(scope);
     if (end === 'linger') {
       await until(() => held() === 1 && children().length === 0, 'only the namespace of the run that stays is kept');

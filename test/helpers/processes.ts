@@ -18,6 +18,17 @@ export const linkOf = (path: string): string => {
   }
 };
 
+/** What its descriptors lead to. One that is closed while they are looked through is not among them. */
+export const openIn = (pid: number): readonly string[] => {
+  try {
+    return readdirSync(`/proc/${pid}/fd`)
+      .map((fd) => linkOf(`/proc/${pid}/fd/${fd}`))
+      .filter((target) => target !== '');
+  } catch {
+    return [];
+  }
+};
+
 export const allProcesses = (): number[] =>
   readdirSync('/proc')
     .filter((name) => /^\d+$/.test(name))
