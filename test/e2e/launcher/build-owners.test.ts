@@ -132,13 +132,13 @@ for (const user of users) {
     assert.is(recordOf(join(upper, 'disk')), '0:6 b 259:70000');
   });
 
-  for (const bits of [64, 32]) {
+  for (const bits of process.arch === 'x64' ? [64, 32] : [64]) {
     test(`${user.name}: every call of a program of ${bits} bits`, () => {
       const { upper, table, setup } = step();
       const own = join(image, `bin/calls${bits}`);
-      copyFileSync(helperProgram('calls', `-m${bits}`), own);
+      copyFileSync(helperProgram('calls', ...(bits === 32 ? ['-DCALLS_OF_32_BITS'] : [])), own);
       chmodSync(own, 0o755);
-      const wide = bits === 32 && process.arch === 'x64' ? '32' : '';
+      const wide = bits === 32 ? '32' : '';
       const script = [
         'mkdir -p /d/e; cd /d; touch a b c e/f g h; ln -s a l; ln -s a m; ln -s a n; mkdir new',
         `calls${bits} chown${wide} a 70001 2 , lchown${wide} l 3 70004 , fchown${wide} '<b' 5 6 , chown${wide} l 7 -1`,
