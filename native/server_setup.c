@@ -67,7 +67,7 @@ static void raise_limits(void)
 	for (int resource = 0; resource < RLIM_NLIMITS; resource++) {
 		struct rlimit limit;
 
-		if (resource == RLIMIT_CORE || getrlimit(resource, &limit) < 0)
+		if (resource == RLIMIT_CORE || getrlimit(resource, &limit) < 0 || limit.rlim_cur == limit.rlim_max)
 			continue;
 		limit.rlim_cur = limit.rlim_max;
 		setrlimit(resource, &limit);

@@ -10,6 +10,7 @@ import { spawnSync } from 'node:child_process';
 import { chownSync, mkdirSync, writeFileSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
+import { scratch } from '../../test/helpers/product.ts';
 import { machineFacts } from '../lib/machine.ts';
 import { median } from '../lib/measure.ts';
 import { settler } from '../lib/settle.ts';
@@ -50,9 +51,29 @@ const OTHER_CALL = 'tsrun, another call';
 
 const bare: Case = { name: BARE, words: place.bare };
 const besideBare = { goals: [{ beside: BARE }] };
+/** Where the runtime directories lie: in memory, as a login has its own (systemd makes /run/user/UID so), and on disk, as one in /tmp may. */
+const IN_MEMORY = scratch('launch-memory', '/dev/shm');
+const ON_DISK = scratch('launch-disk');
 /** A runtime directory of each round's own: the scope's first start. env(1) stands between on every side. */
-const alone = (words: readonly string[] | undefined): readonly string[] | undefined =>
-  words === undefined ? undefined : ['/usr/bin/env', `XDG_RUNTIME_DIR=${place.path}/run/%`, ...words];
+const alone = (runtimes: string, words: readonly string[] | undefined): readonly string[] | undefined =>
+  words === undefined ? undefined : ['/usr/bin/env', `XDG_RUNTIME_DIR=${runtimes}/%`, ...words];
+const firstStarts = (where: string, runtimes: string): Group => ({
+  title: `first start of a scope, runtime directory ${where} (with env in between on all sides)`,
+  rounds: Math.min(rounds, 100),
+  cold: true,
+  cases: [
+    { name: BARE, words: alone(runtimes, place.bare) },
+    {
+      name: TSRUN,
+      words: alone(runtimes, place.tsrun()),
+      goals: [
+        { beside: BARE, times: 8 },
+        { beside: CH_RUN_SQUASH, times: 0.5 },
+      ],
+    },
+    { name: CH_RUN_SQUASH, words: alone(runtimes, place.chRunSquash), ...besideBare },
+  ],
+});
 const mountCases = [
   bare,
   { name: UNSHARE, words: [unshare, ...place.bare], ...besideBare },
@@ -120,23 +141,8 @@ const groups: readonly Group[] = [
       },
     ],
   },
-  {
-    title: 'first start of a scope (with env in between on all sides)',
-    rounds: Math.min(rounds, 100),
-    cold: true,
-    cases: [
-      { name: BARE, words: alone(place.bare) },
-      {
-        name: TSRUN,
-        words: alone(place.tsrun()),
-        goals: [
-          { beside: BARE, times: 8 },
-          { beside: CH_RUN_SQUASH, times: 0.5 },
-        ],
-      },
-      { name: CH_RUN_SQUASH, words: alone(place.chRunSquash), ...besideBare },
-    ],
-  },
+  firstStarts('in memory', IN_MEMORY),
+  firstStarts('on disk', ON_DISK),
   {
     title: 'container engines',
     rounds: Math.min(rounds, 20),
@@ -255,11 +261,12 @@ const show = (result: Result): string => {
   return lines.map((text, at) => (at === 0 ? `  ${result.name.padEnd(22)}${figures}  ${text}` : `${' '.repeat(58)}${text}`)).join('\n');
 };
 
-mkdirSync(join(place.path, 'run'));
-for (let round = 0; round < Math.min(rounds, 100); round++) {
-  const directory = join(place.path, 'run', String(round));
-  mkdirSync(directory, { mode: 0o700 });
-  if (process.getuid?.() === 0) chownSync(directory, user.uid, user.gid);
+for (const runtimes of [IN_MEMORY, ON_DISK]) {
+  for (let round = 0; round < Math.min(rounds, 100); round++) {
+    const directory = join(runtimes, String(round));
+    mkdirSync(directory, { mode: 0o700 });
+    if (process.getuid?.() === 0) chownSync(directory, user.uid, user.gid);
+  }
 }
 
 const machine = machineFacts();

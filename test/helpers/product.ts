@@ -43,8 +43,8 @@ process.on('exit', () => {
 });
 
 /** A fresh directory that belongs to the test user. */
-export const scratch = (name: string): string => {
-  const directory = mkdtempSync(join(tmpdir(), `tsrun-${name}-`));
+export const scratch = (name: string, parent = tmpdir()): string => {
+  const directory = mkdtempSync(join(parent, `tsrun-${name}-`));
   scratchDirectories.push(directory);
   const user = testUser();
   chownSync(directory, user.uid, user.gid);
