@@ -61,14 +61,17 @@ static bool begin(struct endings *endings)
 	return false;
 }
 
-void server_let_go(struct server *server, int fd)
+void server_let_go(struct server *server, int *fd)
 {
 	struct endings *endings = &server->endings;
 
-	if (begin(endings) && write(endings->to, &fd, sizeof fd) == (ssize_t)sizeof fd)
+	if (*fd < 0)
+		return;
+	if (begin(endings) && write(endings->to, fd, sizeof *fd) == (ssize_t)sizeof *fd)
 		endings->given++;
 	else
-		close(fd); /* no thread can be had */
+		close(*fd); /* no thread can be had */
+	*fd = -1;
 }
 
 unsigned endings_left(const struct endings *endings)

@@ -216,8 +216,9 @@ void spares_bury(struct server *server);
 
 /* --- server_endings.c --- */
 
-/* Closes the socket of a run that has ended, and so ends the mount namespace that waits in it; or that namespace itself. Does not wait for that. */
-void server_let_go(struct server *server, int fd);
+/* Closes the socket of a run that has ended, and so ends the mount namespace that waits in it; or that namespace itself, or whatever else keeps one or a mount.
+ * Does not wait for that. *fd is -1 then, and may be so before. */
+void server_let_go(struct server *server, int *fd);
 /* How many are not closed yet. */
 unsigned endings_left(const struct endings *endings);
 /* Has another thread go on where all of them hang. When to look again, in milliseconds of CLOCK_MONOTONIC. */

@@ -96,7 +96,7 @@ void server_end_run(struct server *server, struct run *run)
 	if (run->layout != NULL)
 		layout_run_ended(server, run);
 	if (run->sock >= 0) {
-		server_let_go(server, run->sock);
+		server_let_go(server, &run->sock);
 		server->namespaces--;
 	}
 	free(run);

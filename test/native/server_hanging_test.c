@@ -190,6 +190,23 @@ static int leave_image(void *key)
 	return comes_true(is_told_to_end, NULL) ? 0 : 3;
 }
 
+/* Of a mount namespace of the caller's, which the server is the last to have open. */
+static int leave_layout(void *key)
+{
+	struct server_request request = request_for(key, open(image, O_RDONLY | O_CLOEXEC));
+	struct server_left left = SERVER_LEFT_NONE;
+	struct server_reply reply;
+
+	request.layout = key;
+	request.layout_len = 1;
+	left.namespace = open("/proc/self/ns/mnt", O_RDONLY | O_CLOEXEC);
+	left.host_mounts = hanging_descriptor();
+	if (left.host_mounts < 0 || join(&request, &reply) < 0)
+		return 2;
+	server_leave_namespace(&reply, &left);
+	return 0;
+}
+
 static unsigned entries(const char *path)
 {
 	struct dirent **list;
@@ -234,6 +251,11 @@ static void test_hanging_end(void)
 	atomic_store(&progress->stop, true);
 	CHECK("the image's last run ends", status_of(last) == 0);
 	CHECK("its mount does not wait behind that, and the server ends", ends_within(server, PATIENCE_MS));
+
+	last = start_as_user(leave_image, (char[]) { "layout" });
+	server = comes_true(all_joined, &(unsigned) { 2 }) ? server_pid("layout") : 0;
+	CHECK("a run leaves a layout to others", as_user(leave_layout, (char[]) { "layout" }) == 0 && status_of(last) == 0);
+	CHECK("what its list of mounts belongs to hangs, and the server ends", ends_within(server, PATIENCE_MS));
 
 	begin();
 	last = start_as_user(leave_image, (char[]) { "endings" });
