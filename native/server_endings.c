@@ -5,7 +5,7 @@
  *
  * Where it is, the thread may wait in the kernel for as long as that lasts. An image whose last mount is behind it would stay, and the server with it: so another
  * thread goes on with the others. What hangs is bounded, too: with many namespaces on their way no run leaves one more (may_leave()), and does the unmounting
- * itself. The server's end waits for none of them: its socket has gone before, and the next server takes over; what the kernel still waits for it ends with. */
+ * itself. The server's end waits for none of them: where the kernel does, what is left of the process keeps nobody, its socket has gone before. */
 #include "server_internal.h"
 
 #include <fcntl.h>

@@ -224,6 +224,12 @@ static bool closes(void *ctx)
 	return entries(sample_text("/proc/%d/task", *(pid_t *)ctx)) >= 2;
 }
 
+/* It may have to look for the last runs first. */
+static bool has_few_open(void *ctx)
+{
+	return entries(sample_text("/proc/%d/fd", *(pid_t *)ctx)) <= LEFT_MAX + OPEN_MAX;
+}
+
 static int listen_to_nobody(void)
 {
 	socklen_t len = sizeof nobody;
@@ -264,7 +270,7 @@ static void test_hanging_end(void)
 	for (unsigned i = 0; i < ENDINGS; i++)
 		well += as_user(leave_what_hangs, (char[]) { "endings" }) == 0;
 	CHECK("all that runs leave hangs, and they end as ever", well == ENDINGS);
-	CHECK("the server does not take what it cannot close", entries(sample_text("/proc/%d/fd", server)) <= LEFT_MAX + OPEN_MAX);
+	CHECK("the server does not keep more of it than a few", comes_true(has_few_open, &server));
 	close(listener);
 	atomic_store(&progress->stop, true);
 	CHECK("the server ends when nothing hangs any more", status_of(last) == 0 && ends_within(server, PATIENCE_MS));
