@@ -291,7 +291,8 @@ static int skip_mounting(struct run *run)
 	return 0;
 }
 
-/* What the server had ready does not fit. */
+/* What the server had ready does not fit. Where that server was killed meanwhile, another one answers, or is started from in here: its user namespace is not the one
+ * that this run is in, but its mount is for processes of the caller's ids in any (configure() in fuse/mount.c). */
 static int mount_alone(struct run *run, struct err *err)
 {
 	int result;

@@ -131,8 +131,8 @@ static int fill_file(struct image_fill *fill, const struct job *job, struct err 
 	rc = image_fill_xattrs(fill, &job->inode, job->fd, err);
 	if (rc == 0 && fchmod(job->fd, job->inode.mode & (fill->owners != NULL ? 07777u : 01777u)) < 0)
 		rc = fail(err, errno, STEP, "setting the mode of a file");
-	if (rc == 0)
-		rc = image_fill_times(job->fd, &job->inode);
+	if (rc == 0 && (rc = image_fill_times(job->fd, &job->inode)) < 0)
+		rc = fail(err, -rc, STEP, "setting the time of a file");
 	return rc;
 }
 

@@ -2,7 +2,6 @@
 #ifndef TSRUN_IMAGE_FILL_H
 #define TSRUN_IMAGE_FILL_H
 
-
 #include "image_owners.h"
 #include "squash/squash.h"
 

@@ -101,6 +101,7 @@ static int64_t settle(struct server *server)
 		next = image->next;
 		due = earlier(due, settle_image(server, image));
 	}
+	due = earlier(due, endings_settle(&server->endings)); /* last: all of the above let go of something */
 	return server->looked_for != NULL ? earlier(due, server->look_due) : due;
 }
 
@@ -227,7 +228,7 @@ static int let_others_in(struct server *server, struct err *err)
 
 int server_main(int argc, char **argv)
 {
-	struct server server = { 0 };
+	static struct server server; /* there are threads that have a part of it, to the very end */
 	struct connection *starter;
 	struct err err = { 0 };
 	uint64_t cache_bytes;

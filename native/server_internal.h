@@ -115,6 +115,16 @@ struct run { /* one that has joined */
 	struct run *next;    /* of those that are looked for */
 };
 
+/* Descriptors on their way to being closed, see server_endings.c. */
+struct endings {
+	int to, from; /* a pipe, from the control loop to the threads */
+	unsigned threads; /* 0: they were not needed yet, and there is no pipe */
+	unsigned given;
+	_Atomic unsigned done;
+	unsigned seen;    /* of these, when last looked at */
+	int64_t deadline; /* milliseconds of CLOCK_MONOTONIC: for one more to be done; 0: none waits for a thread */
+};
+
 /* The whole of a server: its control loop's. */
 struct server {
 	struct server_box box;
@@ -128,9 +138,9 @@ struct server {
 	int epoll;
 	int children; /* tells of SIGCHLD */
 	int fd_limit; /* of pidfds: beyond are only enough for runs that come and their images */
-	unsigned namespaces; /* that wait in the sockets of runs */
+	unsigned namespaces; /* that wait in the sockets of runs which have not ended */
 	struct spares *dropped_spares; /* whose processes have not ended yet */
-	int endings;  /* to the thread of server_endings.c; 0: it was not needed yet */
+	struct endings endings;
 };
 
 /* Has the control loop told of what can be read from `fd`; `what` begins with its enum watched. -errno. */
@@ -206,8 +216,13 @@ void spares_bury(struct server *server);
 
 /* --- server_endings.c --- */
 
-/* Closes the socket of a run that has ended, and so ends the mount namespace that waits in it; or that namespace itself. Does not wait for that. */
-void server_let_go(struct server *server, int fd);
+/* Closes the socket of a run that has ended, and so ends the mount namespace that waits in it; or that namespace itself, or whatever else keeps one or a mount.
+ * Does not wait for that. *fd is -1 then, and may be so before. */
+void server_let_go(struct server *server, int *fd);
+/* How many are not closed yet. */
+unsigned endings_left(const struct endings *endings);
+/* Has another thread go on where all of them hang. When to look again, in milliseconds of CLOCK_MONOTONIC. */
+int64_t endings_settle(struct endings *endings);
 
 /* --- supervisor.c: one image's serving process: started, watched, replaced when it dies --- */
 

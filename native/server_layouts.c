@@ -58,7 +58,7 @@ static void answer_waiters(struct server *server, struct layout *layout, bool al
 static void hide(struct server *server, struct layout *layout)
 {
 	layout->state = LAYOUT_HIDDEN;
-	close_fd(&layout->host_mounts);
+	server_let_go(server, &layout->host_mounts);
 	answer_waiters(server, layout, true);
 }
 
@@ -145,7 +145,7 @@ void layout_hear(struct server *server, struct layout *layout)
 	}
 	left = (struct server_left) { .namespace = fds[0], .host_mounts = fds[1], .view = fds[2], .view_mounts = fds[3] };
 	if (left.namespace >= server->fd_limit || !is_mount_namespace(left.namespace))
-		close_fd(&left.namespace);
+		server_let_go(server, &left.namespace);
 	layout->namespace = left.namespace;
 	if (layout->state == LAYOUT_AWAITED && left.namespace >= 0 && left.host_mounts >= 0 && left.host_mounts < server->fd_limit && left.view_mounts < server->fd_limit) {
 		layout->host_mounts = left.host_mounts;
@@ -154,9 +154,9 @@ void layout_hear(struct server *server, struct layout *layout)
 		answer_waiters(server, layout, false);
 		make_room(server, layout->image);
 	} else {
-		close_fd(&left.host_mounts);
-		close_fd(&left.view);
-		close_fd(&left.view_mounts);
+		server_let_go(server, &left.host_mounts);
+		server_let_go(server, &left.view);
+		server_let_go(server, &left.view_mounts);
 		hide(server, layout);
 	}
 }
@@ -192,8 +192,7 @@ int64_t layouts_settle(struct server *server, struct image *image, bool leave)
 			continue;
 		}
 		*at = layout->next;
-		if (layout->namespace >= 0)
-			server_let_go(server, layout->namespace);
+		server_let_go(server, &layout->namespace);
 		free(layout);
 	}
 	return due;

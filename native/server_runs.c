@@ -80,15 +80,10 @@ static struct run *add_run(struct server *server, const struct connection *conne
 	return run;
 }
 
-/* Where it will leave its namespace: only of a run whose end is told. Takes the socket. */
-static void keep_socket(struct server *server, struct run *run, int sock)
+/* Whether it can leave its namespace in the socket: only a run whose end is told. */
+static bool may_leave(const struct server *server, const struct run *run, int sock)
 {
-	if (run->pidfd < 0 || sock >= server->fd_limit || server->namespaces >= NAMESPACES_MAX) {
-		close(sock);
-		return;
-	}
-	run->sock = sock;
-	server->namespaces++;
+	return run != NULL && run->pidfd >= 0 && sock < server->fd_limit && server->namespaces + endings_left(&server->endings) < NAMESPACES_MAX;
 }
 
 void server_end_run(struct server *server, struct run *run)
@@ -101,7 +96,7 @@ void server_end_run(struct server *server, struct run *run)
 	if (run->layout != NULL)
 		layout_run_ended(server, run);
 	if (run->sock >= 0) {
-		server_let_go(server, run->sock);
+		server_let_go(server, &run->sock);
 		server->namespaces--;
 	}
 	free(run);
@@ -178,6 +173,7 @@ void server_welcome(struct server *server, struct connection *connection, struct
 	int fds[WIRE_FDS] = { server->box.userns, -1, -1 };
 	const struct iovec message = { &reply, sizeof reply };
 	struct run *run;
+	bool leaves;
 
 	if (layout != NULL && layout->state == LAYOUT_AWAITED) {
 		wait_in(&layout->waiters, connection);
@@ -203,18 +199,24 @@ void server_welcome(struct server *server, struct connection *connection, struct
 		image->was_lent = true;
 		image->linger_ms = connection->linger_ms;
 	}
-	if (reply.finish && reply.mount != WIRE_MOUNT_SPARE)
-		reply.lend_view = spares_are_wanted(image, connection);
 	/* It is known before it begins. */
 	run = add_run(server, connection, image);
 	if (run != NULL && layout != NULL)
 		layout_add_run(layout, run);
+	leaves = layout == NULL && may_leave(server, run, connection->sock);
+	reply.finish = reply.finish && leaves;
+	if (reply.finish && reply.mount != WIRE_MOUNT_SPARE)
+		reply.lend_view = spares_are_wanted(image, connection);
+	/* Before it is answered: else it may leave its namespace even so, and to close the socket would be to unmount that here. */
+	if (layout == NULL && !leaves)
+		shutdown(connection->sock, SHUT_RD);
 	if (wire_send_parts(connection->sock, &message, 1, fds, SEND_MS) < 0) {
 		hang_up(connection); /* when it has ended, the server is told as of any other */
 		return;
 	}
-	if (run != NULL && layout == NULL) {
-		keep_socket(server, run, connection->sock);
+	if (leaves) {
+		run->sock = connection->sock;
+		server->namespaces++;
 		if (reply.finish)
 			layout_new(server, connection, run);
 	} else {

@@ -103,12 +103,11 @@ static void drop(struct server *server, struct spares *spares)
 	if (spares->view_mounts >= 0)
 		server_unwatch(server, spares->view_mounts);
 	close_fd(&spares->maker);
-	close_fd(&spares->view);
-	close_fd(&spares->view_mounts);
+	server_let_go(server, &spares->view);
+	server_let_go(server, &spares->view_mounts);
 	while (spares->ready > 0)
-		server_let_go(server, spares->roots[--spares->ready]);
-	if (spares->namespace >= 0)
-		server_let_go(server, spares->namespace);
+		server_let_go(server, &spares->roots[--spares->ready]);
+	server_let_go(server, &spares->namespace);
 	if (spares->pid == 0) {
 		free(spares);
 		return;
@@ -131,8 +130,8 @@ void spares_begin(struct server *server, struct layout *layout, int view, int vi
 	struct spares *spares = image->spares != NULL || view < 0 || view_mounts < 0 ? NULL : malloc(sizeof *spares + layout->base);
 
 	if (spares == NULL) {
-		close_fd(&view);
-		close_fd(&view_mounts);
+		server_let_go(server, &view);
+		server_let_go(server, &view_mounts);
 		return;
 	}
 	*spares = (struct spares) { .view_part = { VIEW, spares }, .maker_part = { SPARE, spares }, .image = image, .view = view, .view_mounts = view_mounts, .maker = -1,

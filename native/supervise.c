@@ -92,8 +92,10 @@ static bool is_told_more(int channel)
 	return poll(&more, 1, 0) > 0;
 }
 
-static void stop_by(int sig)
+/* Unless it is told more. A stop that is blocked waits, and the kernel takes it back for a SIGCONT: so nothing is missed that is told later. SIGSTOP waits for nothing. */
+static void stop_by(int sig, int channel)
 {
+	static const struct timespec at_once;
 	struct sigaction now;
 	sigset_t only;
 
@@ -101,7 +103,11 @@ static void stop_by(int sig)
 		sig = SIGSTOP;
 	sigemptyset(&only);
 	sigaddset(&only, sig);
+	if (is_told_more(channel))
+		return;
 	raise(sig);
+	if (is_told_more(channel))
+		sigtimedwait(&only, NULL, &at_once);
 	sigprocmask(SIG_UNBLOCK, &only, NULL);
 	/* Here we are stopped. The SIGCONT that ends it is blocked, so it is read and handed on like other signals. */
 	sigprocmask(SIG_BLOCK, &only, NULL);
@@ -112,8 +118,7 @@ static void stop_by(int sig)
 static void stop_like(int sig, int channel)
 {
 	wake_when_told(channel, true);
-	if (!is_told_more(channel))
-		stop_by(sig);
+	stop_by(sig, channel);
 	wake_when_told(channel, false);
 }
 

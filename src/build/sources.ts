@@ -16,7 +16,7 @@ import { childOutput, gathered } from './child-stream.ts';
 
 export type Source =
   | { readonly kind: 'layers'; readonly image: OciImage }
-  /** A SIF or bare SquashFS file; what is in it is found out by squash-source.ts. */
+  /** A SIF or bare SquashFS file; what is in it is found out by foreign.ts. */
   | { readonly kind: 'squashfs'; readonly path: string; readonly name: string };
 
 export type SourceContext = {

@@ -1,6 +1,6 @@
 /**
  * An image as the converter takes it, whatever it came from: layers that can be opened, and the documents that go with them.
- * Made by layout.ts (OCI layouts and archives), docker-archive.ts, registry-image.ts, and rootfs.ts (tar files, directories).
+ * Made by layout.ts (OCI layouts and archives), docker-archive.ts, and src/build/sources.ts (registries, tar files, directories).
  */
 import type { Digest, Platform } from './descriptor.ts';
 import type { LayerSource } from './layer.ts';

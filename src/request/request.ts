@@ -68,7 +68,7 @@ const NO_MOUNT_NAMES = ['home', 'cwd', 'tmp', 'dev', 'proc', 'sys', 'bind-paths'
 /** More than any site or workflow has; each costs a few system calls, and the kernel's table of mounts has an end (fs.mount-max). */
 const MAX_BINDS = 5000;
 const DEFAULT_LINGER_MS = 10_000;
-/** Of linger_ms in native/plan.c. */
+/** Of linger_ms in native/plan_fields.c. */
 const MAX_LINGER_MS = 2 ** 31 - 1;
 /** The image server decides, by the memory there is. */
 const DEFAULT_CACHE_BYTES = 0;

@@ -1,13 +1,13 @@
 /** Runs that have the same mounted share one finished mount namespace, and nobody can tell: what changes on the host is seen, what is private stays so. */
-import { spawn, spawnSync } from 'node:child_process';
+import { spawnSync } from 'node:child_process';
 import { chownSync, existsSync, mkdirSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { runsInOwnMounts } from '../helpers/own-mounts.ts';
 import { childrenOf, openIn, textOf } from '../helpers/processes.ts';
-import { environmentOf, makeBusyboxImage, type Ran, run, scratch, tsrunOk, tsrunPath } from '../helpers/product.ts';
-import { endOf, processesOf, runtimeIn, startStaying, until } from '../helpers/servers.ts';
+import { makeBusyboxImage, type Ran, run, scratch, tsrunOk, tsrunPath } from '../helpers/product.ts';
+import { endOf, killServer, processesOf, runtimeIn, startStaying, startTraced, until } from '../helpers/servers.ts';
 import { skip } from '../helpers/skip.ts';
 import { isRoot, testUser } from '../helpers/user.ts';
 import { helperProgram } from './launcher/helpers.ts';
@@ -217,20 +217,11 @@ test('a run that is killed, or slow, while it makes the namespace keeps nobody w
   const words = ['exec', '--bind', `${bound}:/mnt`, image, 'cat', '/mnt/note'];
   // It stops itself behind the first of its mounts, when it has joined.
   const trace = join(bound, 'trace');
-  const slow = spawn('strace', ['-o', trace, '-e', 'inject=mount:signal=SIGSTOP:when=1', tsrunPath, ...words], {
-    env: environmentOf(scope),
-    uid: user.uid,
-    gid: user.gid,
-    cwd: '/tmp',
-    stdio: ['ignore', 'pipe', 'inherit'],
-  });
-  let text = '';
-  slow.stdout.on('data', (chunk) => (text += chunk));
+  const slow = startTraced(trace, ['-e', 'inject=mount:signal=SIGSTOP:when=1'], words, { env: scope.env, cwd: '/tmp' });
   await until(() => textOf(trace).includes('stopped by SIGSTOP'), 'the slow run has stopped');
   assert.is(tsrunOk(words, { env: scope.env, cwd: '/tmp' }), 'bound\n');
   for (const pid of childrenOf(slow.pid ?? 0)) process.kill(pid, 'SIGCONT');
-  assert.is(await endOf(slow), 0);
-  assert.is(text, 'bound\n');
+  assert.equal([await endOf(slow), slow.text()], [0, 'bound\n']);
 });
 
 test('where namespaces may not be entered, each run makes its own', () => {
@@ -241,6 +232,26 @@ test('where namespaces may not be entered, each run makes its own', () => {
   const second = ran.stdout.split('\n');
   assert.equal([ran.stderr, second[1]], ['', 'from the image']);
   assert.is.not(second[0], first[0]);
+});
+
+test('a run whose server is killed while it joins has another one, also where others have that already', async () => {
+  if (!isRoot()) return skip('needs root to be another user than its own');
+  if (!existsSync('/usr/bin/strace')) return skip('strace is not installed');
+  const words = ['exec', image, 'cat', '/opt/tool/data.txt'];
+  for (const isFollowed of [false, true]) {
+    const scope = scopeOf(`left-${isFollowed}`, '1');
+    const options = { env: scope.env, cwd: '/tmp' };
+    assert.is(tsrunOk(words, options), 'from the image\n');
+    const trace = join(scope.runtime, 'trace');
+    // Refused the namespace that is there, it asks again; meanwhile it is stopped.
+    const run = startTraced(trace, ['-e', 'trace=setns', '-e', 'inject=setns:error=EPERM:signal=SIGSTOP:when=2'], words, options);
+    await until(() => textOf(trace).includes('stopped by SIGSTOP'), 'the run has stopped');
+    await killServer(scope.env);
+    if (isFollowed) assert.is(tsrunOk(words, options), 'from the image\n');
+    for (const pid of childrenOf(run.pid ?? 0)) process.kill(pid, 'SIGCONT');
+    assert.equal([await endOf(run), run.text()], [0, 'from the image\n']);
+    assert.is(tsrunOk(words, options), 'from the image\n');
+  }
 });
 
 test('there are few of them', () => {

@@ -7,8 +7,18 @@ import * as assert from 'uvu/assert';
 import { isBefore } from '../helpers/kernels.ts';
 import { runsInOwnMounts } from '../helpers/own-mounts.ts';
 import { childrenOf, nameOf, neighboursOf, openIn, textOf } from '../helpers/processes.ts';
-import { environmentOf, makeBusyboxImage, type Ran, run, scratch, tsrunOk, tsrunPath } from '../helpers/product.ts';
-import { endOf, processesOf, runtimeIn, servingOf, startStaying, until } from '../helpers/servers.ts';
+import { environmentOf, makeBusyboxImage, type Ran, type RunOptions, run, scratch, tsrunOk, tsrunPath } from '../helpers/product.ts';
+import {
+  endOf,
+  killServer,
+  processesOf,
+  runtimeIn,
+  type Staying,
+  servingOf,
+  startStaying,
+  startTraced,
+  until,
+} from '../helpers/servers.ts';
 import { skip } from '../helpers/skip.ts';
 import { isRoot, testUser } from '../helpers/user.ts';
 
@@ -138,6 +148,41 @@ test('what does not fit into such a root is mounted the long way, with the same 
   const missing = ran(['exec', ...at('/srv/a'), '--bind', `${bound}:/srv/a/none`, image, 'true'], scope);
   assert.match(missing.stderr, /cannot mount \S+ on \/srv\/a\/none: .* has no none to mount on \(E_BIND_TARGET\)/);
   assert.is(missing.status, 125);
+});
+
+test('a run that is mounting the long way after all when its server is killed has another one, also where others have that already', async () => {
+  if (!spares) return skip('this kernel has no such roots');
+  if (!isRoot()) return skip('needs root to be another user than its own');
+  if (!existsSync('/usr/bin/strace')) return skip('strace is not installed');
+  const bound = directory('there');
+  const another = (): string[] => ['exec', '--bind', `${bound}:/srv/${numbers++}`, image, 'sh', '-c', 'cat /opt/tool/data.txt /srv/*/note'];
+  for (const isFollowed of [false, true]) {
+    // Where there is a root made ahead, the first such call is for the target in it: refused, the run asks again; meanwhile it is stopped.
+    const joins = async (tries = 50): Promise<{ readonly run: Staying; readonly options: RunOptions & Pick<Scope, 'env'> }> => {
+      assert.ok(tries > 0, 'a run finds a root made ahead');
+      const { env, runtime } = scopeOf(`left-${isFollowed}-${tries}`, '1');
+      const options = { env, cwd: '/tmp' };
+      for (let i = 0; i < 4; i++) tsrunOk(another(), options);
+      const trace = join(runtime, 'trace');
+      const run = startTraced(
+        trace,
+        ['-e', 'trace=openat2', '-e', 'inject=openat2:error=EACCES:signal=SIGSTOP:when=1'],
+        another(),
+        options,
+      );
+      await until(() => textOf(trace).includes('stopped by SIGSTOP') || run.exitCode !== null, 'the run has stopped, or ended');
+      if (/"srv\/\d+".*INJECTED/.test(textOf(trace))) return { run, options };
+      for (const pid of childrenOf(run.pid ?? 0)) process.kill(pid, 'SIGCONT');
+      await endOf(run);
+      return joins(tries - 1);
+    };
+    const { run, options } = await joins();
+    await killServer(options.env);
+    if (isFollowed) tsrunOk(['exec', image, 'true'], options);
+    for (const pid of childrenOf(run.pid ?? 0)) process.kill(pid, 'SIGCONT');
+    assert.equal([await endOf(run), run.text()], [0, 'from the image\nthere\n']);
+    assert.is(tsrunOk(another(), options), 'from the image\nthere\n');
+  }
 });
 
 test('a link of the image on the way to a target is followed', () => {

@@ -2,8 +2,8 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { chownSync, existsSync, mkdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { childrenOf, nameOf, neighboursOf } from './processes.ts';
-import { environmentOf, tsrunPath } from './product.ts';
+import { childrenOf, field, nameOf, neighboursOf } from './processes.ts';
+import { environmentOf, type RunOptions, tsrunOk, tsrunPath } from './product.ts';
 import { testUser } from './user.ts';
 
 const user = testUser();
@@ -49,6 +49,27 @@ export const startStaying = async (runtime: string, words: readonly string[], be
     child.on('exit', () => reject(new Error(`ended early: ${text}`)));
   });
   return Object.assign(child, { text: () => text });
+};
+
+/** A run of the test user under strace, which writes to `trace`. With `inject` it can stop the run at a step. */
+export const startTraced = (trace: string, inject: readonly string[], words: readonly string[], options: RunOptions): Staying => {
+  const child = spawn('strace', ['-o', trace, ...inject, tsrunPath, ...words], {
+    env: environmentOf(options),
+    uid: user.uid,
+    gid: user.gid,
+    cwd: options.cwd,
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+  let text = '';
+  for (const stream of [child.stdout, child.stderr]) stream.setEncoding('latin1').on('data', (chunk) => (text += chunk));
+  return Object.assign(child, { text: () => text });
+};
+
+/** Ends the only server of a runtime directory as nothing that ends by itself does. */
+export const killServer = async (env: NonNullable<RunOptions['env']>): Promise<void> => {
+  const { pid } = JSON.parse(tsrunOk(['image', 'stats', '--json'], { env })).servers[0];
+  process.kill(pid, 'SIGKILL');
+  await until(() => field(pid, 'Name') === undefined, 'the server has ended');
 };
 
 export const endOf = (child: ChildProcess): Promise<number | null> =>

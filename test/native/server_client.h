@@ -50,43 +50,57 @@ __attribute__((unused)) static struct server_request request_for(const char *key
 	};
 }
 
-/* Joins and attaches the image at `attach` in a mount namespace of its own. Prints what failed. */
-__attribute__((unused)) static int join_and_attach(const struct server_request *request)
+/* Prints what failed. */
+__attribute__((unused)) static int join(const struct server_request *request, struct server_reply *reply)
 {
-	struct server_reply reply;
 	struct err err = { 0 };
-	int rc = server_join(request, &reply, &err);
+	int rc = server_join(request, reply, &err);
+
+	if (rc < 0)
+		fprintf(stderr, "cannot %s: %s: %s\n", err.step, err.detail, strerror(-rc));
+	return rc;
+}
+
+/* Joins and attaches the image at `attach` in a mount namespace of its own; the socket to the server stays open. */
+__attribute__((unused)) static int join_and_attach_with(const struct server_request *request, struct server_reply *reply)
+{
+	int rc = join(request, reply);
 	int clone;
 
-	if (rc < 0) {
-		fprintf(stderr, "cannot %s: %s: %s\n", err.step, err.detail, strerror(-rc));
+	if (rc < 0)
 		return rc;
-	}
-	if (setns(reply.userns_fd, CLONE_NEWUSER) < 0 || (reply.view_fd >= 0 && setns(reply.view_fd, CLONE_NEWNS) < 0) || unshare(CLONE_NEWNS) < 0) {
+	if (setns(reply->userns_fd, CLONE_NEWUSER) < 0 || (reply->view_fd >= 0 && setns(reply->view_fd, CLONE_NEWNS) < 0) || unshare(CLONE_NEWNS) < 0) {
 		perror("setns, unshare");
 		return -errno;
 	}
-	if (reply.view_fd >= 0) {
-		if (mount(reply.path, attach, NULL, MS_BIND, NULL) < 0 || umount2(runtime, MNT_DETACH) < 0) {
+	if (reply->view_fd >= 0) {
+		if (mount(reply->path, attach, NULL, MS_BIND, NULL) < 0 || umount2(runtime, MNT_DETACH) < 0) {
 			perror("binding the image");
 			return -errno;
 		}
-		close(reply.view_fd);
-		close(reply.userns_fd);
+		close(reply->view_fd);
+		close(reply->userns_fd);
 		return 0;
 	}
-	if (reply.mount_fd < 0)
+	if (reply->mount_fd < 0)
 		return 0;
-	clone = reply.mount_is_own ? reply.mount_fd : (int)syscall(SYS_open_tree, reply.mount_fd, "", 1 | O_CLOEXEC | AT_EMPTY_PATH);
-	if (!reply.mount_is_own)
-		close(reply.mount_fd);
-	close(reply.userns_fd);
+	clone = reply->mount_is_own ? reply->mount_fd : (int)syscall(SYS_open_tree, reply->mount_fd, "", 1 | O_CLOEXEC | AT_EMPTY_PATH);
+	if (!reply->mount_is_own)
+		close(reply->mount_fd);
+	close(reply->userns_fd);
 	if (clone < 0 || syscall(SYS_move_mount, clone, "", AT_FDCWD, attach, 4) < 0) {
 		perror("attaching the image");
 		return -errno;
 	}
 	close(clone);
 	return 0;
+}
+
+__attribute__((unused)) static int join_and_attach(const struct server_request *request)
+{
+	struct server_reply reply;
+
+	return join_and_attach_with(request, &reply);
 }
 
 /* TSan's fork starts a thread in the child, and setns wants a process without. */

@@ -1,19 +1,13 @@
-/* What happens when the process that serves an image is killed, stopped, dies of a request or hangs, and when the image's own file system hangs. The
- * server is the real one, but for four names: looking for "poison" ends the process, looking for "hang" does not return, both twice: a third time they would be
- * answered. Looking for "unlucky" kills it as somebody outside would, three times; looking for "cursed" always. */
+/* What happens when the process that serves an image is killed, stopped, dies of a request or hangs. The server is the real one, but for four names:
+ * looking for "poison" ends the process, looking for "hang" does not return, both twice: a third time they would be answered. Looking for "unlucky" kills it as
+ * somebody outside would, three times; looking for "cursed" always. */
 #define imagefs_answer plain_answer
 #include "../../native/fuse/ops.c"
 #undef imagefs_answer
 void imagefs_answer(struct imagefs_worker *worker, size_t len);
-#define WATCH_TICK_MS 250
-#include "../../native/supervisor_watch.c"
 
-#include "server_client.h"
+#include "server_readers.h"
 
-#include <inttypes.h>
-#include <sys/mman.h>
-
-#define READERS 64
 /* Keys of servers that do so; of one whose first processes for the image are killed before they have opened it. */
 #define STOPS_AT_START "stops-at-start"
 #define KILLED_AT_START "killed-at-start"
@@ -34,60 +28,6 @@ void imagefs_answer(struct imagefs_worker *worker, size_t len)
 	plain_answer(worker, len);
 }
 
-/* --- runs --- */
-
-struct progress { /* shared by all readers */
-	_Atomic uint64_t reads;
-	_Atomic uint32_t joined;
-	_Atomic bool stop, leave;
-};
-static struct progress *progress;
-
-static bool ignores_children; /* whoever starts a run may, and its processes inherit that */
-
-/* TSan's fork starts a thread in the child, and setns wants a process without. */
-static pid_t start(const char *key, int image_fd, int (*what)(unsigned), unsigned number)
-{
-	pid_t pid = (pid_t)syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0);
-
-	if (pid == 0) {
-		struct server_request request;
-		int fd;
-
-		if (ignores_children)
-			signal(SIGCHLD, SIG_IGN);
-		become_user();
-		fd = image_fd >= 0 ? image_fd : open(image, O_RDONLY | O_CLOEXEC);
-		request = request_for(key, fd);
-		request.cache_bytes = 1 << 20;
-		if (join_and_attach(&request) < 0)
-			_exit(90);
-		close(fd);
-		atomic_fetch_add(&progress->joined, 1);
-		_exit(what(number));
-	}
-	return pid;
-}
-
-static bool serves(pid_t pid)
-{
-	return sample_run("! grep -qs fetch /proc/%d/comm", pid) == 0;
-}
-
-/* The (only) serving process of a server; 0 while there is none. */
-static pid_t serving_pid(pid_t server)
-{
-	FILE *list = fopen(sample_text("/proc/%d/task/%d/children", server, server), "re");
-	int pid = 0, child;
-
-	if (list == NULL)
-		return 0;
-	while (pid == 0 && fscanf(list, "%d", &child) == 1)
-		pid = serves(child) ? child : 0;
-	fclose(list);
-	return pid;
-}
-
 struct other {
 	pid_t server, not;
 };
@@ -100,11 +40,6 @@ static bool is_replaced(void *ctx)
 	return pid != 0 && pid != other->not;
 }
 
-static bool all_joined(void *ctx)
-{
-	return atomic_load(&progress->joined) >= *(unsigned *)ctx;
-}
-
 static bool has_read(void *ctx)
 {
 	return atomic_load(&progress->reads) >= *(uint64_t *)ctx;
@@ -115,48 +50,6 @@ static bool progresses(void)
 	uint64_t wanted = atomic_load(&progress->reads) + 2 * READERS;
 
 	return comes_true(has_read, &wanted);
-}
-
-static char state_of(pid_t pid)
-{
-	FILE *stat = fopen(sample_text("/proc/%d/stat", pid), "re");
-	char state = 0;
-
-	if (stat != NULL) {
-		(void)!fscanf(stat, "%*d (%*[^)]) %c", &state);
-		fclose(stat);
-	}
-	return state;
-}
-
-static bool waits_in_kernel(void *ctx)
-{
-	char state = state_of(*(pid_t *)ctx);
-
-	return state == 'S' || state == 'D';
-}
-
-/* A signal stops each thread when it runs next: on a busy machine some go on working for a while. */
-static bool is_stopped(void *ctx)
-{
-	pid_t pid = *(pid_t *)ctx;
-	struct dirent **list;
-	int n = scandir(sample_text("/proc/%d/task", pid), &list, NULL, alphasort);
-	bool all = n > 2;
-
-	for (int i = 0; i < n; i++) {
-		if (list[i]->d_name[0] != '.')
-			all = all && state_of(atoi(list[i]->d_name)) == 'T';
-		free(list[i]);
-	}
-	if (n >= 0)
-		free(list);
-	return all;
-}
-
-static bool is_gone(void *ctx)
-{
-	return waitpid(*(pid_t *)ctx, NULL, WNOHANG) != 0;
 }
 
 /* --- what runs do --- */
@@ -188,13 +81,6 @@ static int read_until_told(unsigned number)
 		atomic_fetch_add(&progress->reads, 1);
 	}
 	return 0;
-}
-
-static int look_for(const char *name)
-{
-	struct stat st;
-
-	return stat(sample_text("%s/%s", attach, name), &st) == 0 ? 0 : errno;
 }
 
 static int look_for_poison(unsigned number)
@@ -237,108 +123,7 @@ static int look_for_nothing(unsigned number)
 	return look_for("nothing") == ENOENT && look_for("files") == 0 ? 0 : 1;
 }
 
-/* --- an image within an image --- */
-
-#define INNER_FD 100
-
-static bool is_told_to_read(void *ctx)
-{
-	(void)ctx;
-	return atomic_load(&progress->reads) >= 1;
-}
-
-static bool has_begun(void *ctx)
-{
-	return atomic_load(&progress->reads) == 1 + *(unsigned *)ctx;
-}
-
-static bool is_told_to_end(void *ctx)
-{
-	(void)ctx;
-	return atomic_load(&progress->stop);
-}
-
-static int hold_inner_image(unsigned number)
-{
-	(void)number;
-	if (dup2(open(sample_text("%s/inner", attach), O_RDONLY), INNER_FD) != INNER_FD)
-		return 2;
-	atomic_fetch_add(&progress->joined, 1);
-	return comes_true(is_told_to_end, NULL) ? 0 : 3;
-}
-
-static int read_when_told(unsigned number)
-{
-	static unsigned char block[4096] __attribute__((aligned(4096)));
-	int fd = open(sample_text("%s/files/10", attach), O_RDONLY | O_DIRECT | O_CLOEXEC);
-	uint64_t at = number * 65536u; /* a block of its own for each */
-
-	atomic_fetch_add(&progress->joined, 1);
-	if (fd < 0 || !comes_true(is_told_to_read, NULL))
-		return 2;
-	atomic_fetch_add(&progress->reads, 1);
-	if (pread(fd, block, sizeof block, (off_t)at) != (ssize_t)sizeof block)
-		return 3;
-	for (unsigned i = 0; i < sizeof block; i++)
-		if (block[i] != sample_byte(10, at + i))
-			return 4;
-	return 0;
-}
-
-static bool is_told_to_leave(void *ctx)
-{
-	(void)ctx;
-	return atomic_load(&progress->leave);
-}
-
-/* Ends by itself, with an open file: no signal reaches it any more. */
-static int leave_when_told(unsigned number)
-{
-	(void)number;
-	if (open(sample_text("%s/files/10", attach), O_RDONLY | O_CLOEXEC) < 0)
-		return 2;
-	atomic_fetch_add(&progress->joined, 1);
-	return comes_true(is_told_to_leave, NULL) ? 0 : 3;
-}
-
-static void begin(void)
-{
-	atomic_store(&progress->reads, 0);
-	atomic_store(&progress->joined, 0);
-	atomic_store(&progress->stop, false);
-	atomic_store(&progress->leave, false);
-}
-
 /* --- the facts --- */
-
-static pid_t readers[READERS];
-
-static pid_t start_readers(const char *key, int (*what)(unsigned), unsigned count)
-{
-	begin();
-	for (unsigned i = 0; i < count; i++)
-		readers[i] = start(key, -1, what, i + 1);
-	CHECK("the readers join", comes_true(all_joined, &count));
-	return server_pid(key);
-}
-
-/* All of them together have the time that one has. */
-static unsigned failed_readers(unsigned count)
-{
-	int64_t end = now_ms() + PATIENCE_MS;
-	unsigned failed = 0;
-
-	atomic_store(&progress->stop, true);
-	for (unsigned i = 0; i < count; i++) {
-		int64_t left = end - now_ms();
-		int status = status_within(readers[i], left > 0 ? (int)left : 0);
-
-		if (status != 0)
-			fprintf(stderr, "reader %u: %d\n", i, status);
-		failed += status != 0;
-	}
-	return failed;
-}
 
 static void test_kills(void)
 {
@@ -444,71 +229,6 @@ static void test_no_successor(void)
 	CHECK("a new run is served again", status_of(start("doomed", -1, look_for_nothing, 0)) == 0);
 }
 
-#define WAITING 40u   /* more than there are workers */
-#define SURVIVORS 5u
-
-static bool all_wait_in_kernel(void *ctx)
-{
-	(void)ctx;
-	for (unsigned i = 0; i < WAITING; i++)
-		if (!waits_in_kernel(&readers[i]))
-			return false;
-	return true;
-}
-
-/* An image that lies in another image, whose server stops: as a network file system does whose server is gone. */
-static void test_hanging_storage(void)
-{
-	pid_t keeper, outer, outer_serving, inner, inner_serving, leaver;
-	char plain[PATH_MAX];
-	unsigned gone = 0, well = 0;
-	int fd, pidfd;
-
-	sample_run("mkdir %s/outer && cp %s %s/outer/inner && mksquashfs %s/outer %s/outer.image -noappend -quiet -no-progress -noD >/dev/null", top, image,
-		top, top, top);
-	strcpy(plain, image);
-	snprintf(image, sizeof image, "%s/outer.image", top);
-	begin();
-	keeper = start("outer", -1, hold_inner_image, 0);
-	CHECK("the outer image is mounted", comes_true(all_joined, &(unsigned) { 2 }));
-	outer = server_pid("outer");
-	outer_serving = serving_pid(outer);
-	pidfd = (int)syscall(SYS_pidfd_open, keeper, 0);
-	fd = (int)syscall(SYS_pidfd_getfd, pidfd, INNER_FD, 0);
-	for (unsigned i = 0; i < WAITING; i++)
-		readers[i] = start("inner", fd, read_when_told, i + 1);
-	leaver = start("inner", fd, leave_when_told, 0);
-	CHECK("the inner image is mounted", comes_true(all_joined, &(unsigned) { 2 + 2 * WAITING + 2 }));
-	posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
-	inner = server_pid("inner");
-	inner_serving = serving_pid(inner);
-	kill(outer, SIGSTOP); /* first: it would have the other one go on */
-	CHECK("the outer server stops", comes_true(is_stopped, &outer));
-	kill(outer_serving, SIGSTOP);
-	CHECK("the process that serves the outer image stops", comes_true(is_stopped, &outer_serving));
-	atomic_store(&progress->reads, 1);
-	CHECK("the readers wait", comes_true(has_begun, &(unsigned) { WAITING }) && comes_true(all_wait_in_kernel, NULL));
-	atomic_store(&progress->leave, true);
-	CHECK("who ends by itself meanwhile need not wait", comes_true(is_gone, &leaver));
-	poll(NULL, 0, 5 * WATCH_TICK_MS);
-	CHECK("the process that serves them is not taken for one that hangs", serving_pid(inner) == inner_serving && inner_serving > 0);
-	for (unsigned i = SURVIVORS; i < WAITING; i++)
-		kill(readers[i], SIGKILL);
-	for (unsigned i = SURVIVORS; i < WAITING && gone == i - SURVIVORS; i++)
-		gone += comes_true(is_gone, &readers[i]);
-	CHECK("readers can be killed while the image's file system hangs, also when everyone who could answer them hangs in it", gone == WAITING - SURVIVORS);
-	kill(outer, SIGCONT);
-	kill(outer_serving, SIGCONT);
-	for (unsigned i = 0; i < SURVIVORS; i++)
-		well += status_of(readers[i]) == 0;
-	CHECK("those who were not killed get right data when it is back", well == SURVIVORS);
-	atomic_store(&progress->stop, true);
-	CHECK("the outer image's user ends well", status_of(keeper) == 0);
-	close(fd);
-	close(pidfd);
-	strcpy(image, plain);
-}
-
 /* How often the threads of a process have been given a processor. */
 static uint64_t switches_of(pid_t pid)
 {
@@ -560,16 +280,6 @@ __attribute__((unused)) static void test_idle(void)
 	CHECK("its run ends well", failed_readers(1) == 0);
 }
 
-/* Sanitizers tell of what they found by the exit status of servers, which are our children as their starters have ended. */
-static void test_ends(void)
-{
-	unsigned failed, killed;
-
-	CHECK("every server ends by itself, without an error", all_end(&failed, &killed) && failed == 0 && killed == 0);
-	sample_run("rm -f %s/*.log", runtime);
-	CHECK("no file is left", rmdir(runtime) == 0);
-}
-
 static _Atomic unsigned *processes; /* that a server has started */
 
 static void die_if_among_the_first(void)
@@ -589,9 +299,7 @@ int main(int argc, char **argv)
 	be_server_if_asked(argc, argv);
 	if (!begin_server_test())
 		return check_end();
-	progress = mmap(NULL, sizeof *progress, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	if (progress == MAP_FAILED)
-		sample_fail("mmap");
+	make_progress();
 	sample_image(root, image, "-comp zstd -b 16K");
 
 	test_kills();
@@ -603,7 +311,6 @@ int main(int argc, char **argv)
 	test_poison();
 	test_bad_luck();
 	test_hang();
-	test_hanging_storage();
 	test_no_successor();
 #ifdef __SANITIZE_THREAD__
 	SKIP("idleness: the thread sanitizer has a thread that wakes up by itself");

@@ -1,5 +1,5 @@
 /** One soak, as the first program of PID and mount namespaces of its own: whatever is in them at the end was left behind. Started by start.ts. */
-import { readdirSync, readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { allProcesses } from '../helpers/processes.ts';
@@ -66,8 +66,7 @@ const main = async (): Promise<number> => {
       for (const line of lines) console.log(`${what}: ${line}`);
     }
     if (done.wrong.length + open.length + left.length > 0) {
-      for (const runtime of place.runtimes) {
-        const directory = join(runtime, 'tsrun');
+      for (const directory of place.runtimes.map((runtime) => join(runtime, 'tsrun')).filter(existsSync)) {
         for (const name of readdirSync(directory)) if (name.endsWith('.log')) console.log(readFileSync(join(directory, name), 'utf8'));
       }
       console.log(`FAILED with --seed ${seed + number}`);
