@@ -185,7 +185,8 @@ static void ask_for_one(struct server *server, struct spares *spares)
 {
 	static const char wanted;
 
-	if (spares->pid == 0 && spares->failures < FAILURES_MAX)
+	/* Its hang-up may be heard after its burial. */
+	if (spares->pid == 0 && spares->maker < 0 && spares->failures < FAILURES_MAX)
 		start_maker(server, spares);
 	if (spares->maker >= 0)
 		spares->asked = send(spares->maker, &wanted, sizeof wanted, MSG_NOSIGNAL | MSG_DONTWAIT) == sizeof wanted;
