@@ -5,19 +5,15 @@
 
 #define NO_ID (-1)
 
-static struct chars until(struct chars chars, char c)
-{
-	const char *end = memchr(chars.at, c, (size_t)(chars.end - chars.at));
-
-	return (struct chars){chars.at, end == NULL ? chars.end : end};
-}
-
 /* Takes the next line of what is left. */
 static bool next_line(struct chars *left, struct chars *line)
 {
+	const char *end;
+
 	if (left->at == left->end)
 		return false;
-	*line = until(*left, '\n');
+	end = memchr(left->at, '\n', (size_t)(left->end - left->at));
+	*line = (struct chars){left->at, end == NULL ? left->end : end};
 	left->at = line->end + (line->end < left->end);
 	return true;
 }
@@ -25,11 +21,14 @@ static bool next_line(struct chars *left, struct chars *line)
 /* Field `number` of a line; empty where there is none. */
 static struct chars field_of(struct chars line, unsigned number)
 {
-	struct chars field = until(line, ':');
+	struct chars field;
 
-	for (; number > 0 && field.end < line.end; number--)
-		field = until((struct chars){field.end + 1, line.end}, ':');
-	return number > 0 ? (struct chars){line.end, line.end} : field;
+	/* Not by memchr: they are short. */
+	for (; number > 0 && line.at < line.end; line.at++)
+		number -= *line.at == ':';
+	for (field = (struct chars){line.at, line.at}; field.end < line.end && *field.end != ':'; field.end++)
+		;
+	return field;
 }
 
 /* As the kernel's ids are written; or NO_ID. */

@@ -30,6 +30,7 @@ export const CALLS = {
   json: 35,
   member: 36,
   getenv: 37,
+  members: 38,
 } as const;
 
 /** From st_mode (inode(7)). */

@@ -61,6 +61,7 @@ export const engineHost = (door: { readonly __host: HostCall }): Host => {
     getent: (database, key) => text(door.__host(CALLS.getent, database, key)),
     json: (value, names) => list(door.__host(CALLS.json, value, names)),
     member: (object, name) => text(door.__host(CALLS.member, object, name)),
+    members: (object, names) => list(door.__host(CALLS.members, object, names)),
     fnv64: (value) => must(text(door.__host(CALLS.fnv64, value))),
     log: (line) => {
       door.__host(CALLS.log, line);

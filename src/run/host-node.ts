@@ -5,7 +5,7 @@ import { hostname, machine } from 'node:os';
 import { isatty } from 'node:tty';
 import { fnv64 } from '../util/fnv.ts';
 import { type DirectoryEntry, EINVAL, EIO, EISDIR, type Errno, failed, type Host, type Ids, type Stat } from '../util/host.ts';
-import { jsonMember, jsonMembers } from '../util/json-members.ts';
+import { jsonMember, jsonMembers, jsonMemberTexts } from '../util/json-members.ts';
 import { printableLine } from '../util/printable.ts';
 import { sizeOfLayout, unpack } from '../util/unpack.ts';
 import { accountsIn, environWith, kindOfMode } from './host-calls.ts';
@@ -192,6 +192,7 @@ export const nodeHost = ({ args, environment = process.env }: NodeHostOptions): 
   },
   json: jsonMembers,
   member: jsonMember,
+  members: jsonMemberTexts,
   fnv64,
   log: (line) => {
     fs.writeSync(2, Buffer.from(`${printableLine(line)}\n`, 'latin1'));

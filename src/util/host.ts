@@ -108,6 +108,8 @@ export type Host = {
   json(text: string, names: string): Fields | Errno;
   /** A string of a JSON object that factsJson has written, by its name. */
   member(object: string, name: string): string | Errno;
+  /** The same of several names, which are lines; 0 stands for one that is not there. */
+  members(object: string, names: string): Fields | Errno;
   /** As util/fnv.ts; of a text without NUL. Here because each char of it costs the embedded engine some thousand instructions. */
   fnv64(text: string): string;
   /** One line to stderr. */

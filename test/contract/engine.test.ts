@@ -8,7 +8,7 @@ import * as assert from 'uvu/assert';
 import { CALLS } from '../../src/run/host-calls.ts';
 import { nodeHost } from '../../src/run/host-node.ts';
 import { failure, start } from '../../src/run/start.ts';
-import { jsonMember, jsonMembers } from '../../src/util/json-members.ts';
+import { jsonMember, jsonMembers, jsonMemberTexts } from '../../src/util/json-members.ts';
 
 const top = resolve(import.meta.dirname, '../..');
 const test = suite('engine and Node');
@@ -119,6 +119,12 @@ const OBJECTS: readonly (readonly [text: string, names: string])[] = [
   ['["a"]', 'sa'],
   ['', 'sa'],
 ];
+/** Each alone, and all of them of one object. */
+const SEVERAL: readonly (readonly [text: string, names: string])[] = [
+  ['{"/a":"d","/b":1,"/c":"lx\\n\\u00e9"}', '/c\n/b\n/nope\n/a\n/a'],
+  ['{"/a":"d","/b":"\\u0100"}', '/a\n/b'],
+  ['{"/a":"d"}', ''],
+];
 const TREES: readonly (readonly [text: string, name: string])[] = [
   ['{"/a":"d","/b":"f","/a":"lx"}', '/a'],
   ['{"/a":1,"/a":"lx"}', '/a'],
@@ -134,13 +140,21 @@ const TREES: readonly (readonly [text: string, name: string])[] = [
 test('members of JSON objects are the same for the native program and for Node, also where a name is there twice', () => {
   const bundle = join(scratch, 'ask.js');
   writeFileSync(bundle, 'globalThis.tsrunStart = (input) => JSON.stringify(JSON.parse(input).map((question) => __host(...question)));');
-  const questions = [...OBJECTS.map((each) => [CALLS.json, ...each]), ...TREES.map((each) => [CALLS.member, ...each])];
+  const questions = [
+    ...OBJECTS.map((each) => [CALLS.json, ...each]),
+    ...TREES.map((each) => [CALLS.member, ...each]),
+    ...SEVERAL.map((each) => [CALLS.members, ...each]),
+  ];
   const asked = spawnSync(join(top, 'build/engine_run'), [bundle, 'tsrunStart'], {
     input: Buffer.from(JSON.stringify(questions).replace(/[\x7f-\xff]/g, (char) => `\\u00${char.charCodeAt(0).toString(16)}`)),
   });
   assert.is(asked.status, 0, asked.stderr.toString());
   const native: unknown[] = JSON.parse(asked.stdout.toString('latin1'));
-  const node = [...OBJECTS.map((each) => jsonMembers(...each)), ...TREES.map((each) => jsonMember(...each))];
+  const node = [
+    ...OBJECTS.map((each) => jsonMembers(...each)),
+    ...TREES.map((each) => jsonMember(...each)),
+    ...SEVERAL.map((each) => jsonMemberTexts(...each)),
+  ];
   for (const [at, question] of questions.entries()) assert.equal(native[at], node[at], JSON.stringify(question));
   assert.ok(node.filter((answer) => typeof answer !== 'number').length > 10);
 });

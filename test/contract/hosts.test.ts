@@ -88,6 +88,7 @@ const callsOf = (host: Host): HostCall => {
     [CALLS.fstat]: (handle) => statFields(host.fstat(Number(handle))),
     [CALLS.unpack]: (handle, offset, layout) => host.unpack(Number(handle), offset, String(layout)),
     [CALLS.member]: (object, name) => host.member(object, String(name)),
+    [CALLS.members]: (object, names) => host.members(object, String(names)),
     [CALLS.json]: (text, names) => host.json(text, String(names)),
     [CALLS.getent]: (database, key) => host.getent(database as 'passwd', String(key)),
     [CALLS.fnv64]: (text) => host.fnv64(text),

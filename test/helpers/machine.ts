@@ -21,7 +21,7 @@ import {
   type Host,
   type Stat,
 } from '../../src/util/host.ts';
-import { jsonMember, jsonMembers } from '../../src/util/json-members.ts';
+import { jsonMember, jsonMembers, jsonMemberTexts } from '../../src/util/json-members.ts';
 import { sizeOfLayout, unpack } from '../../src/util/unpack.ts';
 
 export type Entry = {
@@ -230,6 +230,7 @@ export const machine = (options: MachineOptions = {}): Machine => {
     getent: (database, key) => asked('getent', `${database} ${key}`, options.getent?.[`${database} ${key}`] ?? ENOENT),
     json: jsonMembers,
     member: jsonMember,
+    members: jsonMemberTexts,
     fnv64,
     log: (line) => {
       logged.push(line);

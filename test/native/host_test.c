@@ -341,6 +341,10 @@ static void single_members(void)
 	CHECK("what looks like a name in a name is none", ASK(HOST_member, text(object), text("/no")) == -ENOENT);
 	CHECK("what is no text, or not there, is none", ASK(HOST_member, text(object), text("/n")) == -ENOENT && ASK(HOST_member, text(object), text("/us")) == -ENOENT &&
 	                                                    ASK(HOST_member, text(""), text("/us")) == -ENOENT);
+	CHECK("of several at once each is what it is alone; 0 stands for one that is not there",
+	      listed(ASK(HOST_members, text(object), text("/n\n/usr/b\n/us\na,\"/no")), "0|l\xff\n|0|x|") &&
+	      listed(ASK(HOST_members, text(object), text("")), "0|"));
+	CHECK("one that has no end spoils the answer", ASK(HOST_members, text("{\"a\":\"x\",\"b\":\"y"), text("a\nb")) == -EBADMSG);
 	CHECK("a text without its end is none", ASK(HOST_member, text("{\"a\":\"b"), text("a")) == -EBADMSG && ASK(HOST_member, text("{\"a\":\"\\"), text("a")) == -EBADMSG &&
 	                                            ASK(HOST_member, text("{\"a\":\"\\u00"), text("a")) == -EBADMSG);
 }
