@@ -6,11 +6,12 @@ import { IMAGE_FACTS_OBJECT, IMAGE_FACTS_VERSION, type ImageFacts } from '../ima
 import type { Fields as Strings } from '../plan/encode.ts';
 import { DATA_OFFSET, DATA_TYPES, DESCRIPTOR_SIZE, TABLE_OFFSET, TABLE_SLOTS } from '../sif/format.ts';
 import { EINVAL, ENOENT, type Fields, type Host } from '../util/host.ts';
-import { jsonMember, jsonMembers } from '../util/json-members.ts';
+import { jsonMember, jsonMembers, jsonMemberTexts } from '../util/json-members.ts';
 import { unpack } from '../util/unpack.ts';
+import { keepForms } from './forms.ts';
 import { CALLS, environWith } from './host-calls.ts';
 import type { HostAnswer, HostCall } from './host-engine.ts';
-import { failure, forget } from './start.ts';
+import { failure, forget, keptOfStart } from './start.ts';
 
 const FACTS: ImageFacts = {
   version: IMAGE_FACTS_VERSION,
@@ -198,6 +199,8 @@ const inventedCall = (facts: ImageFacts, cwd: string, environ: readonly string[]
         return once(`${second}`, () => jsonMembers(String(first), String(second)));
       case CALLS.member:
         return once(`member ${second}`, () => jsonMember(String(first), String(second)));
+      case CALLS.members:
+        return once(`members ${second}`, () => jsonMemberTexts(String(first), String(second)));
       case CALLS.pread:
         return image.text.slice(Number(second), Number(second) + Number(third));
       default:
@@ -229,11 +232,13 @@ export const warm = (host: Host, global: Global): string => {
     ),
   ];
   const real = global.__host;
+  const seen = new Set<unknown>([host]);
   for (const call of typical) {
     global.__host = call;
     // Looked at to the last string, as the native program does.
     const answer = global.tsrunStart('').flat().join(' ');
     if (!answer.startsWith('plan ')) throw new Error(`the warm-up start failed: ${answer}`);
+    if (calls === 0) keepForms([keptOfStart(), host.stat('/')], seen);
   }
   // The call that is watched when the memory is laid out: names that were never seen lead through all names there are, as those of an image will, and
   // objects with one field through all forms of objects.
