@@ -1,6 +1,7 @@
-/* The host call about accounts: passwd(5) and group(5). */
+/* Host calls about accounts: passwd(5) and group(5). */
 #include "host_internal.h"
 
+#include <limits.h>
 #include <string.h>
 
 #define NO_ID (-1)
@@ -120,4 +121,19 @@ int64_t host_call_accounts(struct host *host UNUSED, const struct host_value *ar
 		result = host_list_groups(text_of("/etc/group", &text), gids, (size_t)count + 1, reply);
 	host_reply_free(&text);
 	return result;
+}
+
+int64_t host_call_find_line(struct host *host UNUSED, const struct host_value *args, struct host_reply *reply)
+{
+	struct chars line, left = {args[0].bytes, args[0].bytes + args[0].len};
+
+	if (args[1].number < 0 || args[1].number > UINT_MAX)
+		return -EINVAL;
+	while (next_line(&left, &line)) {
+		struct chars field = field_of(line, (unsigned)args[1].number);
+
+		if (field.end < line.end && (size_t)(field.end - field.at) == args[2].len && memcmp(field.at, args[2].bytes, args[2].len) == 0)
+			return host_reply_add(reply, line.at, (size_t)(line.end - line.at));
+	}
+	return -ENOENT;
 }

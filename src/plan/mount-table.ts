@@ -25,11 +25,10 @@ const isMount = (entry: TableEntry): entry is MountOp => entry.op !== 'directory
 
 /** Takes out what another entry put at the same target. */
 export const put = (table: MountTable, entry: TableEntry, isFile = false): void => {
-  const { entries, files } = table;
-  const { target } = entry;
-  if (entries.delete(target)) files.delete(target);
-  entries.set(target, entry);
-  if (isFile) files.add(target);
+  const target = entry.target;
+  if (table.entries.delete(target)) table.files.delete(target);
+  table.entries.set(target, entry);
+  if (isFile) table.files.add(target);
 };
 
 /** The mount that decides what is at `path`; undefined: the image does. */

@@ -31,6 +31,8 @@ export const CALLS = {
   member: 36,
   getenv: 37,
   members: 38,
+  same_file: 39,
+  find_line: 40,
 } as const;
 
 /** From st_mode (inode(7)). */

@@ -32,7 +32,7 @@ export const plan = (machine: Host, input: string): Answer => {
   const host = line.given.some((each) => each.flag === 'explain') ? recordingHost(machine, reads) : machine;
   const environment: Environment = { get: host.getenv };
   const own = ownVariables(host);
-  const config = givenByConfig(host, environment);
+  const config = givenByConfig(host, environment, own);
   const request = makeRequest(line, config.given.concat(givenByEnvironment(own), line.given), config.rest);
 
   const situation = look(host, request, environment, own, input);

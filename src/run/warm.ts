@@ -2,6 +2,7 @@
  * A typical start on an invented machine. It is run when the engine's image is made, so that everything that is made on first use is in it. It has to
  * take the ways usual starts take; what it answers is thrown away.
  */
+import { findLine } from '../facts/identity.ts';
 import { IMAGE_FACTS_OBJECT, IMAGE_FACTS_VERSION, type ImageFacts } from '../image/facts.ts';
 import type { Fields as Strings } from '../plan/encode.ts';
 import { DATA_OFFSET, DATA_TYPES, DESCRIPTOR_SIZE, TABLE_OFFSET, TABLE_SLOTS } from '../sif/format.ts';
@@ -181,6 +182,7 @@ const inventedCall = (facts: ImageFacts, cwd: string, environ: readonly string[]
         return statFields(0o100000, image.size);
       case CALLS.fnv64:
         return '0123456789abcdef';
+      case CALLS.same_file:
       case CALLS.access:
       case CALLS.isatty:
       case CALLS.open_keep:
@@ -197,6 +199,8 @@ const inventedCall = (facts: ImageFacts, cwd: string, environ: readonly string[]
         return once(`${third}`, () => unpack(image.text.slice(Number(second)), String(third)));
       case CALLS.json:
         return once(`${second}`, () => jsonMembers(String(first), String(second)));
+      case CALLS.find_line:
+        return once(`line ${first} ${second} ${third}`, () => findLine(String(first), Number(second), String(third))?.join(':') ?? ENOENT);
       case CALLS.member:
         return once(`member ${second}`, () => jsonMember(String(first), String(second)));
       case CALLS.members:

@@ -74,6 +74,8 @@ const callsOf = (host: Host): HostCall => {
     [CALLS.isatty]: (descriptor) => (host.isTerminal(Number(descriptor) as 0 | 1 | 2) ? 1 : 0),
     [CALLS.stat]: (path) => statFields(host.stat(path)),
     [CALLS.lstat]: (path) => statFields(host.lstat(path)),
+    [CALLS.same_file]: (one, other) => Number(host.sameFile(one, String(other))),
+    [CALLS.find_line]: (text, field, value) => host.findLine(text, Number(field), String(value)),
     [CALLS.access]: (path, mode) => host.access(path, mode),
     [CALLS.statfs]: (path) => host.fileSystemType(path),
     [CALLS.readlink]: (path) => host.readlink(path),
