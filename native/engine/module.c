@@ -125,6 +125,39 @@ static u32 w2c_JS_DefineProperty(Z_qjs_instance_t *instance, u32 context, u64 ob
 	return true;
 }
 
+#define CONTEXT_RUNTIME 8
+#define CONTEXT_INTERRUPT 292
+#define RUNTIME_ATOMS_ROOM 556
+#define RUNTIME_ATOMS 568
+
+/* At each call and each jump back it is asked whether to go on: once in thousands of times there is more to it than counting down. */
+static u32 w2c_f93(Z_qjs_instance_t *instance, u32 context)
+{
+	s32 left = (s32)i32_load(NULL, PLACE(context, CONTEXT_INTERRUPT));
+
+	if (left <= 1)
+		return generated_f93(instance, context);
+	i32_store(NULL, PLACE(context, CONTEXT_INTERRUPT), (u32)(left - 1));
+	return 0;
+}
+
+#define ATOM_KIND 0xc0000000u /* of the second word of a string */
+#define ATOM_TEXT 0x40000000u
+
+/* The value of a name in the bundle's text: mostly a string that is there. */
+static u64 w2c_f208(Z_qjs_instance_t *instance, u32 context, u32 atom, u32 as_text)
+{
+	u32 runtime = i32_load(NULL, PLACE(context, CONTEXT_RUNTIME)), text;
+
+	if (atom >= i32_load(NULL, PLACE(runtime, RUNTIME_ATOMS_ROOM)))
+		return generated_f208(instance, context, atom, as_text);
+	text = i32_load(NULL, PLACE(i32_load(NULL, PLACE(runtime, RUNTIME_ATOMS)) + 4 * atom, 0));
+	if ((i32_load(NULL, PLACE(text, 4)) & ATOM_KIND) != ATOM_TEXT)
+		return generated_f208(instance, context, atom, as_text);
+	i32_store(NULL, PLACE(text - 4, 0), i32_load(NULL, PLACE(text - 4, 0)) + 1);
+	return (u64)(u32)TAG_STRING << 32 | text;
+}
+
 #define UNSETTLED 2u
 #define BIT(tag) (1u << ((tag) - TAG_STRING))
 #define SIMPLE (BIT(TAG_STRING) | BIT(TAG_OBJECT) | BIT(TAG_INT) | BIT(TAG_BOOL) | BIT(TAG_NULL) | BIT(TAG_UNDEFINED))
