@@ -33,11 +33,11 @@ export const put = (table: MountTable, entry: TableEntry, isFile = false): void 
 
 /** The mount that decides what is at `path`; undefined: the image does. */
 export const mountAt = (table: MountTable, path: string): MountOp | undefined => {
-  for (let at = path; ; at = parentOf(at)) {
-    const entry = table.entries.get(at);
+  for (let end = path.length; end >= 0; end = end > 0 ? path.lastIndexOf('/', end - 1) : -1) {
+    const entry = table.entries.get(path.slice(0, end) || '/');
     if (entry !== undefined && isMount(entry)) return entry;
-    if (at === '/') return undefined;
   }
+  return undefined;
 };
 
 /** The mount in which `target` itself lies. */

@@ -4,7 +4,10 @@
  */
 import { findLine } from '../facts/identity.ts';
 import { IMAGE_FACTS_OBJECT, IMAGE_FACTS_VERSION, type ImageFacts } from '../image/facts.ts';
+import { readUsualSif } from '../image/usual-sif.ts';
 import type { Fields as Strings } from '../plan/encode.ts';
+import { newTable } from '../plan/mount-table.ts';
+import { parseCommandLine } from '../request/parse.ts';
 import { DATA_OFFSET, DATA_TYPES, DESCRIPTOR_SIZE, TABLE_OFFSET, TABLE_SLOTS } from '../sif/format.ts';
 import { EINVAL, ENOENT, type Fields, type Host } from '../util/host.ts';
 import { jsonMember, jsonMembers, jsonMemberTexts } from '../util/json-members.ts';
@@ -242,7 +245,9 @@ export const warm = (host: Host, global: Global): string => {
     // Looked at to the last string, as the native program does.
     const answer = global.tsrunStart('').flat().join(' ');
     if (!answer.startsWith('plan ')) throw new Error(`the warm-up start failed: ${answer}`);
-    if (calls === 0) keepForms([keptOfStart(), host.stat('/')], seen);
+    // What of a start is not in what it keeps, too.
+    if (calls === 0)
+      keepForms([keptOfStart(), host.stat('/'), parseCommandLine(host.args().slice(1)), readUsualSif(host, 0), newTable()], seen);
   }
   // The call that is watched when the memory is laid out: names that were never seen lead through all names there are, as those of an image will, and
   // objects with one field through all forms of objects.
