@@ -127,7 +127,8 @@ export const parseCommandLine = (args: readonly string[]): CommandLine | ForNode
   if (!isRunVerb(verb)) return { node: true };
   const before = verbAt === 0 ? undefined : readOptions(args.slice(0, verbAt), 0, () => ALL_FLAGS.filter((flag) => flag.global === true));
   if (before !== undefined && 'node' in before) return before;
-  const options = readOptions(args, verbAt + 1, () => flagsOf(verb));
+  const first = verbAt + 1;
+  const options = args[first]?.startsWith('-') === true ? readOptions(args, first, () => flagsOf(verb)) : { given: [], next: first };
   if ('node' in options) return options;
   const image = args[options.next];
   if (image === undefined || image === '') {
