@@ -43,7 +43,7 @@ LINK_STATIC := -static -Wl,--gc-sections -Wl,-z,noexecstack -Wl,-z,relro -Wl,-z,
 # is not worth keeping in registers across all of them.
 FLAGS_generated := -std=gnu11 -g0 -w -D_GNU_SOURCE -ffunction-sections -fdata-sections -DWASM_RT_MEMCHECK_SIGNAL_HANDLER=0 -DWASM_RT_USE_STACK_DEPTH_COUNT=0 \
 	-DNDEBUG -I$(BUILD)/gen \
-	-fno-gcse -fno-code-hoisting -fno-tree-pre
+	-fno-gcse -fno-code-hoisting -fno-tree-pre -fno-tree-loop-im -fno-move-loop-invariants -fira-region=one
 # The half that starts runs, with another C library (native/start/README.md).
 MUSL_CC ?= musl-gcc
 CC_start := $(MUSL_CC)

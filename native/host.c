@@ -145,6 +145,7 @@ static bool answers_number(uint32_t number)
 	case HOST_isatty:
 	case HOST_access:
 	case HOST_statfs:
+	case HOST_same_file:
 	case HOST_open_keep:
 	case HOST_log:
 		return true;

@@ -89,6 +89,13 @@ int64_t host_call_access(struct host *host UNUSED, const struct host_value *args
 	return faccessat(AT_FDCWD, args[0].bytes, (int)args[1].number, AT_EACCESS) == 0 ? 0 : -errno;
 }
 
+int64_t host_call_same_file(struct host *host UNUSED, const struct host_value *args, struct host_reply *reply UNUSED)
+{
+	struct stat one, other;
+
+	return stat(args[0].bytes, &one) == 0 && stat(args[1].bytes, &other) == 0 && one.st_dev == other.st_dev && one.st_ino == other.st_ino;
+}
+
 int64_t host_call_statfs(struct host *host UNUSED, const struct host_value *args, struct host_reply *reply UNUSED)
 {
 	struct statfs fs;

@@ -110,35 +110,35 @@ static int hex(char c)
 }
 
 /* An escape; -1: it is none, or stands for no byte, or for NUL, which no path and no variable can hold. */
-static int take_escape(struct json *json)
+static int take_escape(const char **text)
 {
 	static const char letters[] = "\"\\/bfnrt", meant[] = "\"\\/\b\f\n\r\t";
-	const char *letter;
+	const char *letter, *at = *text;
 	int high, low;
 
-	if (*json->at != '\\')
+	if (at[0] != '\\')
 		return -1;
-	letter = json->at[1] == '\0' ? NULL : strchr(letters, json->at[1]);
+	letter = at[1] == '\0' ? NULL : strchr(letters, at[1]);
 	if (letter != NULL) {
-		json->at += 2;
+		*text += 2;
 		return (unsigned char)meant[letter - letters];
 	}
-	if (strncmp(json->at, "\\u00", 4) != 0 || (high = hex(json->at[4])) < 0 || (low = hex(json->at[5])) < 0 || high + low == 0)
+	if (strncmp(at, "\\u00", 4) != 0 || (high = hex(at[4])) < 0 || (low = hex(at[5])) < 0 || high + low == 0)
 		return -1;
-	json->at += 6;
+	*text += 6;
 	return high << 4 | low;
 }
 
 /* How long the key is, where the name begins with it; else -1. */
 static ssize_t lead(const char *name, size_t name_len, const char *key, size_t len, bool escaped)
 {
-	struct json rest = {.at = key};
+	const char *end = key + len;
 	size_t i = 0;
 
 	if (!escaped)
-		return len <= name_len && memcmp(name, key, len) == 0 ? (ssize_t)len : -1;
-	for (; rest.at < key + len; i++) {
-		int c = *rest.at == '\\' ? take_escape(&rest) : (unsigned char)*rest.at++;
+		return len <= name_len && (len == 0 || *name == *key) && memcmp(name, key, len) == 0 ? (ssize_t)len : -1;
+	for (; key < end; i++) {
+		int c = *key == '\\' ? take_escape(&key) : (unsigned char)*key++;
 
 		if (i == name_len || c != (unsigned char)name[i])
 			return -1;
@@ -213,16 +213,17 @@ static int64_t add_string(struct json *json, struct host_reply *reply)
 	if (!take(json, '"'))
 		return -EBADMSG;
 	while (*json->at != '"') {
-		size_t plain = strcspn(json->at, "\"\\");
+		const char *from = json->at;
 		char byte;
 		int c;
 
-		if (plain > 0 && host_reply_add(reply, json->at, plain) != 0)
+		while (*json->at != '"' && *json->at != '\\' && *json->at != '\0')
+			json->at++;
+		if (json->at > from && host_reply_add(reply, from, (size_t)(json->at - from)) != 0)
 			return -ENOMEM;
-		json->at += plain;
 		if (*json->at == '"')
 			break;
-		c = take_escape(json);
+		c = take_escape(&json->at);
 		if (c < 0)
 			return -EBADMSG;
 		byte = (char)c;
@@ -303,7 +304,7 @@ static int64_t add_wanted(struct json *json, const struct wanted *wanted, struct
 static bool read_wanted(struct json *json, const char *names)
 {
 	while (*names != '\0') {
-		size_t len = strcspn(names, "\n");
+		size_t len = (size_t)(strchrnul(names, '\n') - names);
 
 		if (json->count == WANTED_MAX || len == 0)
 			return false;
@@ -330,19 +331,19 @@ int64_t host_call_json(struct host *host UNUSED, const struct host_value *args, 
 }
 
 /* A name in quotes, as factsJson (src/image/compute.ts) writes it: ASCII. */
-static int quote(struct host_reply *reply, const char *name)
+static int quote(struct host_reply *reply, const char *name, const char *end)
 {
 	static const char meant[] = "\"\\\b\f\n\r\t", letters[] = "\"\\bfnrt", digits[] = "0123456789abcdef";
 	int error = host_reply_add(reply, "\"", 1);
 
-	while (error == 0 && *name != '\0') {
+	while (error == 0 && name < end) {
 		const char *special, *from = name;
-		unsigned char c;
+		unsigned char c = 0;
 
-		while ((c = (unsigned char)*name) >= 0x20 && c < 0x7f && c != '"' && c != '\\')
+		while (name < end && (c = (unsigned char)*name) >= 0x20 && c < 0x7f && c != '"' && c != '\\')
 			name++;
 		error = host_reply_add(reply, from, (size_t)(name - from));
-		if (error != 0 || c == '\0')
+		if (error != 0 || name == end)
 			break;
 		name++;
 		special = strchr(meant, c);
@@ -355,19 +356,48 @@ static int quote(struct host_reply *reply, const char *name)
 }
 
 /* Not by going through the object: there are hundreds of members in some, and a start asks for a few. */
-int64_t host_call_member(struct host *host UNUSED, const struct host_value *args, struct host_reply *reply)
+static int64_t add_member(const struct host_value *object, const char *name, const char *name_end, struct host_reply *reply)
 {
-	const char *end = args[0].bytes + args[0].len, *at = args[0].bytes;
+	const char *end = object->bytes + object->len, *at = object->bytes;
+	size_t begun = reply->len, len;
 	struct json json;
 
-	if (quote(reply, args[1].bytes) != 0)
+	/* What is looked for lies where the answer will. */
+	if (quote(reply, name, name_end) != 0)
 		return -ENOMEM;
-	for (; (at = memmem(at, (size_t)(end - at), reply->data, reply->len)) != NULL; at++) {
-		if (at == args[0].bytes || (at[-1] != '{' && at[-1] != ','))
+	len = reply->len - begun;
+	reply->len = begun;
+	for (; (at = memmem(at, (size_t)(end - at), reply->data + begun, len)) != NULL; at++) {
+		if (at == object->bytes || (at[-1] != '{' && at[-1] != ','))
 			continue;
-		json.at = at + reply->len - 1;
-		reply->len = 0;
+		json.at = at + len - 1;
 		return add_string(&json, reply);
 	}
 	return -ENOENT;
+}
+
+int64_t host_call_member(struct host *host UNUSED, const struct host_value *args, struct host_reply *reply)
+{
+	return add_member(&args[0], args[1].bytes, args[1].bytes + args[1].len, reply);
+}
+
+int64_t host_call_members(struct host *host UNUSED, const struct host_value *args, struct host_reply *reply)
+{
+	int64_t error = 0;
+
+	for (const char *end, *name = args[1].bytes; error == 0; name = end + 1) {
+		size_t before = reply->len, begun = host_reply_list_begin(reply);
+
+		end = strchrnul(name, '\n');
+		error = begun == SIZE_MAX ? -ENOMEM : add_member(&args[0], name, end, reply);
+		if (error == 0) {
+			error = host_reply_list_end(reply, begun);
+		} else if (error == -ENOENT) {
+			reply->len = before;
+			error = host_reply_list_number(reply, 0);
+		}
+		if (*end == '\0')
+			break;
+	}
+	return error;
 }

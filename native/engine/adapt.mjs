@@ -7,9 +7,9 @@ const CHANGES = [
   // module.c has functions of its own in the place of these: declared and defined here under another name.
   [
     'own functions',
-    /^(static [a-z0-9]+ )w2c_((?:js_(?:malloc|calloc|realloc|free|malloc_usable_size)_rt|js_malloc_usable_size|JS_FreeValue(?:RT)?)\(Z_qjs_instance_t\* instance)/gm,
+    /^(static [a-z0-9]+ )w2c_((?:js_(?:malloc|calloc|realloc|free|malloc_usable_size)_rt|js_malloc_usable_size|JS_FreeValue(?:RT)?|JS_DefineProperty|f93|f120|f208)\(Z_qjs_instance_t\* instance)/gm,
     '$1generated_$2',
-    8,
+    12,
   ],
   // Linear memory is one array at a place known to the compiler, so that an access need not look for it, and no address leads out of it: none is checked.
   // (A quarter of the time of a call.)

@@ -92,7 +92,7 @@ u64 engine_host_function(void *context, u32 js_context UNUSED, u64 this_value UN
 		result = engine->host == NULL || number < 0 || number > UINT32_MAX
 				 ? -ENOSYS
 				 : engine->host->call(engine->host->context, (uint32_t)number, args, argc - 1, &engine->reply);
-	for (size_t i = 0; i < ARRAY_LEN(texts); i++)
+	for (u32 i = 0; i + 1 < argc && i < ARRAY_LEN(texts); i++)
 		engine_give_back(engine, &texts[i]);
 	if (Z_qjsZ_JS_HasException(&engine->wasm, engine->context))
 		return EXCEPTION;

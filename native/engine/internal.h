@@ -37,6 +37,7 @@ struct engine {
  * these against the engine. */
 #define TAG(value) ((int32_t)((value) >> 32))
 #define TAG_INT 0
+#define TAG_BOOL 1
 #define TAG_NULL 2
 #define TAG_UNDEFINED 3
 #define TAG_EXCEPTION 6

@@ -40,5 +40,7 @@ static inline char *runtime_bytes(Z_qjs_instance_t *instance, uint32_t at, size_
 void module_restore(Z_qjs_instance_t *instance, struct Z_env_instance_t *env, uint32_t stack_pointer);
 /* The place of engine_host_function in the function table; 0 when it does not fit there. After Z_qjs_init_module(). */
 uint32_t module_host_function(void);
+/* A string of QuickJS's for so many bytes, which the caller puts there; 0: an exception is pending. */
+uint32_t module_new_string(Z_qjs_instance_t *instance, uint32_t context, uint32_t len);
 
 #endif

@@ -3,7 +3,6 @@
 
 #include <string.h>
 
-#define LONG_MIN_LEN 256 /* bytes; shorter texts are names that may become property names: those the engine makes itself */
 #define SCRATCH_MAX 4096 /* bytes taken from the module's stack for a string on its way in */
 
 bool engine_is_string(uint64_t value)
@@ -45,10 +44,9 @@ void engine_release_scratch(struct engine *engine, uint32_t at, size_t len)
 }
 
 /* How QuickJS keeps a string: length and width in one word, hash and kind in the next; the chars of the usual kind begin at STRING_CHARS, a NUL is
- * behind them. At STRING_LINK it is in the list of all strings: where the one before and the one behind have theirs. engine_load() compares. */
+ * behind them. engine_load() compares. */
 #define STRING_WIDE 0x80000000u
 #define STRING_KIND 0x30000000u /* of the second word; 0 is the usual one */
-#define STRING_LINK 16
 #define STRING_CHARS 24
 
 /* The engine lends its own storage of nearly every string. */
@@ -65,83 +63,22 @@ static bool lend(struct engine *engine, uint64_t value, struct borrowed *text)
 	return text->bytes[text->len] == 0;
 }
 
-static uint64_t plain_value(struct engine *engine, const char *bytes, size_t len)
+/* Without a detour through UTF-8. */
+uint64_t engine_string_value(struct engine *engine, const char *bytes, size_t len)
 {
-	size_t high = count_high(bytes, len), size = len + high;
-	uint64_t value;
 	uint32_t at;
 	char *to;
 
-	at = engine_take_scratch(engine, size);
+	/* Of the empty string there is one. */
+	if (len == 0 || len > ENGINE_HEAP_MAX)
+		return len == 0 ? Z_qjsZ_JS_NewStringLen(&engine->wasm, engine->context, 0, 0) : Z_qjsZ_JS_ThrowOutOfMemory(&engine->wasm, engine->context);
+	at = module_new_string(&engine->wasm, engine->context, (uint32_t)len);
 	if (at == 0)
-		return Z_qjsZ_JS_ThrowOutOfMemory(&engine->wasm, engine->context);
-	to = runtime_bytes(&engine->wasm, at, size);
-	if (high == 0)
-		memcpy(to, bytes, len);
-	else
-		for (size_t i = 0; i < len; i++) {
-			unsigned char c = (unsigned char)bytes[i];
-			if (c >= 0x80)
-				*to++ = (char)(0xc0 | c >> 6);
-			*to++ = (char)(c < 0x80 ? c : 0x80 | (c & 0x3f));
-		}
-	value = Z_qjsZ_JS_NewStringLen(&engine->wasm, engine->context, at, (uint32_t)size);
-	engine_release_scratch(engine, at, size);
-	return value;
-}
-
-/* The word of a neighbour in the list of strings that leads to the string at `at`: of the one before (0) or behind (1). */
-static char *way_back(struct engine *engine, uint32_t at, unsigned int neighbour)
-{
-	uint32_t place;
-
-	memcpy(&place, runtime_bytes(&engine->wasm, at + STRING_LINK + 4 * neighbour, sizeof place), sizeof place);
-	return runtime_bytes(&engine->wasm, place + 4 * (1 - neighbour), sizeof place);
-}
-
-/* Puts the string where there is room for `len` chars. 0: there is none, or it is not what it was taken for. */
-static uint32_t lengthen(struct engine *engine, uint32_t at, size_t len)
-{
-	char *before = way_back(engine, at, 0), *behind = way_back(engine, at, 1);
-	uint32_t link = at + STRING_LINK, words = (uint32_t)len;
-
-	if (memcmp(before, &link, sizeof link) != 0 || memcmp(behind, &link, sizeof link) != 0)
-		return 0;
-	at = heap_resize(engine, at, (uint32_t)(STRING_CHARS + len + 1));
-	if (at == 0)
-		return 0;
-	link = at + STRING_LINK;
-	memcpy(before, &link, sizeof link);
-	memcpy(behind, &link, sizeof link);
-	memcpy(runtime_bytes(&engine->wasm, at, sizeof words), &words, sizeof words);
-	return at;
-}
-
-/* A long text, without a detour through UTF-8, which costs 8 instructions for each byte and 20 for one above 0x7f: a short string is made longer, and the
- * bytes are put where the engine keeps them. False: that did not work, and no harm was done. */
-static bool long_value(struct engine *engine, const char *bytes, size_t len, uint64_t *value)
-{
-	uint64_t made = plain_value(engine, "--", 2);
-	struct borrowed text;
-	uint32_t at = len <= ENGINE_HEAP_MAX && lend(engine, made, &text) ? lengthen(engine, text.at, len) : 0;
-	char *to;
-
-	if (at == 0) {
-		engine_free_value(engine, made);
-		return false;
-	}
+		return EXCEPTION;
 	to = runtime_bytes(&engine->wasm, at + STRING_CHARS, len + 1);
 	memcpy(to, bytes, len);
 	to[len] = 0;
-	*value = (made & ~(uint64_t)UINT32_MAX) | at;
-	return true;
-}
-
-uint64_t engine_string_value(struct engine *engine, const char *bytes, size_t len)
-{
-	uint64_t value;
-
-	return len >= LONG_MIN_LEN && long_value(engine, bytes, len, &value) ? value : plain_value(engine, bytes, len);
+	return (uint64_t)(uint32_t)TAG_STRING << 32 | at;
 }
 
 /* What cannot be lent is copied as UTF-8, which is ours to narrow in place. */

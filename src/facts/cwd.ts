@@ -20,8 +20,5 @@ export const findCwd = (host: Host, environment: Environment): Cwd => {
   if (!path.startsWith('/')) return { kind: 'lost', errno: -2 };
   const spelled = environment.get('PWD') ?? '';
   if (spelled === path || !isClean(spelled)) return { kind: 'known', path, spelled: path };
-  const here = host.stat('.');
-  const there = host.stat(spelled);
-  const same = !failed(here) && !failed(there) && here.dev === there.dev && here.ino === there.ino;
-  return { kind: 'known', path, spelled: same ? spelled : path };
+  return { kind: 'known', path, spelled: host.sameFile('.', spelled) ? spelled : path };
 };

@@ -1,6 +1,5 @@
 /** Who runs this: the caller's name, home and groups. The native program is static and cannot load name service modules. */
 import type { Environment } from '../request/from-env.ts';
-import { contains } from '../util/contains.ts';
 import { type Fields, failed, type Host, type Ids } from '../util/host.ts';
 
 /** Its texts hold none of the characters that part the fields of passwd and group. */
@@ -19,10 +18,9 @@ export type Identity = {
   readonly source: '/etc/passwd' | 'environment' | 'getent' | 'none';
 };
 
-/** Fields of the first line of a passwd or group text whose field `index` is `value`; undefined when there is none. */
+/** Fields of the line that Host.findLine finds, for hosts that are not the native program. */
 export const findLine = (text: string, index: number, value: string): string[] | undefined => {
   const needle = index === 0 ? `${value}:` : `:${value}:`;
-  if (!contains(text, needle)) return undefined;
   for (let at = text.indexOf(needle); at >= 0; at = text.indexOf(needle, at + 1)) {
     const start = text.lastIndexOf('\n', at) + 1;
     const end = text.indexOf('\n', at + 1);

@@ -9,6 +9,11 @@ import { IMAGE_FACTS_VERSION, type ImageFacts } from './facts.ts';
 const MEMBERS =
   'nversion\nsarch\nlenv\nlentrypoint\nlcmd\nsworkingDir\nsuser\nbrunscript\nlenvScripts\nssh\nsbash\notree\nspasswd\nsgroup\nsos.id\nsos.version\nsos.name\nslibc.kind\nslibc.version\nllocales\nscaBundle\nlmpi';
 
+/** What nearly every start asks of the tree: one question for all. */
+const USUAL = ['/tmp', '/var/tmp', '/etc/resolv.conf', '/etc/localtime', '/etc/hosts', '/usr', '/opt'];
+const USUAL_NAMES = USUAL.join('\n');
+const USUAL_AT: ReadonlyMap<string, number> = new Map(USUAL.map((path, at) => [path, at]));
+
 const NONE: readonly string[] = [];
 
 const list = (texts: string): readonly string[] => (texts === '' ? NONE : texts.slice(0, -1).split('\0'));
@@ -23,6 +28,8 @@ export const quickFacts = (host: Host, text: string): ImageFacts | undefined => 
   const sh = texts[9] as string;
   const bash = texts[10] as string;
   const tree = texts[11] as string;
+  const usual = host.members(tree, USUAL_NAMES);
+  if (failed(usual)) return undefined;
   const kind = texts[17];
   const caBundle = texts[20] as string;
   if (kind !== 'glibc' && kind !== 'musl' && kind !== 'none') return undefined;
@@ -40,7 +47,8 @@ export const quickFacts = (host: Host, text: string): ImageFacts | undefined => 
     sh,
     bash,
     tree: (path) => {
-      const entry = host.member(tree, path);
+      const at = USUAL_AT.get(path);
+      const entry = at === undefined ? host.member(tree, path) : usual[at];
       return typeof entry === 'string' ? entry : undefined;
     },
     passwd: texts[12] as string,

@@ -19,6 +19,7 @@ export type UsualSif = {
   readonly end: number;
 };
 
+const { partition: PARTITION, generic: GENERIC, 'generic-json': JSON_OBJECT } = DATA_TYPES;
 const SQUASHFS = 1;
 const PRIMARY = 2;
 /** More than any image of tsrun or Apptainer has. */
@@ -60,12 +61,12 @@ export const readUsualSif = (host: Host, handle: number): UsualSif | undefined =
     const name = fields[at + 5];
     if (fields[at + 1] !== 1 || fields[at + 2] !== slot || !(offset >= end && size >= 0)) return undefined;
     end = offset + size;
-    if (type === DATA_TYPES.partition && fields[at + 7] === PRIMARY) {
+    if (type === PARTITION && fields[at + 7] === PRIMARY) {
       const arch = fields[at + 8] as string;
       if (root !== undefined || fields[at + 6] !== SQUASHFS || arch.length !== 2) return undefined;
       root = { offset, size, arch: archOfCode(arch) };
-    } else if (type === DATA_TYPES['generic-json'] && facts === undefined && name === IMAGE_FACTS_OBJECT) facts = { offset, size };
-    else if (type === DATA_TYPES.generic && hot === undefined && name === HOT_LIST_OBJECT) hot = { offset, size };
+    } else if (type === JSON_OBJECT && facts === undefined && name === IMAGE_FACTS_OBJECT) facts = { offset, size };
+    else if (type === GENERIC && hot === undefined && name === HOT_LIST_OBJECT) hot = { offset, size };
   }
   return root === undefined || tableLength > end ? undefined : { root, facts, hot, end };
 };

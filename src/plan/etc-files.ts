@@ -36,11 +36,11 @@ const showTimeZone = (table: MountTable, situation: Situation, ops: Op[]): void 
 
 /** Files for the skeleton; binds go into the table. */
 export const putEtcFiles = (table: MountTable, situation: Situation, home: string): Op[] => {
-  const { request, identity, image } = situation;
+  const { host, request, identity, image } = situation;
   const wanted = (path: string): boolean => !request.noMount.includes(path);
   const ops: Op[] = [];
-  if (wanted('/etc/passwd')) ops.push(asFile('/etc/passwd', passwdText(image.facts, identity, home), "the image's, with the caller"));
-  if (wanted('/etc/group')) ops.push(asFile('/etc/group', groupText(image.facts, identity), "the image's, with the caller's groups"));
+  if (wanted('/etc/passwd')) ops.push(asFile('/etc/passwd', passwdText(host, image.facts, identity, home), "the image's, with the caller"));
+  if (wanted('/etc/group')) ops.push(asFile('/etc/group', groupText(host, image.facts, identity), "the image's, with the caller's groups"));
   if (wanted('/etc/resolv.conf')) showFile(table, situation, '/etc/resolv.conf', ops);
   if (wanted('/etc/localtime')) showTimeZone(table, situation, ops);
   if (request.hostname === undefined) {

@@ -10,7 +10,7 @@ import { putBinds, putHome, putKernel, putTemporary, settleHome } from './mounts
 import { noticeOps } from './notices.ts';
 import { putNvidia } from './nvidia.ts';
 import type { Op, OpOf, Plan } from './ops.ts';
-import { chooseCommand, planPayload } from './payload.ts';
+import { type Command, chooseCommand, planPayload } from './payload.ts';
 import type { Situation } from './situation.ts';
 import { putStart } from './start.ts';
 
@@ -39,7 +39,8 @@ export const makePlan = (situation: Situation): Plan => {
   const start = putStart(table, situation, home);
   const driver = request.nv ? putNvidia(table, situation) : [];
   const env = planEnv(situation, table, home.path, start.pwd, driver.length > 0);
-  const payload = planPayload(situation, table, env);
+  const command = chooseCommand(situation);
+  const payload = planPayload(situation, table, env, command);
 
   const left = leftOutLine(env);
   const notices = noticeOps(situation, situation.warnings, left === undefined ? situation.remarks : situation.remarks.concat(left));
@@ -49,7 +50,7 @@ export const makePlan = (situation: Situation): Plan => {
     etc,
     driver,
     request.writableTmpfs ? WRITABLE : READ_ONLY,
-    uncovered(situation),
+    uncovered(situation, command),
     inMountOrder(table),
     PIVOT,
     request.hostname === undefined ? [] : [{ op: 'hostname', name: request.hostname.text, why: request.hostname.origin }],
@@ -75,9 +76,8 @@ const namespaces = ({ request }: Situation): string[] => {
  *
  * Not for languages that ask of each file they open whether it is a terminal (Python before 3.14, Perl): FUSE asks the server every time, an overlay answers.
  */
-const uncovered = (situation: Situation): Op[] => {
-  const { request, image } = situation;
-  const name = nameOf(chooseCommand(situation).file);
+const uncovered = ({ request, image }: Situation, command: Command): Op[] => {
+  const name = nameOf(command.file);
   if (request.writableTmpfs || ASKING.some((each) => name.startsWith(each))) return [];
   return UNCOVERED.filter(({ target }) => entryAt(image.facts, target) === 'd');
 };

@@ -25,20 +25,19 @@ const isMount = (entry: TableEntry): entry is MountOp => entry.op !== 'directory
 
 /** Takes out what another entry put at the same target. */
 export const put = (table: MountTable, entry: TableEntry, isFile = false): void => {
-  const { entries, files } = table;
-  const { target } = entry;
-  if (entries.delete(target)) files.delete(target);
-  entries.set(target, entry);
-  if (isFile) files.add(target);
+  const target = entry.target;
+  if (table.entries.delete(target)) table.files.delete(target);
+  table.entries.set(target, entry);
+  if (isFile) table.files.add(target);
 };
 
 /** The mount that decides what is at `path`; undefined: the image does. */
 export const mountAt = (table: MountTable, path: string): MountOp | undefined => {
-  for (let at = path; ; at = parentOf(at)) {
-    const entry = table.entries.get(at);
+  for (let end = path.length; end >= 0; end = end > 0 ? path.lastIndexOf('/', end - 1) : -1) {
+    const entry = table.entries.get(path.slice(0, end) || '/');
     if (entry !== undefined && isMount(entry)) return entry;
-    if (at === '/') return undefined;
   }
+  return undefined;
 };
 
 /** The mount in which `target` itself lies. */

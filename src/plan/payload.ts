@@ -172,8 +172,7 @@ const envOp = (variables: ReadonlyMap<string, Variable>): Op => ({ op: 'env', va
 const argOps = (args: readonly string[], why: string): Op[] => args.map((text) => ({ op: 'arg', text, why }));
 
 /** environ, env, arg and exec ops. */
-export const planPayload = (situation: Situation, table: MountTable, env: PlannedEnv): Op[] => {
-  const command = chooseCommand(situation);
+export const planPayload = (situation: Situation, table: MountTable, env: PlannedEnv, command: Command): Op[] => {
   const { facts, reference } = situation.image;
   if (!needsSourcing(situation, table)) return direct(situation.host, command, env);
   if (facts.sh === '') {

@@ -135,19 +135,19 @@ export const ofEachUser = (rest: Config['rest'], uid: () => number): Config['res
 };
 
 /** Both files, and the variables that stand for their other keys. Errors: E_CONFIG. */
-export const givenByConfig = (host: Host, environment: Environment): Config => {
+export const givenByConfig = (host: Host, environment: Environment, own: ReadonlyMap<string, string>): Config => {
   const site = readConfig(host, SITE_CONFIG);
   const userFile = userConfigPath(environment);
   const user = userFile === undefined ? NOTHING : readConfig(host, userFile);
-  if (site === NOTHING && user === NOTHING) return { given: [], rest: restByEnvironment(environment) };
+  if (site === NOTHING && user === NOTHING) return { given: [], rest: restByEnvironment(own) };
   const rest = ofEachUser(site.rest, () => host.ids().euid);
-  return { given: [...site.given, ...user.given], rest: { ...rest, ...user.rest, ...restByEnvironment(environment) } };
+  return { given: [...site.given, ...user.given], rest: { ...rest, ...user.rest, ...restByEnvironment(own) } };
 };
 
 /** Keys that are no flags and have a variable as well. (The places of the store are looked up where the store is.) */
-const restByEnvironment = (environment: Environment): Config['rest'] => {
-  const linger = environment.get('TSRUN_LINGER') ?? '';
-  const cacheMemory = environment.get('TSRUN_CACHE_MEMORY') ?? '';
+const restByEnvironment = (own: ReadonlyMap<string, string>): Config['rest'] => {
+  const linger = own.get('TSRUN_LINGER') ?? '';
+  const cacheMemory = own.get('TSRUN_CACHE_MEMORY') ?? '';
   const rest: Record<string, { value: unknown; origin: string }> = {};
   if (linger !== '') rest['linger'] = { value: linger, origin: 'TSRUN_LINGER' };
   if (cacheMemory !== '') rest['cache-memory'] = { value: cacheMemory, origin: 'TSRUN_CACHE_MEMORY' };

@@ -21,6 +21,8 @@ export const ownVariables = (host: Host): ReadonlyMap<string, string> => {
 /** Positions in the flag table by environment key, made at the first use and kept. */
 let positions: Map<string, number> | undefined;
 
+const NO_FLAGS: typeof ALL_FLAGS = [];
+
 /** The flags that these variables may speak of, in the table's order: usually none, so that the table is not walked. */
 const flagsNamed = (names: Iterable<string>): readonly (typeof ALL_FLAGS)[number][] => {
   if (positions === undefined) {
@@ -32,7 +34,7 @@ const flagsNamed = (names: Iterable<string>): readonly (typeof ALL_FLAGS)[number
     const at = positions.get(name.slice(name.indexOf('_') + 1));
     if (at !== undefined && !found.includes(at)) found.push(at);
   }
-  return found.sort((a, b) => a - b).flatMap((at) => ALL_FLAGS[at] ?? []);
+  return found.length === 0 ? NO_FLAGS : found.sort((a, b) => a - b).flatMap((at) => ALL_FLAGS[at] ?? []);
 };
 
 /**

@@ -116,19 +116,19 @@ const readOptions = (
   return { given, next: at };
 };
 
-const NO_OPTIONS: { readonly given: readonly Given[] } = { given: [] };
-
 /**
  * @param args argv without the program's own name.
  * Errors: E_USAGE for unknown options, missing values, a missing image or command.
  */
 export const parseCommandLine = (args: readonly string[]): CommandLine | ForNode => {
-  const verbAt = args.findIndex((word) => !word.startsWith('-'));
+  let verbAt = 0;
+  while (args[verbAt]?.startsWith('-') === true) verbAt++;
   const verb = args[verbAt] ?? '';
-  if (verbAt < 0 || !isRunVerb(verb)) return { node: true };
-  const before = verbAt === 0 ? NO_OPTIONS : readOptions(args.slice(0, verbAt), 0, () => ALL_FLAGS.filter((flag) => flag.global === true));
-  if ('node' in before) return before;
-  const options = readOptions(args, verbAt + 1, () => flagsOf(verb));
+  if (!isRunVerb(verb)) return { node: true };
+  const before = verbAt === 0 ? undefined : readOptions(args.slice(0, verbAt), 0, () => ALL_FLAGS.filter((flag) => flag.global === true));
+  if (before !== undefined && 'node' in before) return before;
+  const first = verbAt + 1;
+  const options = args[first]?.startsWith('-') === true ? readOptions(args, first, () => flagsOf(verb)) : { given: [], next: first };
   if ('node' in options) return options;
   const image = args[options.next];
   if (image === undefined || image === '') {
@@ -148,5 +148,5 @@ export const parseCommandLine = (args: readonly string[]): CommandLine | ForNode
   if (verb === 'exec' && (rest[0] === undefined || rest[0] === '')) {
     throw usage('cannot exec', 'the command is missing', `write tsrun exec [options] ${image} COMMAND [arguments], or tsrun run ${image}`);
   }
-  return { verb, given: before.given.concat(options.given), image, args: rest };
+  return { verb, given: before === undefined ? options.given : before.given.concat(options.given), image, args: rest };
 };

@@ -83,44 +83,52 @@ const refuse: (code: 'E_USAGE' | 'E_CONFIG', what: string, why: string, hint: st
 /** The command line's words, with a name for help only. */
 const shown = (given: Given): string => `${given.origin} ${given.text}`;
 
-const siteSettings = (rest: Config['rest']): SiteSettings => {
-  const path = (key: 'store' | 'local'): string | undefined => {
-    const entry = rest[key];
-    if (entry === undefined || entry.value === null) return undefined;
-    if (typeof entry.value === 'string' && entry.value.startsWith('/')) return entry.value;
-    return refuse(
-      'E_CONFIG',
-      `cannot use the config file ${entry.origin}`,
-      `the value of "${key}" is not an absolute path`,
-      `write ${key}: /path (~ and variables are not expanded there)`,
-    );
-  };
-  const amount = (key: 'linger' | 'cache-memory', usual: number, most: number, factor: (text: string) => number): number => {
-    const entry = rest[key];
-    if (entry === undefined || entry.value === null) return usual;
-    const value = factor(String(entry.value));
-    const isAmount = Number.isSafeInteger(value) && value >= 0;
-    if (isAmount && value <= most) return value;
-    const file = entry.origin.startsWith('/');
-    return refuse(
-      'E_CONFIG',
-      file ? `cannot use the config file ${entry.origin}` : `cannot use ${entry.origin}=${String(entry.value)}`,
-      `${file ? `the value of "${key}"` : 'it'} is ${isAmount ? 'too large' : 'no amount'}`,
-      `write ${file ? `${key}: ` : `${entry.origin}=`}${key === 'linger' ? '10 (seconds)' : '64M'}`,
-    );
-  };
-  return {
-    store: path('store'),
-    local: path('local'),
-    lingerMs: amount('linger', DEFAULT_LINGER_MS, MAX_LINGER_MS, (text) =>
-      /^\d+(\.\d+)?$/.test(text) ? Math.round(Number(text) * 1000) : -1,
-    ),
-    cacheBytes: amount('cache-memory', DEFAULT_CACHE_BYTES, Number.MAX_SAFE_INTEGER, (text) => {
-      const match = /^(\d{1,12})([KMG]?)(?:i?B)?$/i.exec(text);
-      return match === null ? -1 : Number(match[1]) * 1024 ** ' KMG'.indexOf((match[2] || ' ').toUpperCase());
-    }),
-  };
+const pathIn = (rest: Config['rest'], key: 'store' | 'local'): string | undefined => {
+  const entry = rest[key];
+  if (entry === undefined || entry.value === null) return undefined;
+  if (typeof entry.value === 'string' && entry.value.startsWith('/')) return entry.value;
+  return refuse(
+    'E_CONFIG',
+    `cannot use the config file ${entry.origin}`,
+    `the value of "${key}" is not an absolute path`,
+    `write ${key}: /path (~ and variables are not expanded there)`,
+  );
 };
+
+/** What a text stands for; -1: nothing. */
+const seconds = (text: string): number => (/^\d+(\.\d+)?$/.test(text) ? Math.round(Number(text) * 1000) : -1);
+const bytes = (text: string): number => {
+  const match = /^(\d{1,12})([KMG]?)(?:i?B)?$/i.exec(text);
+  return match === null ? -1 : Number(match[1]) * 1024 ** ' KMG'.indexOf((match[2] || ' ').toUpperCase());
+};
+
+const amountIn = (
+  rest: Config['rest'],
+  key: 'linger' | 'cache-memory',
+  usual: number,
+  most: number,
+  meaning: (text: string) => number,
+): number => {
+  const entry = rest[key];
+  if (entry === undefined || entry.value === null) return usual;
+  const value = meaning(String(entry.value));
+  const isAmount = Number.isSafeInteger(value) && value >= 0;
+  if (isAmount && value <= most) return value;
+  const file = entry.origin.startsWith('/');
+  return refuse(
+    'E_CONFIG',
+    file ? `cannot use the config file ${entry.origin}` : `cannot use ${entry.origin}=${String(entry.value)}`,
+    `${file ? `the value of "${key}"` : 'it'} is ${isAmount ? 'too large' : 'no amount'}`,
+    `write ${file ? `${key}: ` : `${entry.origin}=`}${key === 'linger' ? '10 (seconds)' : '64M'}`,
+  );
+};
+
+const siteSettings = (rest: Config['rest']): SiteSettings => ({
+  store: pathIn(rest, 'store'),
+  local: pathIn(rest, 'local'),
+  lingerMs: amountIn(rest, 'linger', DEFAULT_LINGER_MS, MAX_LINGER_MS, seconds),
+  cacheBytes: amountIn(rest, 'cache-memory', DEFAULT_CACHE_BYTES, Number.MAX_SAFE_INTEGER, bytes),
+});
 
 const bindsOf = (given: Given): RequestedBind[] => {
   const specs = given.flag === 'mount' ? [parseMount(given.origin, given.text)] : parseBinds(given.origin, given.text);

@@ -30,6 +30,9 @@ export const CALLS = {
   json: 35,
   member: 36,
   getenv: 37,
+  members: 38,
+  same_file: 39,
+  find_line: 40,
 } as const;
 
 /** From st_mode (inode(7)). */

@@ -35,12 +35,14 @@ export const engineHost = (door: { readonly __host: HostCall }): Host => {
     getcwd: () => text(door.__host(CALLS.getcwd)),
     ids: () => idsOf(must(list<number>(door.__host(CALLS.ids)))),
     accounts: (name) => must(list(door.__host(CALLS.accounts, name))),
+    findLine: (value, field, wanted) => text(door.__host(CALLS.find_line, value, field, wanted)),
     machine: () => uname(3),
     hostname: () => uname(1),
     selfExe: () => text(door.__host(CALLS.self_exe)),
     isTerminal: (descriptor) => number(door.__host(CALLS.isatty, descriptor)) === 1,
     stat: (path) => stat(door.__host(CALLS.stat, path)),
     lstat: (path) => stat(door.__host(CALLS.lstat, path)),
+    sameFile: (one, other) => door.__host(CALLS.same_file, one, other) === 1,
     access: (path, mode) => {
       const answer = number(door.__host(CALLS.access, path, mode));
       return answer < 0 ? answer : 0;
@@ -61,6 +63,7 @@ export const engineHost = (door: { readonly __host: HostCall }): Host => {
     getent: (database, key) => text(door.__host(CALLS.getent, database, key)),
     json: (value, names) => list(door.__host(CALLS.json, value, names)),
     member: (object, name) => text(door.__host(CALLS.member, object, name)),
+    members: (object, names) => list(door.__host(CALLS.members, object, names)),
     fnv64: (value) => must(text(door.__host(CALLS.fnv64, value))),
     log: (line) => {
       door.__host(CALLS.log, line);

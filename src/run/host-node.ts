@@ -3,9 +3,10 @@ import { spawnSync } from 'node:child_process';
 import * as fs from 'node:fs';
 import { hostname, machine } from 'node:os';
 import { isatty } from 'node:tty';
+import { findLine } from '../facts/identity.ts';
 import { fnv64 } from '../util/fnv.ts';
 import { type DirectoryEntry, EINVAL, EIO, EISDIR, type Errno, failed, type Host, type Ids, type Stat } from '../util/host.ts';
-import { jsonMember, jsonMembers } from '../util/json-members.ts';
+import { jsonMember, jsonMembers, jsonMemberTexts } from '../util/json-members.ts';
 import { printableLine } from '../util/printable.ts';
 import { sizeOfLayout, unpack } from '../util/unpack.ts';
 import { accountsIn, environWith, kindOfMode } from './host-calls.ts';
@@ -150,12 +151,17 @@ export const nodeHost = ({ args, environment = process.env }: NodeHostOptions): 
   getcwd: () => attempt(() => toBytes(process.cwd())),
   ids: idsOfProcess,
   accounts: (name) => accountsIn(accountText('/etc/passwd'), accountText('/etc/group'), idsOfProcess(), name),
+  findLine: (text, field, value) => findLine(text, field, value)?.join(':') ?? ENOENT,
   machine: () => machine(),
   hostname: () => toBytes(hostname()),
   selfExe: () => attempt(() => fs.readlinkSync('/proc/self/exe', 'latin1')),
   isTerminal: (descriptor) => isatty(descriptor),
   stat: (path) => attempt(() => toStat(fs.statSync(toPath(path), { bigint: true }))),
   lstat: (path) => attempt(() => toStat(fs.lstatSync(toPath(path), { bigint: true }))),
+  sameFile: (one, other) => {
+    const found = attempt(() => [one, other].map((path) => fs.statSync(toPath(path), { bigint: true })));
+    return !failed(found) && found[0]?.dev === found[1]?.dev && found[0]?.ino === found[1]?.ino;
+  },
   access: (path, mode) =>
     attempt<Errno | 0>(() => {
       fs.accessSync(toPath(path), mode);
@@ -192,6 +198,7 @@ export const nodeHost = ({ args, environment = process.env }: NodeHostOptions): 
   },
   json: jsonMembers,
   member: jsonMember,
+  members: jsonMemberTexts,
   fnv64,
   log: (line) => {
     fs.writeSync(2, Buffer.from(`${printableLine(line)}\n`, 'latin1'));

@@ -32,7 +32,7 @@ export const plan = (machine: Host, input: string): Answer => {
   const host = line.given.some((each) => each.flag === 'explain') ? recordingHost(machine, reads) : machine;
   const environment: Environment = { get: host.getenv };
   const own = ownVariables(host);
-  const config = givenByConfig(host, environment);
+  const config = givenByConfig(host, environment, own);
   const request = makeRequest(line, config.given.concat(givenByEnvironment(own), line.given), config.rest);
 
   const situation = look(host, request, environment, own, input);
@@ -47,8 +47,11 @@ export const plan = (machine: Host, input: string): Answer => {
   return { kind: 'plan', plan: made };
 };
 
-/** Kept, so that it is not taken apart value by value just before the process becomes another program. */
-const kept: { situation?: Situation | undefined } = {};
+/**
+ * Of the latest start: its plan is being carried out, and may be asked for in the words about a failure; the rest is kept so that it is not taken apart value by
+ * value just before the process becomes another program.
+ */
+const kept: { situation?: Situation | undefined; plan?: Plan | undefined } = {};
 
 /** What the machine and the image say. */
 const look = (host: Host, request: Request, environment: Environment, own: Situation['own'], input: string): Situation | Prepare => {
@@ -90,13 +93,12 @@ export const failureOf = (error: unknown): Answer => {
   };
 };
 
-/** The plan that is being carried out, for the words about a failure. One run per process. */
-let current: Plan | undefined;
+export const keptOfStart = (): readonly unknown[] => [kept.situation, kept.plan];
 
 /** Before the engine's image is made: else each start would take apart what the warm-up has kept. */
 export const forget = (): void => {
   kept.situation = undefined;
-  current = undefined;
+  kept.plan = undefined;
 };
 
 /** globalThis.tsrunStart: the strings of the answer. */
@@ -107,7 +109,7 @@ export const start = (host: Host, input: string): readonly Fields[] => {
   } catch (error) {
     answer = failureOf(error);
   }
-  current = answer.kind === 'plan' ? answer.plan : undefined;
+  kept.plan = answer.kind === 'plan' ? answer.plan : undefined;
   try {
     return fieldsOfAnswer(answer);
   } catch (error) {
@@ -118,7 +120,7 @@ export const start = (host: Host, input: string): readonly Fields[] => {
 /** globalThis.tsrunFailure: the words for a failure of the launcher. */
 export const failure = (host: Host, input: string): readonly Fields[] => {
   try {
-    return fieldsOfAnswer(failureOf(explainFailure(host, current, parseFailure(input))));
+    return fieldsOfAnswer(failureOf(explainFailure(host, kept.plan, parseFailure(input))));
   } catch (error) {
     return fieldsOfAnswer(failureOf(error));
   }

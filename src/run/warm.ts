@@ -2,15 +2,20 @@
  * A typical start on an invented machine. It is run when the engine's image is made, so that everything that is made on first use is in it. It has to
  * take the ways usual starts take; what it answers is thrown away.
  */
+import { findLine } from '../facts/identity.ts';
 import { IMAGE_FACTS_OBJECT, IMAGE_FACTS_VERSION, type ImageFacts } from '../image/facts.ts';
+import { readUsualSif } from '../image/usual-sif.ts';
 import type { Fields as Strings } from '../plan/encode.ts';
+import { newTable } from '../plan/mount-table.ts';
+import { parseCommandLine } from '../request/parse.ts';
 import { DATA_OFFSET, DATA_TYPES, DESCRIPTOR_SIZE, TABLE_OFFSET, TABLE_SLOTS } from '../sif/format.ts';
 import { EINVAL, ENOENT, type Fields, type Host } from '../util/host.ts';
-import { jsonMember, jsonMembers } from '../util/json-members.ts';
+import { jsonMember, jsonMembers, jsonMemberTexts } from '../util/json-members.ts';
 import { unpack } from '../util/unpack.ts';
+import { keepForms } from './forms.ts';
 import { CALLS, environWith } from './host-calls.ts';
 import type { HostAnswer, HostCall } from './host-engine.ts';
-import { failure, forget } from './start.ts';
+import { failure, forget, keptOfStart } from './start.ts';
 
 const FACTS: ImageFacts = {
   version: IMAGE_FACTS_VERSION,
@@ -180,6 +185,7 @@ const inventedCall = (facts: ImageFacts, cwd: string, environ: readonly string[]
         return statFields(0o100000, image.size);
       case CALLS.fnv64:
         return '0123456789abcdef';
+      case CALLS.same_file:
       case CALLS.access:
       case CALLS.isatty:
       case CALLS.open_keep:
@@ -196,8 +202,12 @@ const inventedCall = (facts: ImageFacts, cwd: string, environ: readonly string[]
         return once(`${third}`, () => unpack(image.text.slice(Number(second)), String(third)));
       case CALLS.json:
         return once(`${second}`, () => jsonMembers(String(first), String(second)));
+      case CALLS.find_line:
+        return once(`line ${first} ${second} ${third}`, () => findLine(String(first), Number(second), String(third))?.join(':') ?? ENOENT);
       case CALLS.member:
         return once(`member ${second}`, () => jsonMember(String(first), String(second)));
+      case CALLS.members:
+        return once(`members ${second}`, () => jsonMemberTexts(String(first), String(second)));
       case CALLS.pread:
         return image.text.slice(Number(second), Number(second) + Number(third));
       default:
@@ -229,11 +239,15 @@ export const warm = (host: Host, global: Global): string => {
     ),
   ];
   const real = global.__host;
+  const seen = new Set<unknown>([host]);
   for (const call of typical) {
     global.__host = call;
     // Looked at to the last string, as the native program does.
     const answer = global.tsrunStart('').flat().join(' ');
     if (!answer.startsWith('plan ')) throw new Error(`the warm-up start failed: ${answer}`);
+    // What of a start is not in what it keeps, too.
+    if (calls === 0)
+      keepForms([keptOfStart(), host.stat('/'), parseCommandLine(host.args().slice(1)), readUsualSif(host, 0), newTable()], seen);
   }
   // The call that is watched when the memory is laid out: names that were never seen lead through all names there are, as those of an image will, and
   // objects with one field through all forms of objects.

@@ -72,6 +72,11 @@ export type Host = {
    * the effective gid, then of each supplementary group, in the order of ids(). '' where there is none.
    */
   accounts(name: string): Fields;
+  /**
+   * The first line of a text like /etc/passwd whose field of that number is `value` and has a colon behind; ENOENT. Here because a text is long, and each char of
+   * it costs the embedded engine tens of instructions.
+   */
+  findLine(text: string, field: number, value: string): string | Errno;
   /** `uname -m`. */
   machine(): string;
   hostname(): string;
@@ -81,6 +86,8 @@ export type Host = {
 
   stat(path: string): Stat | Errno;
   lstat(path: string): Stat | Errno;
+  /** Both are there, and one file. */
+  sameFile(one: string, other: string): boolean;
   /** 0 when allowed. */
   access(path: string, mode: number): Errno | 0;
   /** The file system's magic number (statfs f_type). */
@@ -108,6 +115,8 @@ export type Host = {
   json(text: string, names: string): Fields | Errno;
   /** A string of a JSON object that factsJson has written, by its name. */
   member(object: string, name: string): string | Errno;
+  /** The same of several names, which are lines; 0 stands for one that is not there. */
+  members(object: string, names: string): Fields | Errno;
   /** As util/fnv.ts; of a text without NUL. Here because each char of it costs the embedded engine some thousand instructions. */
   fnv64(text: string): string;
   /** One line to stderr. */

@@ -103,3 +103,9 @@ export const jsonMember = (text: string, name: string): string | Errno => {
   const value = parsed(/^"(?:[^"\\]|\\.)*"/s.exec(text.slice(at + start.length - 1))?.[0] ?? '');
   return isText(value) ? value : EBADMSG;
 };
+
+/** Of several names, which are lines; 0 stands for one that is not there. */
+export const jsonMemberTexts = (text: string, names: string): (string | number)[] | Errno => {
+  const found = names.split('\n').map((name) => jsonMember(text, name));
+  return found.includes(EBADMSG) ? EBADMSG : found.map((each) => (each === ENOENT ? 0 : each));
+};

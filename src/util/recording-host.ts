@@ -32,6 +32,7 @@ export const recordingHost = (host: Host, reads: Read[]): Host => {
     isTerminal: (descriptor) => note('isatty', String(descriptor), host.isTerminal(descriptor)),
     stat: (path) => note('stat', path, host.stat(path)),
     lstat: (path) => note('lstat', path, host.lstat(path)),
+    sameFile: (one, other) => note('stat', `${one}, ${other}`, host.sameFile(one, other)),
     access: (path, mode) => note('access', path, host.access(path, mode)),
     fileSystemType: (path) => note('statfs', path, host.fileSystemType(path)),
     readlink: (path) => note('readlink', path, host.readlink(path)),

@@ -5,10 +5,12 @@ import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
+import { findLine } from '../../src/facts/identity.ts';
 import { CALLS } from '../../src/run/host-calls.ts';
 import { nodeHost } from '../../src/run/host-node.ts';
 import { failure, start } from '../../src/run/start.ts';
-import { jsonMember, jsonMembers } from '../../src/util/json-members.ts';
+import { ENOENT } from '../../src/util/host.ts';
+import { jsonMember, jsonMembers, jsonMemberTexts } from '../../src/util/json-members.ts';
 
 const top = resolve(import.meta.dirname, '../..');
 const test = suite('engine and Node');
@@ -119,6 +121,21 @@ const OBJECTS: readonly (readonly [text: string, names: string])[] = [
   ['["a"]', 'sa'],
   ['', 'sa'],
 ];
+const LINES: readonly (readonly [text: string, field: number, value: string])[] = [
+  ['a:x:10:1::/:\nb:10:5:1::/:\n', 2, '5'],
+  ['a:x:5:1\nb:x:5:2', 2, '5'],
+  ['xrob:x:1:1\nrob:x:2\n', 0, 'rob'],
+  ['rob\nrob:', 0, 'rob'],
+  ['a:x:5', 2, '5'],
+  ['', 0, 'a'],
+];
+
+/** Each alone, and all of them of one object. */
+const SEVERAL: readonly (readonly [text: string, names: string])[] = [
+  ['{"/a":"d","/b":1,"/c":"lx\\n\\u00e9"}', '/c\n/b\n/nope\n/a\n/a'],
+  ['{"/a":"d","/b":"\\u0100"}', '/a\n/b'],
+  ['{"/a":"d"}', ''],
+];
 const TREES: readonly (readonly [text: string, name: string])[] = [
   ['{"/a":"d","/b":"f","/a":"lx"}', '/a'],
   ['{"/a":1,"/a":"lx"}', '/a'],
@@ -134,13 +151,23 @@ const TREES: readonly (readonly [text: string, name: string])[] = [
 test('members of JSON objects are the same for the native program and for Node, also where a name is there twice', () => {
   const bundle = join(scratch, 'ask.js');
   writeFileSync(bundle, 'globalThis.tsrunStart = (input) => JSON.stringify(JSON.parse(input).map((question) => __host(...question)));');
-  const questions = [...OBJECTS.map((each) => [CALLS.json, ...each]), ...TREES.map((each) => [CALLS.member, ...each])];
+  const questions = [
+    ...OBJECTS.map((each) => [CALLS.json, ...each]),
+    ...TREES.map((each) => [CALLS.member, ...each]),
+    ...SEVERAL.map((each) => [CALLS.members, ...each]),
+    ...LINES.map((each) => [CALLS.find_line, ...each]),
+  ];
   const asked = spawnSync(join(top, 'build/engine_run'), [bundle, 'tsrunStart'], {
     input: Buffer.from(JSON.stringify(questions).replace(/[\x7f-\xff]/g, (char) => `\\u00${char.charCodeAt(0).toString(16)}`)),
   });
   assert.is(asked.status, 0, asked.stderr.toString());
   const native: unknown[] = JSON.parse(asked.stdout.toString('latin1'));
-  const node = [...OBJECTS.map((each) => jsonMembers(...each)), ...TREES.map((each) => jsonMember(...each))];
+  const node = [
+    ...OBJECTS.map((each) => jsonMembers(...each)),
+    ...TREES.map((each) => jsonMember(...each)),
+    ...SEVERAL.map((each) => jsonMemberTexts(...each)),
+    ...LINES.map((each) => findLine(...each)?.join(':') ?? ENOENT),
+  ];
   for (const [at, question] of questions.entries()) assert.equal(native[at], node[at], JSON.stringify(question));
   assert.ok(node.filter((answer) => typeof answer !== 'number').length > 10);
 });

@@ -5,6 +5,8 @@
  *
  * Directories above what is named are there too. Every call is counted, so that tests can say what a start may cost.
  */
+
+import { findLine } from '../../src/facts/identity.ts';
 import { accountsIn, environWith } from '../../src/run/host-calls.ts';
 import { fnv64 } from '../../src/util/fnv.ts';
 import {
@@ -21,7 +23,7 @@ import {
   type Host,
   type Stat,
 } from '../../src/util/host.ts';
-import { jsonMember, jsonMembers } from '../../src/util/json-members.ts';
+import { jsonMember, jsonMembers, jsonMemberTexts } from '../../src/util/json-members.ts';
 import { sizeOfLayout, unpack } from '../../src/util/unpack.ts';
 
 export type Entry = {
@@ -182,6 +184,10 @@ export const machine = (options: MachineOptions = {}): Machine => {
     isTerminal: () => terminal,
     stat: (path) => asked('stat', path, statOf(path, true)),
     lstat: (path) => asked('lstat', path, statOf(path, false)),
+    sameFile: (one, other) => {
+      const [here, there] = [one, other].map((path) => asked('stat', path, statOf(path, true)));
+      return !failed(here) && !failed(there) && here?.dev === there?.dev && here?.ino === there?.ino;
+    },
     access: (path) => {
       const found = asked('access', path, open(path));
       return failed(found) ? found : 0;
@@ -228,8 +234,10 @@ export const machine = (options: MachineOptions = {}): Machine => {
     },
     isLauncher: options.isLauncher ?? true,
     getent: (database, key) => asked('getent', `${database} ${key}`, options.getent?.[`${database} ${key}`] ?? ENOENT),
+    findLine: (text, field, value) => findLine(text, field, value)?.join(':') ?? ENOENT,
     json: jsonMembers,
     member: jsonMember,
+    members: jsonMemberTexts,
     fnv64,
     log: (line) => {
       logged.push(line);

@@ -327,6 +327,24 @@ static void members(void)
 	CHECK("no names, or a kind that is none", not_json(object, "\n") == -EINVAL && not_json(object, "xa") == -EINVAL);
 }
 
+static void lines(void)
+{
+	static const char passwd[] = "a:x:10:1::/:\nb:10:5:1::/:\n5:x:7:\nlast:x:8";
+
+	CHECK("the first line with that field", answered(ASK(HOST_find_line, text(passwd), number(2), text("5")), "b:10:5:1::/:") &&
+	                                                answered(ASK(HOST_find_line, text(passwd), number(0), text("5")), "5:x:7:"));
+	CHECK("a field has a colon behind", ASK(HOST_find_line, text(passwd), number(2), text("8")) == -ENOENT);
+	CHECK("all of the field", ASK(HOST_find_line, text(passwd), number(0), text("las")) == -ENOENT && ASK(HOST_find_line, text(passwd), number(2), text("1")) == -ENOENT);
+	CHECK("no line, no such field", ASK(HOST_find_line, text(""), number(0), text("a")) == -ENOENT && ASK(HOST_find_line, text(passwd), number(9), text("a")) == -ENOENT &&
+	                                        ASK(HOST_find_line, text(passwd), number(-1), text("a")) == -EINVAL);
+}
+
+static void same_files(void)
+{
+	CHECK("two ways to one directory", ASK(HOST_same_file, text("."), text("./.")) == 1);
+	CHECK("two directories, or none", ASK(HOST_same_file, text("/"), text("/proc")) == 0 && ASK(HOST_same_file, text("/"), text("/nowhere")) == 0);
+}
+
 static bool member(const char *object, const char *name, const char *expected)
 {
 	return answered(ASK(HOST_member, text(object), text(name)), expected);
@@ -341,6 +359,10 @@ static void single_members(void)
 	CHECK("what looks like a name in a name is none", ASK(HOST_member, text(object), text("/no")) == -ENOENT);
 	CHECK("what is no text, or not there, is none", ASK(HOST_member, text(object), text("/n")) == -ENOENT && ASK(HOST_member, text(object), text("/us")) == -ENOENT &&
 	                                                    ASK(HOST_member, text(""), text("/us")) == -ENOENT);
+	CHECK("of several at once each is what it is alone; 0 stands for one that is not there",
+	      listed(ASK(HOST_members, text(object), text("/n\n/usr/b\n/us\na,\"/no")), "0|l\xff\n|0|x|") &&
+	      listed(ASK(HOST_members, text(object), text("")), "0|"));
+	CHECK("one that has no end spoils the answer", ASK(HOST_members, text("{\"a\":\"x\",\"b\":\"y"), text("a\nb")) == -EBADMSG);
 	CHECK("a text without its end is none", ASK(HOST_member, text("{\"a\":\"b"), text("a")) == -EBADMSG && ASK(HOST_member, text("{\"a\":\"\\"), text("a")) == -EBADMSG &&
 	                                            ASK(HOST_member, text("{\"a\":\"\\u00"), text("a")) == -EBADMSG);
 }
@@ -391,6 +413,8 @@ int main(void)
 	kept_files();
 	members();
 	single_members();
+	lines();
+	same_files();
 	the_rest();
 	log_lines();
 	snprintf(command, sizeof command, "rm -r %s", directory);

@@ -2,9 +2,11 @@ import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import type { Identity } from '../../src/facts/identity.ts';
 import { groupText, passwdText } from '../../src/plan/identity.ts';
+import { nodeHost } from '../../src/run/host-node.ts';
 import { facts, fileAt, planned } from '../helpers/planning.ts';
 
 const test = suite('passwd and group');
+const HOST = nodeHost({ args: [] });
 
 const ME: Identity = {
   ids: { uid: 1000, euid: 1000, gid: 100, egid: 100, groups: [100, 2000] },
@@ -25,8 +27,8 @@ const ROOT: Identity = {
   otherGroups: [],
 };
 
-const passwd = (text: string, who: Identity = ME, home = '/home/me'): string => passwdText(facts({ passwd: text }), who, home);
-const group = (text: string, who: Identity = ME): string => groupText(facts({ group: text }), who);
+const passwd = (text: string, who: Identity = ME, home = '/home/me'): string => passwdText(HOST, facts({ passwd: text }), who, home);
+const group = (text: string, who: Identity = ME): string => groupText(HOST, facts({ group: text }), who);
 
 test('the caller is added to what the image has', () => {
   assert.is(passwd('root:x:0:0::/root:/bin/sh\n'), 'root:x:0:0::/root:/bin/sh\nme:x:1000:100:Me:/home/me:/bin/bash\n');
@@ -62,7 +64,7 @@ test('lines nobody can read stay as they are', () => {
 
 test('the shell is one the image has', () => {
   const shell = (changes: Parameters<typeof facts>[0], wanted: string): string | undefined =>
-    passwdText(facts({ passwd: '', ...changes }), { ...ME, shell: wanted }, '/h')
+    passwdText(HOST, facts({ passwd: '', ...changes }), { ...ME, shell: wanted }, '/h')
       .trimEnd()
       .split(':')
       .at(-1);
@@ -73,7 +75,7 @@ test('the shell is one the image has', () => {
 });
 
 test('characters that part fields cannot get in', () => {
-  assert.is(passwdText(facts({ passwd: '' }), ME, '/h:x\nroot:x:0').split('\n').length, 3);
+  assert.is(passwdText(HOST, facts({ passwd: '' }), ME, '/h:x\nroot:x:0').split('\n').length, 3);
   assert.not.ok(passwd('root:x:0:0::/:/x\0\n').includes('\0'));
 });
 
