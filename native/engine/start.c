@@ -183,7 +183,6 @@ static bool reads_arrays(struct engine *engine)
 	return same;
 }
 
-/* Are values what these files take them for? */
 /* What module.c does in the place of the engine's own functions that have no name. */
 static bool own_functions_fit(struct engine *engine)
 {
@@ -199,6 +198,7 @@ static bool own_functions_fit(struct engine *engine)
 	return answer == ((uint64_t)TAG_BOOL << 32 | 1);
 }
 
+/* Are values what these files take them for? */
 static bool values_fit(struct engine *engine)
 {
 	uint64_t text = engine_string_value(engine, "a", 1);
