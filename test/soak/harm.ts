@@ -22,9 +22,19 @@ const signal = (pid: number, name: NodeJS.Signals): void => {
   }
 };
 
-const killOne = (chance: Chance, role: Role): void => {
-  const there = inRole(role);
+const killOne = (chance: Chance, role: Role, there = inRole(role)): void => {
   if (there.length > 0) signal(chance.pick(there), 'SIGKILL');
+};
+
+/** One that is replaced: where its server is gone, or is killed before it could do so, runs lose the image, as docs/servers.md says. */
+const killServing = async (chance: Chance): Promise<void> => {
+  const servers = new Set(inRole('tsrun-server'));
+  killOne(
+    chance,
+    'tsrun-image',
+    inRole('tsrun-image').filter((pid) => servers.has(Number(field(pid, 'PPid')))),
+  );
+  await sleep(100);
 };
 
 const stopOne = async (chance: Chance, role: Role): Promise<void> => {
@@ -48,7 +58,7 @@ const changeMounts = async (chance: Chance, place: Place): Promise<void> => {
 export const doHarm = async (chance: Chance, place: Place): Promise<void> => {
   const which = chance.below(100);
   if (which < 20) killOne(chance, 'tsrun-spare');
-  else if (which < 32) killOne(chance, 'tsrun-image');
+  else if (which < 32) await killServing(chance);
   else if (which < 42) killOne(chance, 'tsrun-fetch');
   else if (which < 45) killOne(chance, 'tsrun-server');
   else if (which < 55) await stopOne(chance, 'tsrun-spare');
