@@ -263,9 +263,10 @@ const show = (result: Result): string => {
 
 for (const runtimes of [IN_MEMORY, ON_DISK]) {
   for (let round = 0; round < Math.min(rounds, 100); round++) {
+    // With tsrun's own directory in it, which stays there from the user's first start on a machine on.
     const directory = join(runtimes, String(round));
-    mkdirSync(directory, { mode: 0o700 });
-    if (process.getuid?.() === 0) chownSync(directory, user.uid, user.gid);
+    mkdirSync(join(directory, 'tsrun'), { recursive: true, mode: 0o700 });
+    if (process.getuid?.() === 0) for (const path of [directory, join(directory, 'tsrun')]) chownSync(path, user.uid, user.gid);
   }
 }
 
