@@ -1,100 +1,16 @@
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { factsJson } from '../../src/image/compute.ts';
-import { IMAGE_FACTS_OBJECT } from '../../src/image/facts.ts';
 import { archiveImageKey, archOfMachine, fileKey, registryImageKey } from '../../src/image/identity.ts';
-import { HOT_LIST_OBJECT, type Image, type Prepare } from '../../src/image/image.ts';
+import type { Image, Prepare } from '../../src/image/image.ts';
 import { openImage } from '../../src/image/open.ts';
-import { quickFacts } from '../../src/image/quick-facts.ts';
-import { parseFacts } from '../../src/image/read-facts.ts';
-import { readUsualSif, type UsualSif } from '../../src/image/usual-sif.ts';
-import { entryAt, hidesImage, linkAt } from '../../src/plan/image-tree.ts';
-import {
-  codeOfArch,
-  DATA_OFFSET,
-  DATA_TYPES,
-  DESCRIPTOR_SIZE,
-  FILE_SYSTEMS,
-  type SifArch,
-  TABLE_OFFSET,
-  TABLE_SLOTS,
-} from '../../src/sif/format.ts';
-import { findObject, primaryPartition, readSif } from '../../src/sif/read.ts';
-import { bytesOf, bytesSource } from '../../src/util/bytes.ts';
-import { TsrunError } from '../../src/util/errors.ts';
 import { failed } from '../../src/util/host.ts';
 import { closed, device, directory, file, link, type MachineOptions, machine, type Tree } from '../helpers/machine.ts';
 import { codeOf, errorOf, facts, squash } from '../helpers/planning.ts';
+import { sif } from '../helpers/sif.ts';
 import { failure } from '../helpers/throws.ts';
 
 const test = suite('opening images');
-
-const le = (value: number, bytes: number): string => {
-  let text = '';
-  for (let at = 0, rest = value; at < bytes; at++, rest = Math.floor(rest / 256)) text += String.fromCharCode(rest % 256);
-  return text;
-};
-
-type SifParts = {
-  readonly facts?: string;
-  readonly arch?: SifArch;
-  readonly fileSystem?: (typeof FILE_SYSTEMS)[number];
-  readonly root?: string;
-  readonly role?: number;
-  /** The bytes of a hot list. */
-  readonly hot?: string;
-  /** The facts lie before the root, as no converter puts them. */
-  readonly factsFirst?: boolean;
-};
-
-/** A SIF with a facts object (unless '') and a root file system. */
-const sif = ({
-  facts: text = factsJson(facts()),
-  arch = 'amd64',
-  fileSystem = 'squashfs',
-  root = squash(),
-  role = 2,
-  hot = '',
-  factsFirst = false,
-}: SifParts = {}): string => {
-  const descriptor = (type: number, id: number, offset: number, size: number, name: string, extra: string): string =>
-    le(type, 4) +
-    '\x01' +
-    le(id, 4) +
-    le(0xf0000001, 4) +
-    le(0, 4) +
-    le(offset, 8) +
-    le(size, 8) +
-    le(size, 8) +
-    le(0, 32) +
-    name.padEnd(128, '\0') +
-    extra.padEnd(384, '\0');
-  const rootAt = Math.ceil((DATA_OFFSET + (factsFirst ? text.length : 0)) / 4096) * 4096;
-  const factsAt = factsFirst ? DATA_OFFSET : rootAt + root.length;
-  const hotAt = rootAt + root.length + (factsFirst ? 0 : text.length);
-  const code = `${codeOfArch(arch)}\0`;
-  const objects: ((id: number) => string)[] = [
-    (id) => descriptor(DATA_TYPES.partition, id, rootAt, root.length, 'root', le(FILE_SYSTEMS.indexOf(fileSystem), 4) + le(role, 4) + code),
-  ];
-  const theFacts = (id: number): string => descriptor(DATA_TYPES['generic-json'], id, factsAt, text.length, IMAGE_FACTS_OBJECT, '');
-  if (text !== '') objects.splice(factsFirst ? 0 : 1, 0, theFacts);
-  if (hot !== '') objects.push((id) => descriptor(DATA_TYPES.generic, id, hotAt, hot.length, HOT_LIST_OBJECT, ''));
-  const header =
-    '#!/usr/bin/env run-singularity\n'.padEnd(32, '\0') +
-    'SIF_MAGIC\0' +
-    '01\0' +
-    code +
-    '\0'.repeat(16) +
-    le(0, 16) +
-    le(TABLE_SLOTS - objects.length, 8) +
-    le(TABLE_SLOTS, 8) +
-    le(TABLE_OFFSET, 8) +
-    le(TABLE_SLOTS * DESCRIPTOR_SIZE, 8) +
-    le(DATA_OFFSET, 8) +
-    le(4096, 8);
-  const head = (header.padEnd(TABLE_OFFSET, '\0') + objects.map((object, index) => object(index + 1)).join('')).padEnd(DATA_OFFSET, '\0');
-  return factsFirst ? head.concat(text).padEnd(rootAt, '\0') + root + hot : head.padEnd(rootAt, '\0') + root + text + hot;
-};
 
 const STORE = '/store';
 type Options = { readonly prepared?: boolean; readonly cwd?: string } & MachineOptions;
@@ -165,64 +81,6 @@ test('a relative path starts at the current directory; .. is left to the kernel'
   assert.is(image('./a/../x.sif', { '/x.sif': sif(), '/a/y': '' }, { cwd: '/' }).path, '/a/../x.sif');
   assert.is(image('x.sif', { '/place/x.sif': sif() }, { cwd: '/place' }).path, '/place/x.sif');
   assert.is(image('x.sif', { '/x.sif': sif() }, { cwd: '' }).path, '/proc/self/cwd/x.sif');
-});
-
-/** What the full reader says of root and facts; undefined when it refuses the file. */
-const readFully = (text: string): Omit<UsualSif, 'end'> | undefined => {
-  try {
-    const whole = readSif(bytesSource(bytesOf(text)));
-    const root = primaryPartition(whole);
-    const found = findObject(whole, 'generic-json', IMAGE_FACTS_OBJECT);
-    const hot = findObject(whole, 'generic', HOT_LIST_OBJECT);
-    return {
-      root: { offset: root.offset, size: root.size, arch: root.content.arch },
-      facts: found === undefined ? undefined : { offset: found.offset, size: found.size },
-      hot: hot === undefined ? undefined : { offset: hot.offset, size: hot.size },
-    };
-  } catch (error) {
-    if (error instanceof TsrunError) return undefined;
-    throw error;
-  }
-};
-
-const readQuickly = (text: string): Omit<UsualSif, 'end'> | undefined => {
-  const host = machine({ files: { '/x.sif': text } });
-  const found = readUsualSif(host, host.openKeep('/x.sif'));
-  if (found === undefined || found.end > text.length) return undefined;
-  const { root, facts, hot } = found;
-  return { root, facts, hot };
-};
-
-test('the quick look at a SIF finds what the full reader finds', () => {
-  const text = sif();
-  assert.ok(readQuickly(text) !== undefined);
-  assert.equal(readQuickly(text), readFully(text));
-  const optimized = sif({ hot: 'a list' });
-  assert.equal(readQuickly(optimized), readFully(optimized));
-  assert.equal(readFully(optimized)?.hot, { offset: text.length, size: 6 });
-});
-
-test('whatever is changed in header and descriptors: the quick look takes nothing that the full reader would not, and finds no other place', () => {
-  const text = sif({ hot: 'a list' });
-  let taken = 0;
-  let refused = 0;
-  const tryOne = (changed: string, what: string): void => {
-    const quick = readQuickly(changed);
-    if (quick === undefined) refused++;
-    else {
-      taken++;
-      assert.equal(quick, readFully(changed), what);
-    }
-  };
-  const fields = [...Array(128).keys(), ...Array(3 * DESCRIPTOR_SIZE).keys()].map((at, index) => (index < 128 ? at : TABLE_OFFSET + at));
-  for (const at of fields) {
-    // Padded sizes, times, owners and where data begins are no business of a run.
-    const inDescriptor = at < TABLE_OFFSET ? -1 : (at - TABLE_OFFSET) % DESCRIPTOR_SIZE;
-    if ((at >= 64 && at < 80) || (at >= 112 && at < 128) || (inDescriptor >= 33 && inDescriptor < 73)) continue;
-    for (const byte of ['\0', '\x01', '\x02', '\x7f', '\xff']) tryOne(text.slice(0, at) + byte + text.slice(at + 1), `byte ${at}`);
-  }
-  for (const length of [0, 127, 4096, 5000, 6000, DATA_OFFSET, text.length - 1]) tryOne(text.slice(0, length), `${length} bytes`);
-  assert.ok(taken > 1000 && refused > 200, `${taken} taken, ${refused} refused`);
 });
 
 test('a SIF without facts asks the full program, once', () => {
@@ -396,56 +254,6 @@ test('standard input is no image for a run, and a foreign scheme says what to us
     codeOf(() => open('library://x', {})),
     'E_REFERENCE',
   );
-});
-
-test('facts survive the way through JSON, byte by byte', () => {
-  const all = facts({ env: ['A=\xff\x80', 'PS1=\\u@\\h', 'B="x"'], passwd: 'caf\xc3\xa9\n' });
-  assert.equal(parseFacts(factsJson(all)), all);
-});
-
-/** As plain data: a tree that is looked at where it lies is one for what is asked of it. */
-const quickly = (text: string, paths: readonly string[]) => {
-  const found = quickFacts(machine(), text);
-  return found && { ...found, tree: Object.fromEntries(paths.map((path) => [path, entryAt(found, path)])) };
-};
-
-test('the quick look at facts finds what the full reader finds', () => {
-  const odd = { '/a"b\\c': 'd', '/\xe9': 'l\xff' };
-  for (const each of [
-    facts(),
-    facts({ env: ['A=\xff\x80', 'PS1=\\u@\\h', 'B="x"', ''], mpi: ['libmpi.so.40'], tree: odd, runscript: true, passwd: '' }),
-  ]) {
-    const text = factsJson(each);
-    assert.equal(quickly(text, Object.keys(each.tree)), parseFacts(text));
-    assert.equal(quickly(text, ['/nope'])?.tree, { '/nope': undefined });
-  }
-});
-
-test('facts of a wrong shape are none', () => {
-  const good = facts();
-  for (const bad of [
-    { ...good, env: 'x' },
-    { ...good, sh: 'sh' },
-    { ...good, tree: ['/usr'] },
-    { ...good, libc: { kind: 'x', version: '' } },
-    { ...good, cmd: [1] },
-    { ...good, passwd: 'a\0b' },
-    { ...good, os: null },
-  ]) {
-    assert.is(parseFacts(JSON.stringify(bad)), null);
-    assert.is(quickFacts(machine(), JSON.stringify(bad)), undefined);
-  }
-  assert.is(parseFacts('x'.repeat(600_000)), null);
-});
-
-test('of the tree in an image, what is no text is as if it were not there', () => {
-  const odd = parseFacts(JSON.stringify({ ...facts(), tree: { '/usr': 1, '/opt': ['d'], '/etc': 'd', '/lib': 'lusr/lib' } }));
-  assert.ok(odd !== null);
-  assert.equal(
-    ['/usr', '/opt', '/etc', '/lib', '/srv'].map((path) => entryAt(odd, path)),
-    [undefined, undefined, 'd', 'lusr/lib', undefined],
-  );
-  assert.equal([hidesImage(odd, '/usr'), hidesImage(odd, '/etc'), linkAt(odd, '/lib')], [false, true, 'usr/lib']);
 });
 
 test('the image may lie behind a symbolic link', () => {
