@@ -126,14 +126,18 @@ const fillSif = async (
       return written.bytes;
     });
 
-  for (const object of objects) {
+  const keep = async (object: SifObject): Promise<void> => {
     const { content, name, group, link, id } = object;
+    const to = link.to === 'object' ? ids.get(link.id) : undefined;
+    const kept = link.to !== 'object' ? link : to === undefined ? ({ to: 'nothing' } as const) : ({ to: 'object', id: to } as const);
+    ids.set(id, await sif.addStream({ content, name, group, link: kept }, (fd, offset) => copyObject(fd, offset, image, object)));
+  };
+
+  const keptFacts = objects.find(isFacts);
+  for (const object of objects) {
+    const { content, name, id } = object;
     if (content.type === 'partition' && content.role === 'primary') ids.set(id, await addPartition(content, name));
-    else if (isKept(object)) {
-      const to = link.to === 'object' ? ids.get(link.id) : undefined;
-      const kept = link.to !== 'object' ? link : to === undefined ? ({ to: 'nothing' } as const) : ({ to: 'object', id: to } as const);
-      ids.set(id, await sif.addStream({ content, name, group, link: kept }, (fd, offset) => copyObject(fd, offset, image, object)));
-    }
+    else if (isKept(object) && object !== keptFacts) await keep(object);
   }
   if (image.sif === undefined)
     await addPartition({ type: 'partition', fileSystem: 'squashfs', role: 'primary', arch: sifArch(facts.arch) }, OBJECTS.partition);
@@ -141,8 +145,10 @@ const fillSif = async (
     if (!objects.some((object) => object.name === name)) await sif.add({ content: { type: 'generic-json' }, name }, Buffer.from(text));
   };
   await addMissing(OBJECTS.metadata, metadataOfFile(image));
-  await addMissing(IMAGE_FACTS_OBJECT, factsJson(facts));
   await sif.add({ content: { type: 'generic' }, name: HOT_LIST_OBJECT }, list as Uint8Array);
+  // Last: a start reads them to the end of the file, and so sees as well that all of it is there.
+  if (keptFacts === undefined) await addMissing(IMAGE_FACTS_OBJECT, factsJson(facts));
+  else await keep(keptFacts);
   const { treeDigest, contentBytes, notes } = written as WriteResult;
   requireSameTree(image, treeDigest);
   const signed = objects.some(({ content }) => content.type === 'signature');
@@ -155,6 +161,8 @@ const fillSif = async (
     notes: [...notes, ...(signed ? ['its signatures were left out: they are about the other file'] : [])],
   };
 };
+
+const isFacts = ({ content, name }: SifObject): boolean => content.type === 'generic-json' && name === IMAGE_FACTS_OBJECT;
 
 /** An older hot list is about the other file, and so are signatures. */
 const isKept = ({ content, name }: SifObject): boolean =>

@@ -92,7 +92,10 @@ test('names, owners, devices, hard links, xattrs and every other object are the 
   assert.is(native('xattrs', at('out.sif')), xattrs);
   const links = native('tree', at('out.sif')).split('\0');
   assert.is(links[links.indexOf('/usr/share/again') + 7], links[links.indexOf('/zz/late/small') + 7]);
-  assert.equal(objectNames(at('out.sif')), [...objectNames(at('in.sif')).filter((name) => name !== ''), 'tsrun-hot-list', '']);
+  // The facts come last: a start reads them to the end of the file, which must not be long for a long list.
+  const last = 'tsrun-image-facts.json';
+  const kept = objectNames(at('in.sif')).filter((name) => name !== '' && name !== last);
+  assert.equal(objectNames(at('out.sif')), [...kept, 'tsrun-hot-list', last, '']);
   assert.is(tsrunOk(['image', 'facts', '--json', at('out.sif')]), tsrunOk(['image', 'facts', '--json', at('in.sif')]));
 });
 

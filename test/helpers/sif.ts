@@ -28,8 +28,8 @@ type SifParts = {
   readonly role?: number;
   /** The bytes of a hot list. */
   readonly hot?: string;
-  /** The facts lie before the root, as no converter puts them. */
-  readonly factsFirst?: boolean;
+  /** The facts lie before the root, as no converter puts them, or behind the hot list, as `tsrun optimize` does. */
+  readonly factsAre?: 'first' | 'next' | 'last';
 };
 
 /** A SIF with a facts object (unless '') and a root file system. */
@@ -40,7 +40,7 @@ export const sif = ({
   root = squash(),
   role = 2,
   hot = '',
-  factsFirst = false,
+  factsAre = 'next',
 }: SifParts = {}): string => {
   const descriptor = (type: number, id: number, offset: number, size: number, name: string, extra: string): string =>
     le(type, 4) +
@@ -54,16 +54,17 @@ export const sif = ({
     le(0, 32) +
     name.padEnd(128, '\0') +
     extra.padEnd(384, '\0');
-  const rootAt = Math.ceil((DATA_OFFSET + (factsFirst ? text.length : 0)) / 4096) * 4096;
-  const factsAt = factsFirst ? DATA_OFFSET : rootAt + root.length;
-  const hotAt = rootAt + root.length + (factsFirst ? 0 : text.length);
+  const rootAt = Math.ceil((DATA_OFFSET + (factsAre === 'first' ? text.length : 0)) / 4096) * 4096;
+  const rootEnd = rootAt + root.length;
+  const factsAt = { first: DATA_OFFSET, next: rootEnd, last: rootEnd + hot.length }[factsAre];
+  const hotAt = rootEnd + (factsAre === 'next' ? text.length : 0);
   const code = `${codeOfArch(arch)}\0`;
   const objects: ((id: number) => string)[] = [
     (id) => descriptor(DATA_TYPES.partition, id, rootAt, root.length, 'root', le(FILE_SYSTEMS.indexOf(fileSystem), 4) + le(role, 4) + code),
   ];
   const theFacts = (id: number): string => descriptor(DATA_TYPES['generic-json'], id, factsAt, text.length, IMAGE_FACTS_OBJECT, '');
-  if (text !== '') objects.splice(factsFirst ? 0 : 1, 0, theFacts);
   if (hot !== '') objects.push((id) => descriptor(DATA_TYPES.generic, id, hotAt, hot.length, HOT_LIST_OBJECT, ''));
+  if (text !== '') objects.splice({ first: 0, next: 1, last: 2 }[factsAre], 0, theFacts);
   const header =
     '#!/usr/bin/env run-singularity\n'.padEnd(32, '\0') +
     'SIF_MAGIC\0' +
@@ -78,5 +79,6 @@ export const sif = ({
     le(DATA_OFFSET, 8) +
     le(4096, 8);
   const head = (header.padEnd(TABLE_OFFSET, '\0') + objects.map((object, index) => object(index + 1)).join('')).padEnd(DATA_OFFSET, '\0');
-  return factsFirst ? head.concat(text).padEnd(rootAt, '\0') + root + hot : head.padEnd(rootAt, '\0') + root + text + hot;
+  const before = factsAre === 'first' ? head.concat(text) : head;
+  return before.padEnd(rootAt, '\0') + root + { first: hot, next: text + hot, last: hot + text }[factsAre];
 };
