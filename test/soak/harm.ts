@@ -22,19 +22,22 @@ const signal = (pid: number, name: NodeJS.Signals): void => {
   }
 };
 
-const killOne = (chance: Chance, role: Role, there = inRole(role)): void => {
+const killOne = (chance: Chance, role: Role): void => {
+  const there = inRole(role);
   if (there.length > 0) signal(chance.pick(there), 'SIGKILL');
 };
 
-/** One that is replaced: where its server is gone, or is killed before it could do so, runs lose the image, as docs/servers.md says. */
+/** One that is replaced, and not more until it is: where its server is gone, too, runs lose the image, as docs/servers.md says. */
 const killServing = async (chance: Chance): Promise<void> => {
-  const servers = new Set(inRole('tsrun-server'));
-  killOne(
-    chance,
-    'tsrun-image',
-    inRole('tsrun-image').filter((pid) => servers.has(Number(field(pid, 'PPid')))),
-  );
-  await sleep(100);
+  const servers = inRole('tsrun-server');
+  const serverOf = (pid: number): number => Number(field(pid, 'PPid'));
+  const there = inRole('tsrun-image').filter((pid) => servers.includes(serverOf(pid)));
+  if (there.length === 0) return;
+  const pid = chance.pick(there);
+  const server = serverOf(pid);
+  signal(pid, 'SIGKILL');
+  const isReplaced = (): boolean => inRole('tsrun-image').some((other) => !there.includes(other) && serverOf(other) === server);
+  for (const end = Date.now() + 1000; !isReplaced() && inRole('tsrun-server').includes(server) && Date.now() < end; ) await sleep(5);
 };
 
 const stopOne = async (chance: Chance, role: Role): Promise<void> => {
