@@ -4,7 +4,6 @@
 
 #include <malloc.h>
 #include <stdatomic.h>
-#include <sys/mman.h>
 
 #define SHARDS 16u
 #define BUCKETS 1024u
@@ -34,10 +33,9 @@ void squash_reuse_memory(void)
 
 struct squash_cache *squash_cache_new(uint64_t limit)
 {
-	/* Zeros that nobody has to write: calloc would, a page at a time. */
-	struct squash_cache *cache = mmap(NULL, sizeof *cache, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	struct squash_cache *cache = calloc(1, sizeof *cache);
 
-	if (cache == MAP_FAILED)
+	if (cache == NULL)
 		return NULL;
 	cache->limit = limit;
 	for (unsigned i = 0; i < SHARDS; i++) {
@@ -356,5 +354,5 @@ void squash_cache_free(struct squash_cache *cache)
 		pthread_mutex_destroy(&cache->shards[i].lock);
 		pthread_cond_destroy(&cache->shards[i].loaded);
 	}
-	munmap(cache, sizeof *cache);
+	free(cache);
 }
